@@ -13,7 +13,7 @@ from parakit.checkpoints.adapters.base_model import base_folder, is_adapter_fold
 from parakit.checkpoints.adapters.folder import load_with_adapter, read_adapted_head
 from parakit.checkpoints.folder_safety import require_model_folder
 from parakit.checkpoints.mapping import Head
-from parakit.checkpoints.model_folder import load_full_model, read_settings, unused_tensors
+from parakit.checkpoints.model_folder import load_full_model, match_folder, read_settings
 from parakit.model.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def parameter_counts(path: str | Path) -> dict[str, int]:
     """
     folder = _model_folder(path)
     architecture, config, head = read_settings(folder)
-    ignored = unused_tensors(folder, architecture, config)
-    weights.match_tensors(folder, architecture, config, head, ignored)
+    match_folder(folder, architecture, config, head)
     if head.kind in ("language_model", "masked_language_model", "sequence_to_sequence"):
         return config.n_params()
     total = sum(weights.tensor_sizes(config, architecture, head).values())

@@ -16,6 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from parakit.checkpoints import publisher, registry, weights
+from parakit.checkpoints.compressed_tensors.export import saved_quantization
+from parakit.checkpoints.compressed_tensors.settings import (
+    KEY,
+    SchemeGroup,
+    read_groups,
+    without_quantization,
+)
 from parakit.checkpoints.folder_safety import check_folder_safety, read_small_json, require_model_folder
 from parakit.checkpoints.generation_settings import GENERATION
 from parakit.checkpoints.hf_config import UnknownKeys
@@ -80,6 +87,7 @@ def save_model(
     _check_tokenizer(tokenizer, config, path)
     came_with = publisher.publisher_of(model)
     architecture = publisher.choose_architecture(config, head, came_with)
+    quantization = saved_quantization(model, architecture, head)
     target = _torch_dtype(dtype)
     sizes = Counter({parameter.dtype: 0 for parameter in model.parameters()})
     for parameter in model.parameters():
@@ -99,7 +107,8 @@ def save_model(
             )
         write_json_atomic(
             folder / "config.json",
-            publisher.saved_config(came_with, written, architecture, config, head),
+            publisher.saved_config(came_with, written, architecture, config, head)
+            | ({} if quantization is None else {KEY: quantization}),
         )
         if head.kind in ("language_model", "sequence_to_sequence"):
             generation = publisher.generation_json(config, tokenizer)
@@ -140,21 +149,19 @@ def load_full_model(
     accept_config = tuple(accept_config)
     check_artifact(folder, "model", verify, accept_config)
     architecture, config, head = read_settings(folder, accept_config)
-    entries = weights.match_tensors(
-        folder, architecture, config, head, unused_tensors(folder, architecture, config)
-    )
+    stored = match_folder(folder, architecture, config, head)
     tokenizer = _load_tokenizer(folder)
     _check_tokenizer(tokenizer, config, folder)
-    target = _torch_dtype(dtype) or weights.stored_dtype(entries.values())
-    model = weights.empty_model(config, head, torch.device(device), target)
-    weights.load_into(model, architecture, head, entries, folder)
+    target = _torch_dtype(dtype) or weights.stored_dtype(stored.plain())
+    model = weights.empty_model(config, head, torch.device(device), target, stored.plan())
+    weights.load_into(model, architecture, head, stored, folder)
     if head.pooling is not None:
         read_dense_layers(cast("Embedder", model), folder)
     hf_config = without_accepted(_read_config(folder), accept_config, folder / "config.json")
     generation = read_small_json(folder / GENERATION) if (folder / GENERATION).is_file() else {}
-    stored = weights.commonest_dtype(entries.values())
+    commonest = weights.commonest_dtype(stored.plain())
     came_with = publisher.read_publisher(
-        folder, hf_config, generation, architecture, config, head, dtype=stored, tokenizer=tokenizer
+        folder, hf_config, generation, architecture, config, head, dtype=commonest, tokenizer=tokenizer
     )
     publisher.set_publisher(model, came_with)
     return model.eval(), tokenizer
@@ -196,6 +203,20 @@ def read_settings(folder: Path, accept_config: Iterable[str] = ()) -> tuple[Arch
     return architecture, config, head
 
 
+def match_folder(
+    folder: Path, architecture: Architecture, config: ModelConfig, head: Head
+) -> weights.StoredTensors:
+    """The tensors of a folder, checked against its settings, those of its quantized weights too."""
+    unused = unused_tensors(folder, architecture, config)
+    return weights.match_tensors(folder, architecture, config, head, unused, read_schemes(folder))
+
+
+def read_schemes(folder: Path) -> tuple[SchemeGroup, ...]:
+    """The schemes of quantized weights that a folder's config.json names; () where its weights are plain."""
+    where = folder / "config.json"
+    return read_groups(read_small_json(where), where)
+
+
 def unused_tensors(folder: Path, architecture: Architecture, config: ModelConfig) -> list[str]:
     """Tensors on disk of the head that config.json names, where `modules.json` makes the model an embedder instead."""
     if not names_embedder(folder):
@@ -205,9 +226,11 @@ def unused_tensors(folder: Path, architecture: Architecture, config: ModelConfig
 
 
 def _read_config(folder: Path) -> JsonObject:
-    """The config.json of a folder; of a model that also reads images that of its language model."""
+    """The config.json of a folder without its quantization; of a model that also reads images that of its language model."""
     where = folder / "config.json"
-    return language_model_config(read_small_json(where), where)
+    hf_config = read_small_json(where)
+    read_groups(hf_config, where)
+    return language_model_config(without_quantization(hf_config), where)
 
 
 def without_accepted(hf_config: JsonObject, accept_config: Iterable[str], where: Path) -> JsonObject:

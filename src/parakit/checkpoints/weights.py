@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parakit.checkpoints import mxfp4
+from parakit.checkpoints.compressed_tensors import tensors as quantized
+from parakit.checkpoints.compressed_tensors.export import modules_of, quantized_tensors
+from parakit.checkpoints.compressed_tensors.settings import SchemeGroup
 from parakit.checkpoints.mapping import (
     Architecture,
     Head,
@@ -27,6 +31,7 @@ from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, TensorEntry, folde
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject
 from parakit.model.config import ModelConfig
+from parakit.model.quantized.scheme import QuantScheme
 
 if TYPE_CHECKING:
     import torch
@@ -41,26 +46,51 @@ MORE_NAMES = (
 )
 
 
+@dataclass(frozen=True)
+class StoredTensors:
+    """The tensors of a folder under the expected names, and the scheme of each matrix that is stored quantized."""
+
+    entries: Mapping[str, TensorEntry]
+    quantized: Mapping[str, tuple[HFTensor, QuantScheme]]
+
+    def plain(self) -> list[TensorEntry]:
+        """The tensors that are not those of quantized matrices."""
+        parts = {part for name in self.quantized for part in quantized.stored_parts(name, self.entries)}
+        return [entry for name, entry in self.entries.items() if name not in parts]
+
+    def plan(self) -> dict[str, QuantScheme]:
+        """The scheme of every quantized module."""
+        return {
+            part.name.removesuffix(quantized.WEIGHT): scheme
+            for tensor, scheme in self.quantized.values()
+            for part in tensor.slices
+        }
+
+
 def match_tensors(
     folder: Path,
     architecture: Architecture,
     config: ModelConfig,
     head: Head,
     ignored: Collection[str] = (),
-) -> dict[str, TensorEntry]:
+    groups: Sequence[SchemeGroup] = (),
+) -> StoredTensors:
     """The tensors on disk under the names of `hf_tensors`: one for every parameter of such a model, each with its
-    shape and a supported dtype; and copies of tied ones. `ignored` are names on disk to leave out.
+    shape and a supported dtype; and copies of tied ones. `ignored` are names on disk to leave out, `groups` the schemes of
+    quantized matrices, which are stored as several tensors.
     """
     stored = {name: entry for name, entry in folder_tensors(folder).items() if name not in ignored}
     expected = {
         tensor.hf_name: tensor  # one more than stored is enough to find a missing one
         for tensor in islice(stored_tensors(architecture, config, head, stored), len(stored) + 1)
     }
-    known = {name + suffix for name in expected for suffix in ("", mxfp4.BLOCKS, mxfp4.SCALES)}
+    suffixes = ("", mxfp4.BLOCKS, mxfp4.SCALES, *(quantized.SUFFIXES if groups else ()))
+    known = {name + suffix for name in (*expected, *architecture.TIED_COPIES) for suffix in suffixes}
     entries = _normalize_names(stored, architecture, known)
+    schemes = quantized.find_schemes(expected, entries, groups) if groups else {}
     packed = {name for name, tensor in expected.items() if mxfp4.is_packed(name, tensor.shape, entries)}
     for name, tensor in expected.items():
-        if name in packed:
+        if name in packed or name in schemes:
             continue
         if name not in entries:
             every = (tensor.hf_name for tensor in stored_tensors(architecture, config, head, stored))
@@ -68,23 +98,31 @@ def match_tensors(
             raise _lacking(folder, architecture, name, sorted(entries.keys() - own))
         _check_entry(name, entries[name], tensor)
     halves = {name + suffix for name in packed for suffix in (mxfp4.BLOCKS, mxfp4.SCALES)}
+    halves |= {part for name in schemes for part in quantized.stored_parts(name, entries)}
+    halves |= {part for name in architecture.TIED_COPIES for part in quantized.stored_parts(name, entries)}
     for name in entries.keys() - expected.keys() - halves:
         if name not in architecture.TIED_COPIES:
             raise UserError(
                 f"{entries[name].file}: holds a tensor {name!r} that {architecture.MODEL_TYPE} does not have",
                 "it belongs to another model, or to another head: see `architectures` in config.json",
             )
-    return entries
+    return StoredTensors(entries, {name: (expected[name], scheme) for name, scheme in schemes.items()})
 
 
 def empty_model(
-    config: ModelConfig, head: Head, device: torch.device, dtype: torch.dtype
+    config: ModelConfig,
+    head: Head,
+    device: torch.device,
+    dtype: torch.dtype,
+    plan: Mapping[str, QuantScheme] | None = None,
 ) -> TransformerModel:
     """A model with uninitialized weights: no random numbers are drawn. Position tables are filled, in float32 whatever
-    the dtype.
+    the dtype. The modules of `plan` are quantized, and never had plain weights.
     """
     import torch
     from torch.overrides import TorchFunctionMode
+
+    from parakit.model.quantized import QuantizedWeight, quantize_modules
 
     class SkipInitializers(TorchFunctionMode):
         """Initializers and `arange` on the meta device would import torch's compiler, which takes seconds."""
@@ -101,6 +139,8 @@ def empty_model(
 
     with torch.device("meta"), SkipInitializers():
         model = _build(config, head)
+        if plan:
+            quantize_modules(model, plan)
     allocated: dict[int, torch.nn.Parameter] = {}  # a tied matrix stays one
     for module in model.modules():
         for name, parameter in module._parameters.items():
@@ -113,6 +153,9 @@ def empty_model(
         if module._buffers:
             reset: Any = module.reset
             reset()
+            if isinstance(module, QuantizedWeight):
+                module.to(device, dtype)
+                continue
             for name, buffer in module._buffers.items():
                 module._buffers[name] = None if buffer is None else buffer.to(device)
     return model
@@ -122,32 +165,39 @@ def load_into(
     model: TransformerModel,
     architecture: Architecture,
     head: Head,
-    entries: Mapping[str, TensorEntry],
+    stored: StoredTensors,
     folder: Path,
 ) -> None:
-    """Copy the tensors of a folder into a model's parameters. Raises `CorruptArtifact` where a copy of a tied matrix
-    differs from it.
+    """Copy the tensors of a folder into a model's parameters, and quantized matrices into their modules. Raises
+    `CorruptArtifact` where a copy of a tied matrix differs from it.
     """
     import torch
 
+    entries = stored.entries
     parameters = {name: p for name, p in model.named_parameters() if not name.startswith(DENSE_LAYERS)}
     tensors = stored_tensors(architecture, model.config, head, entries)
-    expected = {tensor.hf_name: tensor for tensor in tensors}
+    expected = {tensor.hf_name: tensor for tensor in tensors if tensor.hf_name not in stored.quantized}
     n_elements = sum(math.prod(tensor.shape) for tensor in expected.values())
     assert n_elements == sum(p.numel() for p in parameters.values()), "a parameter has no tensor in the file"
     with torch.no_grad():
         for hf_name, tensor in read_tensors({name: entries[name] for name in entries if name in expected}):
             _fill(parameters, expected[hf_name], tensor)
+        for matrix, scheme in stored.quantized.values():
+            quantized.load_matrix(model, matrix, scheme, entries)
         for hf_name in expected.keys() - entries.keys():
             blocks, scales = hf_name + mxfp4.BLOCKS, hf_name + mxfp4.SCALES
             packed = dict(read_tensors({name: entries[name] for name in (blocks, scales)}))
             unpacked = mxfp4.unpack(packed[blocks], packed[scales], torch.bfloat16)
             _fill(parameters, expected[hf_name], unpacked)
+    known = expected.keys() | stored.quantized.keys()
     for copy, original in architecture.TIED_COPIES.items():
-        original = original if original in entries else original.removeprefix(architecture.PREFIX)
-        if copy in entries and copy not in expected and original in entries:
-            (_, first), (_, second) = read_tensors({name: entries[name] for name in (copy, original)})
-            if not torch.equal(first, second):
+        original = original if original in known else original.removeprefix(architecture.PREFIX)
+        if copy in known or original not in known:
+            continue
+        for part in quantized.stored_parts(copy, entries):
+            same = original + part.removeprefix(copy)
+            pair = dict(read_tensors({name: entries[name] for name in (part, same) if name in entries}))
+            if len(pair) < 2 or not torch.equal(pair[part], pair[same]):
                 raise CorruptArtifact(
                     f"{folder}: {copy!r} is tied to {original!r} by config.json, and holds other values",
                     "set tie_word_embeddings to false if the model was trained untied",
@@ -189,10 +239,13 @@ def export_tensors(
     model: TransformerModel, architecture: Architecture, head: Head, dtype: torch.dtype | None
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of the folder, with its name; one that equals its parameter is not copied. `dtype` None keeps each
-    parameter's own.
+    parameter's own; quantized matrices keep theirs always.
     """
     parameters = dict(model.named_parameters())
     for tensor in architecture.hf_tensors(model.config, head):
+        if modules := modules_of(model, tensor):
+            yield from quantized_tensors(tensor, modules)
+            continue
         parts = []
         for part in tensor.sorted_slices():
             value = parameters[part.name].detach()
@@ -210,9 +263,8 @@ def require_finite_weights(
     """The number of the model's values, after one pass over them; `UserError` names a tensor with NaN or infinity."""
     import torch
 
-    n, bad = 0, []
+    n, bad = sum(tensor_sizes(model.config, architecture, head).values()), []
     for name, tensor in export_tensors(model, architecture, head, None):
-        n += tensor.numel()
         if not torch.isfinite(tensor).all():
             bad.append((name, tensor.numel() - int(torch.isfinite(tensor).sum()), tensor))
     if bad:

@@ -198,9 +198,12 @@ def quantized_product(x: Tensor, weight: QuantizedTensor) -> Tensor:
 
 
 def round_tokens(x: Tensor) -> Tensor:
-    """x (..., I) rounded to the int8 grid of each token, -127..127 times largest / 127; gradients pass unchanged."""
-    scale = (x.detach().float().abs().amax(-1, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-    rounded = ((x.detach().float() / scale).round().clamp(-127, 127) * scale).to(x.dtype)
+    """x (..., I) rounded to int8 with the scale `largest / 127.5` of each token, as compressed-tensors does; gradients pass
+    unchanged.
+    """
+    exact = x.detach().float()
+    scale = (exact.abs().amax(-1, keepdim=True) / 127.5).clamp(min=torch.finfo(torch.float32).tiny)
+    rounded = ((exact / scale).round().clamp(-128, 127) * scale).to(x.dtype)
     return rounded if not x.requires_grad else x + (rounded - x).detach()
 
 

@@ -1,0 +1,82 @@
+"""What a model with quantized modules writes into a folder: settings and tensors, under the names of its architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from parakit.checkpoints.compressed_tensors.settings import quantization_json
+from parakit.checkpoints.compressed_tensors.tensors import (
+    WEIGHT,
+    joined_modules,
+    matrix_tensors,
+    quantized_module,
+)
+from parakit.checkpoints.mapping import Architecture, Head, HFTensor
+from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
+from parakit.model.quantized.scheme import QuantScheme
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from parakit.model.heads import TransformerModel
+    from parakit.model.quantized.layers import QuantizedWeight
+
+
+def saved_quantization(model: TransformerModel, architecture: Architecture, head: Head) -> JsonObject | None:
+    """The `quantization_config` of a model; None for a plain one. `UserError` names a matrix that the layout of this
+    architecture cannot hold: call it before anything is written.
+    """
+    from parakit.model.quantized import QuantizedEmbedding, is_quantized
+
+    if not is_quantized(model):
+        return None
+    linear: dict[str, QuantScheme] = {}
+    embeddings: dict[str, QuantScheme] = {}
+    plain = []
+    tensors = list(architecture.hf_tensors(model.config, head))
+    names = {tensor.hf_name for tensor in tensors}
+    for tensor in tensors:
+        module = tensor.hf_name.removesuffix(WEIGHT)
+        modules = modules_of(model, tensor)
+        if not modules:
+            if len(tensor.shape) == 2 and module != tensor.hf_name:
+                plain.append(module)
+            continue
+        is_embedding = isinstance(modules[0], QuantizedEmbedding)
+        (embeddings if is_embedding else linear)[module] = modules[0].scheme
+    for copy, original in architecture.TIED_COPIES.items():
+        copied, source = copy.removesuffix(WEIGHT), original.removesuffix(WEIGHT)
+        if copy in names or original not in names:
+            continue
+        if source in embeddings:
+            embeddings[copied] = embeddings[source]
+        elif source in plain:
+            plain.append(copied)
+    return quantization_json(linear, embeddings, plain)
+
+
+def modules_of(model: nn.Module, tensor: HFTensor) -> list[QuantizedWeight]:
+    """The quantized modules that one tensor of the folder consists of; [] where it is plain."""
+    slices = tensor.sorted_slices()
+    modules = [module for part in slices if (module := quantized_module(model, part.name)) is not None]
+    if not modules:
+        return []
+    if len(modules) < len(slices) or len({module.scheme for module in modules}) > 1:
+        raise UserError(
+            f"{', '.join(part.name for part in slices)} are one matrix in {tensor.hf_name}, and are quantized differently",
+            "quantize them alike",
+        )
+    if any(part.transposed or part.stacked or part.expert is not None for part in slices):
+        raise UserError(
+            f"{tensor.hf_name} is stored transposed, which the layout of quantized weights does not have",
+            "this architecture cannot be saved quantized",
+        )
+    return modules
+
+
+def quantized_tensors(tensor: HFTensor, modules: list[QuantizedWeight]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The stored tensors of one quantized matrix of the folder."""
+    yield from matrix_tensors(tensor.hf_name, joined_modules(tensor, modules))
