@@ -14,6 +14,7 @@ from parakit.checkpoints.adapters import save_adapter
 from parakit.common.artifacts import Lineage
 from parakit.common.errors import UserError
 from parakit.compression.merging import merge_adapter, merge_adapter_folder, merge_models
+from parakit.compression.merging.config import LinearMerge
 from parakit.model import LanguageModel
 from parakit.model.adapters import LoraConfig, PromptConfig, attach, make_lora, make_prompt
 from tests.training.tiny_runs import tiny_model
@@ -132,17 +133,17 @@ def test_models_of_one_shape_become_their_mean(tmp_path):
         for parameter in model.parameters():
             nn.init.normal_(parameter)
         paths.append(save_model(model, None, tmp_path / str(seed), Lineage("model")))
-    merge_models(paths, tmp_path / "mean", weights=(1, 3))
+    merge_models(paths, tmp_path / "mean", LinearMerge(weights=(1, 3)))
     one, two, mean = (dict(load_model(p)[0].named_parameters()) for p in (*paths, tmp_path / "mean"))
     for name in mean:
         wanted = 0.25 * one[name].double() + 0.75 * two[name].double()
         torch.testing.assert_close(mean[name].double(), wanted, rtol=0, atol=1e-6)
     save_model(tiny_model(0, d_ff=20), None, tmp_path / "other", Lineage("model"))
     for sources, weights, told in (
-        ([paths[0], tmp_path / "other"], None, "shapes"),
+        ([paths[0], tmp_path / "other"], (), "shapes: trunk.blocks.0.feed_forward.gate.weight"),
         (paths, (1, 2, 3), "3 weights for 2 models"),
         (paths, (1, -1), "sum to"),
-        (paths[:1], None, "two or more"),
+        (paths[:1], (), "two or more"),
     ):
         with pytest.raises(UserError, match=told):
-            merge_models(sources, tmp_path / "no", weights=weights)
+            merge_models(sources, tmp_path / "no", LinearMerge(weights=weights))

@@ -3,7 +3,8 @@
 The file is read again by Parakit's own reader. Settings and tokenizer must be equal, each weight as near as its
 quantization allows (a permuted or swapped tensor is far off whatever the text), and the next-token distributions near
 enough on real text: up to `MAX_KL` nats a token on average, the divergence from the source to the file. Each limit is
-about four times what the type costs the published 135M model, which suffers more than larger ones.
+five times or more what the type costs the published 135M model (F16 2e-6, BF16 6e-5, Q8_0 0.0014, Q4_K_M 0.06, Q4_0 0.32),
+which suffers more than larger ones.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 MAX_KL: dict[GGUFType, float] = {
     **{"F32": 1e-6, "F16": 1e-3, "BF16": 1e-2, "Q8_0": 1e-2},
-    **{"Q4_K_M": 0.3, "Q4_0": 0.6},
+    **{"Q4_K_M": 0.3, "Q4_0": 1.6},
 }
 MAX_DIFFERENCE_F32 = 1e-3  # of a logit: nothing is rounded, only summed in the same order
 MAX_POSITIONS, WINDOW = 1000, 256

@@ -1,4 +1,4 @@
-"""Merging: an adapter into its base model, and several models into their weighted mean.
+"""Merging an adapter into its base model.
 
 An adapter's update is added to the weights in float64, once. A low-precision dtype rounds small updates away: the rounding_loss
 share is measured, and a merge that loses too much is refused. A tied embedding whose two uses have different updates is
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from parakit.checkpoints.adapters import base_folder, is_adapter_folder, load_with_adapter
 from parakit.checkpoints.folder_safety import read_small_json
-from parakit.checkpoints.loading import load_model
 from parakit.checkpoints.model_folder import save_model
 from parakit.checkpoints.publisher import carry_publisher
 from parakit.common.artifacts import LINEAGE, Lineage
@@ -154,7 +153,7 @@ def merge_adapter_folder(
     sha256 = sha256_file(adapter / "adapter_model.safetensors")
     _check_not_merged(base, sha256)
     model, tokenizer = load_with_adapter(adapter, dtype="float32", base=base)
-    chat = bool(_lineage_config(adapter).get("chat"))
+    chat = bool(lineage_config(adapter).get("chat"))
     merged = merge_checked(
         model,
         tokenizer,
@@ -201,69 +200,6 @@ def _logits_as_stored(
     return after
 
 
-def merge_models(
-    folders: Sequence[str | Path],
-    output: str | Path,
-    *,
-    weights: Sequence[float] | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """The weighted mean of models with one config ("model soups", Wortsman et al. 2022), summed in float64 and written as
-    float32. `weights` are scaled to sum to 1; None: equal. `UserError` names what differs.
-    """
-    if len(folders) < 2:
-        raise UserError(f"{len(folders)} model to merge", "name two or more")
-    shares = _normalized_weights(weights, len(folders))
-    first, tokenizer = load_model(folders[0], dtype="float32")
-    sums = {name: _weighted(p, shares[0]) for name, p in first.named_parameters()}
-    for folder, share in zip(folders[1:], shares[1:], strict=True):
-        model, other = load_model(folder, dtype="float32")
-        _check_compatible(folders[0], first, tokenizer, folder, model, other)
-        for name, p in model.named_parameters():
-            sums[name] += _weighted(p, share)
-    with torch.no_grad():
-        for name, p in first.named_parameters():
-            p.copy_(sums[name])
-    parents: list[str | Path] = [folder for folder in folders if (Path(folder) / LINEAGE).is_file()]
-    chat = [bool(_lineage_config(Path(folder)).get("chat")) for folder in folders]
-    config = {"stage": "merge", "method": "linear", "weights": shares, "chat": all(chat)}
-    return save_model(first, tokenizer, output, Lineage("model", config, parents), overwrite)
-
-
-def _weighted(parameter: Tensor, share: float) -> Tensor:
-    """A part of a weighted sum, in float64."""
-    return parameter.detach().double() * share
-
-
-def _normalized_weights(weights: Sequence[float] | None, n: int) -> list[float]:
-    weights = [1.0] * n if weights is None else list(weights)
-    if len(weights) != n:
-        raise UserError(f"{len(weights)} weights for {n} models", "give one weight a model")
-    if sum(weights) <= 0:
-        raise UserError(f"the weights {weights} sum to {sum(weights)}", "they must sum to more than 0")
-    return [weight / sum(weights) for weight in weights]
-
-
-def _check_compatible(
-    one: str | Path,
-    first: TransformerModel,
-    tokenizer: Tokenizer | None,
-    other: str | Path,
-    second: TransformerModel,
-    its_tokenizer: Tokenizer | None,
-) -> None:
-    for what, a, b in (
-        ("kinds", type(first).__name__, type(second).__name__),
-        ("shapes", first.config, second.config),
-        ("tokenizers", tokenizer and tokenizer.digest, its_tokenizer and its_tokenizer.digest),
-    ):
-        if a != b:
-            raise UserError(
-                f"{one} and {other} have different {what}",
-                "only models with one config and tokenizer can be merged",
-            )
-
-
 def _untied(model: TransformerModel) -> TransformerModel:
     """The model with an output matrix of its own."""
     if not isinstance(model, LanguageModel):
@@ -279,7 +215,8 @@ def _untied(model: TransformerModel) -> TransformerModel:
     return untied
 
 
-def _lineage_config(folder: Path) -> dict[str, Any]:
+def lineage_config(folder: Path) -> dict[str, Any]:
+    """The settings in a folder's lineage; empty without one."""
     if not (folder / LINEAGE).is_file():
         return {}
     config = read_small_json(folder / LINEAGE).get("config")
@@ -288,7 +225,7 @@ def _lineage_config(folder: Path) -> dict[str, Any]:
 
 def _merged_before(base: Path) -> Iterator[str]:
     """The sha256 of adapters merged into a base."""
-    merged = _lineage_config(base).get("merged")
+    merged = lineage_config(base).get("merged")
     yield from merged if isinstance(merged, list) else []
 
 
