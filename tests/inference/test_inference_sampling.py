@@ -152,16 +152,124 @@ def test_repetition_penalty_changes_the_greedy_choice():
     np.testing.assert_allclose(scores, [2 / 1.5, 1.9, -1.5], rtol=1e-6)
 
 
-def test_drawn_frequencies_are_those_of_the_distribution():
-    n = 200_000
-    config = SamplingConfig(temperature=0.8, top_p=0.95)
-    expected = probabilities(config).numpy()
-    drawn = draw(filter_logits(LOGITS, config).expand(n, -1), torch.from_numpy(uniforms(5, n)))
-    counts = np.bincount(drawn.numpy(), minlength=5)
+def exact(config, logits, prompt):
+    """The distribution in float64 from the filters' definitions, token by token."""
+    scores = logits.double().numpy().copy()
+    for token_id, bias in config.logit_bias.items():
+        scores[token_id] += bias
+    for token_id in set(prompt):
+        scores[token_id] *= config.repetition_penalty ** (1 if scores[token_id] < 0 else -1)
+    scores /= config.temperature
+    kept = np.ones(len(scores), bool)
+
+    def p():
+        weights = np.where(kept, np.exp(scores - scores.max()), 0)
+        return weights / weights.sum()
+
+    if config.top_k:
+        kept &= scores >= np.sort(scores)[-config.top_k]
+    if config.top_p < 1:
+        order = np.argsort(-p(), kind="stable")
+        n = int(np.searchsorted(p()[order].cumsum(), config.top_p)) + 1
+        kept &= np.isin(np.arange(len(scores)), order[:n])
+    if config.min_p:
+        kept &= p() >= config.min_p * p().max()
+    if config.typical_p < 1:
+        now = p()
+        surprise = -np.log(np.where(now > 0, now, 1))
+        distance = np.where(kept, abs(surprise - (now * surprise).sum()), np.inf)
+        order = np.argsort(distance, kind="stable")
+        n = int(np.searchsorted(now[order].cumsum(), config.typical_p)) + 1
+        kept &= np.isin(np.arange(len(scores)), order[:n])
+    return p()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 1.7},
+        {"top_k": 6},
+        {"top_p": 0.8},
+        {"min_p": 0.1},
+        {"typical_p": 0.6},
+        {"repetition_penalty": 1.8, "logit_bias": {3: 1.5, 8: -2.0}},
+        {"temperature": 0.8, "top_k": 12, "top_p": 0.95, "min_p": 0.02, "typical_p": 0.9},
+    ],
+    ids=str,
+)
+def test_drawn_frequencies_are_those_of_the_exact_distribution(settings):
+    """Chi-square over the first tokens of 8,000 requests, each with a seed of its own."""
+    n, prompt = 8_000, [2, 5, 11]
+    config = SamplingConfig(**{"temperature": 1.0, **settings})
+    logits = 1.5 * torch.randn(30, generator=torch.Generator().manual_seed(3))
+    expected = exact(config, logits, prompt)
+    np.testing.assert_allclose(distribution(sampler(config, prompt), logits), expected, atol=1e-6)
+    samplers = [sampler(config, prompt, seed) for seed in request_seeds(1, n)]
+    drawn = [choice.token_id for choice in choose_tokens(samplers, logits.expand(n, -1))]
+    counts = np.bincount(drawn, minlength=30)
     kept = expected > 0
-    chi_square = (((counts - n * expected) ** 2)[kept] / (n * expected[kept])).sum()
     assert counts[~kept].sum() == 0
-    assert chi_square < 16.3  # 99.9 % of the chi-square distribution with 3 degrees of freedom
+    chi_square = (((counts - n * expected) ** 2)[kept] / (n * expected[kept])).sum()
+    freedom = kept.sum() - 1  # the 99.99 % quantile, by Wilson and Hilferty
+    assert chi_square < freedom * (1 - 2 / (9 * freedom) + 3.72 * (2 / (9 * freedom)) ** 0.5) ** 3
+
+
+@given(st.integers(0, 10**6), st.booleans(), st.sampled_from([{"top_k": 7}, {"top_k": 40, "top_p": 0.7},
+    {"top_p": 0.6}, {"top_p": 0.99}, {"top_k": 9, "typical_p": 0.5}, {"top_p": 0.9, "min_p": 0.2}]))  # fmt: skip
+def test_a_few_candidates_give_the_distribution_of_the_whole_vocabulary(seed, has_ties, settings):
+    logits = 4 * torch.randn(1, 3000, generator=torch.Generator().manual_seed(seed))
+    logits = logits.round() if has_ties else logits
+    config = SamplingConfig(temperature=0.9, **settings)
+    whole = filter_logits(logits, config).softmax(-1)[0]
+    torch.testing.assert_close(distribution(sampler(config), logits[0]), whole, atol=1e-6, rtol=1e-4)
+
+
+def test_rows_with_settings_of_their_own_choose_as_they_do_alone():
+    torch.manual_seed(5)
+    configs = [
+        SamplingConfig(temperature=0.0),
+        SamplingConfig(temperature=0.0, repetition_penalty=1.9),
+        SamplingConfig(temperature=1.3, top_k=5),
+        SamplingConfig(temperature=1.3, top_k=5, log_probabilities=3),
+        SamplingConfig(temperature=0.6, top_p=0.8, frequency_penalty=1.0),
+        SamplingConfig(temperature=1.0, min_p=0.1, no_repeat_ngram_size=1),
+        SamplingConfig(temperature=1.0, typical_p=0.4, logit_bias={3: 4.0}),
+        SamplingConfig(temperature=0.0, log_probabilities=0),
+    ]
+    together = [sampler(config, [1, 2, 3], seed) for seed, config in enumerate(configs)]
+    alone = [sampler(config, [1, 2, 3], seed) for seed, config in enumerate(configs)]
+    for _ in range(12):
+        logits = 2 * torch.randn(len(configs), 40)
+        choices = choose_tokens(together, logits)
+        assert choices == [choose_tokens([one], logits[i : i + 1])[0] for i, one in enumerate(alone)]
+        logs = logits.log_softmax(-1)
+        for row, n in ((3, 3), (7, 0)):
+            token_id, log_probability, alternatives, _ = choices[row]
+            assert log_probability == pytest.approx(float(logs[row, token_id]), abs=1e-5)
+            assert [one.token_id for one in alternatives] == logs[row].topk(n).indices.tolist()
+        assert choices[0].log_probability is None
+    ids = together[5].token_ids
+    assert len(set(ids)) == len(ids) == 12
+
+
+def test_a_row_without_a_choice_has_an_error_and_the_others_have_tokens():
+    logits = torch.randn(4, 20)
+    logits[1, 3] = float("nan")
+
+    class Nothing:
+        def allowed(self, token_ids):
+            return torch.zeros(20, dtype=torch.bool)
+
+    plain, drawing = SamplingConfig(temperature=0.0), SamplingConfig(temperature=1.0)
+    rows = [sampler(plain), sampler(plain), sampler(drawing), sampler(drawing, constraint=Nothing())]
+    choices = choose_tokens(rows, logits)
+    assert [choice.token_id >= 0 for choice in choices] == [True, False, True, False]
+    assert "not finite" in choices[1].error.message
+    assert "no token is allowed" in choices[3].error.message
+    assert [row.n_new for row in rows] == [1, 0, 1, 0]
+    choices = choose_tokens([sampler(plain) for _ in range(4)], logits)
+    assert [choice.error is None for choice in choices] == [True, False, True, True]
 
 
 def test_seeds_of_requests_are_fixed_by_the_calls_seed_and_fresh_without_one():
@@ -181,6 +289,26 @@ def test_seeds_of_requests_are_fixed_by_the_calls_seed_and_fresh_without_one():
         ("top_k", -1),
         ("min_p", 2),
         ("repetition_penalty", 0),
+        ("repetition_penalty", float("nan")),
+        ("presence_penalty", float("nan")),
+        ("presence_penalty", -2.5),
+        ("frequency_penalty", 3),
+        ("typical_p", 0.0),
+        ("typical_p", float("nan")),
+        ("no_repeat_ngram_size", -1),
+        ("min_new_tokens", -1),
+        ("min_new_tokens", 201),
+        ("n", 0),
+        ("n", 10**6),
+        ("log_probabilities", -1),
+        ("log_probabilities", 10**6),
+        ("logit_bias", {3: float("nan")}),
+        ("logit_bias", {3: float("inf")}),
+        ("logit_bias", {2**31: 1.0}),
+        ("logit_bias", "[3]"),
+        ("logit_bias", "{3"),
+        ("max_new_tokens", -5),
+        ("stop", ("x" * 1_000_000,)),
         ("max_new_tokens", 0),
         ("max_new_tokens", 10**9),
         ("stop", ("",)),
