@@ -37,6 +37,7 @@ from parakit.inference.batching import evaluation_mode
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import LanguageModel
 from parakit.model.layers.masks import document_mask
+from parakit.model.quantized import weight_like
 from parakit.tokens.batches.batch import Batch
 from parakit.tokens.batches.source import evaluation_batches
 from parakit.tokens.shards import TokenShards, document_boundaries, encode_between
@@ -139,7 +140,7 @@ def evaluate_loss(
 
 def token_losses(model: LanguageModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss in nats (N,) of every counted token of a batch, and the tokens (N,). Packed documents are isolated."""
-    device = model.lm_head.weight.device
+    device = weight_like(model.lm_head).device
     counted = torch.from_numpy(batch.loss_mask).to(device)
     targets = torch.from_numpy(batch.target_ids).to(device)[counted]  # (N,)
     attention_mask = None

@@ -21,6 +21,7 @@ from parakit.inference.native_model import NotNative, describe
 from parakit.model.heads import LanguageModel
 from parakit.model.kernels import layout
 from parakit.model.kernels.library import load_kernels
+from parakit.model.quantized import weight_like
 
 CACHE_KINDS = {
     torch.float32: layout.FP32,
@@ -117,7 +118,7 @@ class NativeForward:
 
 def native_forward(model: Any) -> NativeForward | None:
     """The native forward pass of `model`; None where PyTorch must compute it."""
-    if not isinstance(model, LanguageModel) or model.lm_head.weight.device.type != "cpu":
+    if not isinstance(model, LanguageModel) or weight_like(model.lm_head).device.type != "cpu":
         return None
     try:
         return NativeForward(model)

@@ -23,6 +23,7 @@ from parakit.inference.generation.decoding import allocate_cache, make_decode_st
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.model.heads import LanguageModel
 from parakit.model.layers.experts import MixtureOfExperts
+from parakit.model.quantized import weight_like
 
 BANDWIDTH_BYTES = 256 * 2**20  # several times larger than the caches of a processor
 N_BANDWIDTH_RUNS = 5
@@ -105,7 +106,7 @@ def measure_speed(
             f" window of {limit}",
             "measure shorter prompts or fewer new tokens",
         )
-    device = model.lm_head.weight.device
+    device = weight_like(model.lm_head).device
     bandwidth = bandwidth or memory_bandwidth(device)
     with evaluation_mode(model):
         _measure(model, 1, min(prompt_lengths), 1, make_step)
@@ -129,7 +130,7 @@ def _measure(
     model: LanguageModel, n_rows: int, n_prompt: int, n_new_tokens: int, make_step: MakeStep
 ) -> tuple[float, float, int]:
     """Seconds of prefill, seconds of all decoding steps, bytes of cache per token."""
-    device, vocab_size = model.lm_head.weight.device, model.config.vocab_size
+    device, vocab_size = weight_like(model.lm_head).device, model.config.vocab_size
     ids = torch.randint(
         vocab_size, (n_rows, n_prompt + n_new_tokens), generator=torch.Generator().manual_seed(0)
     )

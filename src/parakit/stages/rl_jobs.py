@@ -37,6 +37,7 @@ from parakit.data.conversations.conversation import Conversation
 from parakit.data.splits import split_of
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import ActorCritic, LanguageModel
+from parakit.model.quantized import weight_like
 from parakit.stages.comparison.measuring import Comparison, plan_comparison
 from parakit.stages.comparison.prompts import MAX_PROMPT_TOKENS, HeldOutPrompt
 from parakit.stages.defaults.published import PUBLISHED_FACTORS, tuning_config, tuning_sizing
@@ -190,7 +191,7 @@ def _setup(
     reference = frozen_copy(policy)
     trained: LanguageModel | ActorCritic = ActorCritic(policy) if method == "ppo" else policy
     algorithm, objective = _algorithm(config)
-    precision = Precision(plan.precision, policy.lm_head.weight.device)
+    precision = Precision(plan.precision, weight_like(policy.lm_head).device)
 
     def sample(prompts: Sequence[RLPrompt], phase: int) -> tuple[Rollouts, np.ndarray]:
         return roll_out(

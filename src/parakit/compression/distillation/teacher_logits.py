@@ -31,6 +31,7 @@ from parakit.common.seeds import rng
 from parakit.compression.distillation.losses import top_k_log_probs
 from parakit.compression.distillation.micro_batches import CachedBatch, fields_of
 from parakit.compression.distillation.teacher import Teacher
+from parakit.model.quantized import weight_like
 from parakit.tokens.batches.batch import Batch, MaskedBatch
 from parakit.training.micro_batches import to_micro_batch
 from parakit.training.objectives.distribution_losses import log_probs_at_temperature
@@ -132,7 +133,7 @@ def write_teacher_logits(
 @torch.no_grad()
 def _top_k(teacher: Teacher, batch: Batch, spec: TeacherLogitsSpec) -> Any:
     """Ids and log-probabilities of the counted positions, in chunks."""
-    micro = to_micro_batch(batch, teacher.model.lm_head.weight.device)
+    micro = to_micro_batch(batch, weight_like(teacher.model.lm_head).device)
     hidden = teacher.hidden(micro)
     hidden = hidden.flatten(0, 1) if micro.loss_mask is None else hidden[micro.loss_mask]  # (N, D)
     n_places = max(1, CHUNK_ELEMENTS // teacher.model.config.vocab_size)

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 import torch
 
@@ -34,7 +33,7 @@ from parakit.inference.generation.completion import FinishReason
 from parakit.inference.generation.sampling import choose_tokens
 from parakit.model.adapters import AdapterSet
 from parakit.model.heads import LanguageModel
-from parakit.model.quantized import QuantizedWeight
+from parakit.model.quantized import weight_like
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 MAX_IDLE_STEPS = 10  # a row that was preempted or begins again misses one
@@ -52,8 +51,7 @@ class Engine:
     ) -> None:
         require_capability(model, "generate")
         self.model, self.tokenizer, self.config = model, tokenizer, config or EngineConfig()
-        head: Any = model.lm_head
-        weight = head if isinstance(head, QuantizedWeight) else head.weight
+        weight = weight_like(model.lm_head)
         self.memory_bound, self.memory_source = cache_memory(self.config, weight.device)
         self.cache = PagedCache(
             model.trunk.config,  # with prefix tuning `model.config` has a shorter window

@@ -22,6 +22,7 @@ from parakit.inference.generation.completion import check_prompt, max_completion
 from parakit.inference.generation.decoding import NextTokenModel, allocate_cache, token_histories
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.rules import GenerationRules, request_rules
+from parakit.model.quantized import weight_like
 
 
 def contrastive_search(
@@ -82,7 +83,7 @@ def _hidden(model: NextTokenModel, cache: KVCache, rows: Sequence[Sequence[int]]
     """The vectors (B, T, D) of each row's new tokens, as many in each."""
     n_new = len(rows[0])
     rows = cache.to_run(rows)
-    input_ids = torch.tensor(rows, device=model.lm_head.weight.device)
+    input_ids = torch.tensor(rows, device=weight_like(model.lm_head).device)
     hidden = model.hidden(
         input_ids,
         position_ids=cache.position_ids(input_ids.shape[1]),

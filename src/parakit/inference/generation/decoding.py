@@ -30,7 +30,7 @@ from parakit.inference.generation.sampling import Choice, RequestSampler, choose
 from parakit.inference.generation.static_step import StaticStep, has_static_step
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
-from parakit.model.quantized import QuantizedWeight
+from parakit.model.quantized import weight_like
 
 
 class NextTokenModel(Protocol):
@@ -109,15 +109,14 @@ def decode_step(model: NextTokenModel, cache: KVCache, token_ids: torch.Tensor) 
 def make_decode_step(model: NextTokenModel) -> Callable[[KVCache, torch.Tensor], torch.Tensor]:
     """`decode_step` for this model: by the compiled kernels where they compute it, on a GPU as recorded graphs."""
     eager = partial(decode_step, model)
-    if has_static_step(model) and model.lm_head.weight.device.type == "cuda":
+    if has_static_step(model) and weight_like(model.lm_head).device.type == "cuda":
         return StaticStep(model, eager)
     return native_step(model) or eager
 
 
 def allocate_cache(model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> KVCache:
     """An empty cache that holds these prompts and their completions."""
-    head: Any = model.lm_head
-    like = head if isinstance(head, QuantizedWeight) else head.weight
+    like = weight_like(model.lm_head)
     capacity = min(max(len(prompt) for prompt in prompts) + max_new_tokens, model.config.max_seq_len)
     return KVCache(model.config, len(prompts), capacity, like.device, like.dtype)
 
@@ -144,7 +143,7 @@ class DecodeState:
         constraints: Sequence[Constraint | None] | None = None,
     ) -> None:
         self.next_logits = make_decode_step(model)
-        self.cache, self.device = cache, model.lm_head.weight.device
+        self.cache, self.device = cache, weight_like(model.lm_head).device
         sources = getattr(model, "sources", prompts)
         constraints = constraints or [None] * len(prompts)
         self.samplers = [

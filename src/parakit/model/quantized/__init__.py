@@ -23,6 +23,7 @@ __getattr__, __dir__ = lazy_exports(
         "quantize_tensor": "rounding",
         "quantized_modules": "swapping",
         "tied_heads": "swapping",
+        "weight_like": "layers",
     },
 )
 
@@ -41,4 +42,5 @@ __all__ = [
     "quantize_tensor",
     "quantized_modules",
     "tied_heads",
+    "weight_like",
 ]

@@ -181,6 +181,11 @@ class TiedQuantizedLinear(QuantizedLinear):
         return self.embedding.zeros
 
 
+def weight_like(layer: Any) -> Any:
+    """What has the device and dtype of a layer's weight: itself where it is quantized, so that nothing is dequantized."""
+    return layer if isinstance(layer, QuantizedWeight) else layer.weight
+
+
 def quantized_product(x: Tensor, weight: QuantizedTensor) -> Tensor:
     """x (..., I) @ W^T -> (..., O), by a compiled kernel or one block of rows of W after the other; no gradient."""
     native: Tensor | None = quantized_linear(x, weight)
