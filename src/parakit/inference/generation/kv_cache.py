@@ -51,7 +51,8 @@ class KVCache:
         """(B, S) bool, True = a real token of the source; None where all are, or without a source."""
         scaling = config.rope_scaling
         longrope = scaling is not None and scaling.kind == "longrope"
-        self._switch_len = scaling.original_max_seq_len if scaling is not None and longrope else None
+        self.switch_len = scaling.original_max_seq_len if scaling is not None and longrope else None
+        """The longest row whose angles are those of a short text (longrope); None: they do not depend on the length."""
         self._token_ids: list[list[int]] = [[] for _ in range(n_rows)]  # where `switches_angles`
         self._sources: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._source_of = list(range(n_rows))  # rows with equal numbers share a source
@@ -63,15 +64,15 @@ class KVCache:
     @property
     def switches_angles(self) -> bool:
         """Whether all of a row's keys get other angles once it is longer than the model's original context (longrope)."""
-        return self._switch_len is not None
+        return self.switch_len is not None
 
     def to_run(self, prompts: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
         """What to run for each row's new tokens: these; or every row from its first token, where the angles of one
         switch, as `Phi3ForCausalLM` does. Records the tokens.
         """
-        if self._switch_len is None:
+        if self.switch_len is None:
             return prompts
-        limit, before = self._switch_len, self.lengths
+        limit, before = self.switch_len, self.lengths
         rows = zip(self._token_ids, before, prompts, strict=True)
         self._token_ids = [[*ids[:length], *new] for ids, length, new in rows]
         switches = [

@@ -52,6 +52,14 @@ class NativeStep:
         cache.grow([len(prompt) for prompt in prompts])
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
+    def run_row(self, cache: KVCache, token_ids: Sequence[int]) -> Tensor:
+        """Run the new tokens of the only row; logits float32 (T, V) after each of them."""
+        positions = range(cache.lengths[0], cache.lengths[0] + len(token_ids))
+        rows, every = [0] * len(token_ids), range(len(token_ids))
+        logits = self.forward(token_ids, positions, rows, self._describe(cache), every)
+        cache.grow([len(token_ids)])
+        return logits
+
     def _describe(self, cache: KVCache) -> layout.Cache:
         addresses = [tensor.data_ptr() for tensor in cache.keys]
         addresses.append(cache.n_rows)

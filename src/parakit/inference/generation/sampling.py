@@ -11,6 +11,7 @@ Shapes: B rows, V vocabulary.
 
 from __future__ import annotations
 
+import copy
 import math
 import secrets
 from collections.abc import Collection, Sequence
@@ -129,6 +130,13 @@ class RequestSampler:
         """The completion goes on with this token."""
         self.history.token_ids.append(token_id)
 
+    def copy(self) -> RequestSampler:
+        """A sampler that may go on otherwise; they share the constraint, which any completion may use."""
+        other = copy.copy(self)
+        history = self.history
+        other.history = TokenHistory(list(history.token_ids), history.n_prompt, history.limit, history.source)
+        return other
+
     def changed_scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits (V,) after the rules and the constraint; the input is not changed.
 
@@ -224,7 +232,7 @@ def _choose(
     wanted = [row for row, one in enumerate(samplers) if one.config.log_probabilities is not None]
     choices = [Choice(token_id) for token_id in token_ids]
     for row in wanted:
-        choices[row] = _with_log_probabilities(
+        choices[row] = with_log_probabilities(
             token_ids[row], logits[row], samplers[row].config.log_probabilities or 0
         )
     return choices, errors
@@ -240,7 +248,8 @@ def _choose_equal(samplers: Sequence[RequestSampler], scores: torch.Tensor) -> l
     return (places if ids is None else ids.gather(1, places[:, None]).squeeze(1)).tolist()
 
 
-def _with_log_probabilities(token_id: int, logits: torch.Tensor, n_alternatives: int) -> Choice:
+def with_log_probabilities(token_id: int, logits: torch.Tensor, n_alternatives: int) -> Choice:
+    """The choice of a token after logits (V,), with the model's log-probabilities."""
     logs = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
     values, ids = logs.topk(min(n_alternatives, len(logs)))
     alternatives = tuple(map(Alternative, ids.tolist(), values.tolist()))
