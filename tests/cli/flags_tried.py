@@ -106,6 +106,7 @@ OTHERS = {
         "repetition_penalty",
         "temperature",
         "max_new_tokens",
+        "when_full",
         "stop",
         "prompting",
         "device",

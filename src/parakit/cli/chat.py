@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import Field
@@ -15,7 +15,7 @@ from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, Needs, r
 from parakit.cli.rendering.decoding_flags import DecodingFlags
 from parakit.common.errors import UserError
 from parakit.common.progress import log
-from parakit.inference.config import ChatConfig
+from parakit.inference.config import ChatConfig, WhenFull
 
 if TYPE_CHECKING:
     from parakit.inference.chat import ChatSession
@@ -30,7 +30,7 @@ class ChatCommandConfig(DecodingFlags):
         description="Folders of adapters of the model; the first is active, and /adapter NAME switches.",
     )
     system: str = Field(default="", description="The system prompt.")
-    when_full: Literal["refuse", "drop_oldest"] = Field(
+    when_full: WhenFull = Field(
         default="drop_oldest",
         description="With a full context window: drop the oldest turns with a notice, or refuse with an error.",
     )

@@ -99,6 +99,10 @@ def main(argv: list[str]) -> int:
                 print(piece, end="", flush=True)
         completions = [stream.completion]
         shown = [""]
+        if (n_dropped := stream.completion.n_dropped_tokens) and not command.as_json:
+            log(
+                f"\nthe context window is full: {n_dropped} tokens at the beginning of the prompt were left out"
+            )
     else:
         completions = model.completions(prompt, **settings)
         shown = [one.text for one in completions[: command.n]]
@@ -117,6 +121,7 @@ def completion_figures(completion: "Completion", model: "Model") -> JsonObject:
     figures: JsonObject = {
         "text": completion.text,
         "n_prompt_tokens": completion.n_prompt_tokens,
+        "n_dropped_tokens": completion.n_dropped_tokens,
         "n_tokens": completion.n_tokens,
         "finish_reason": completion.finish_reason,
         "seconds": round(completion.seconds, 4),

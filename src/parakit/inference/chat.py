@@ -18,6 +18,7 @@ from parakit.common.seeds import derive_seed
 from parakit.common.settings import closest_match
 from parakit.data.conversations.conversation import Conversation, Message, read_conversations
 from parakit.inference.config import ChatConfig, SamplingConfig
+from parakit.inference.generation.context_window import without_oldest_turns
 from parakit.inference.generation.text import Completion, CompletionStream, prompt_ids, stream
 from parakit.model.adapters import AdapterSet
 from parakit.model.heads import LanguageModel
@@ -122,19 +123,16 @@ class ChatSession:
         `max_new_tokens`, or a quarter of the window if that is less, is reserved for the answer before older turns are
         kept.
         """
-        window = self.model.config.max_seq_len
-        full = self._with_system(messages)
-        n_tokens = len(prompt_ids(self.tokenizer, full))
+        window, full = self.model.config.max_seq_len, self._with_system(messages)
         if self.when_full == "refuse":
-            return (full, "") if n_tokens < window else self._refuse(n_tokens)
-        reserved = min(self.sampling.max_new_tokens, max(window // 4, 1))
-        starts = [i for i, message in enumerate(messages) if message.role == "user"]
-        for start in starts:
-            sent = self._with_system(messages[start:]) if start else full
-            n_tokens = len(prompt_ids(self.tokenizer, sent))
-            if n_tokens + reserved <= window or (start == starts[-1] and n_tokens < window):
-                return sent, self._dropped_notice(messages[:start])
-        self._refuse(n_tokens)
+            n_tokens, n_dropped = len(prompt_ids(self.tokenizer, full)), 0
+        else:
+            fitted = without_oldest_turns(self.tokenizer, full, self.sampling, window)
+            n_tokens, n_dropped = len(fitted.token_ids), fitted.n_dropped_messages
+        if n_tokens >= window:
+            self._refuse(n_tokens)
+        sent = self._with_system(messages[n_dropped:])
+        return sent, self._dropped_notice(messages[:n_dropped]) if self.when_full == "drop_oldest" else ""
 
     def _refuse(self, n_tokens: int) -> NoReturn:
         ways = "/undo or /reset" if self.messages else "shorten the message or the system prompt"

@@ -10,6 +10,7 @@ from parakit.common.errors import UserError
 from parakit.common.settings import Config
 
 StopWhen = Literal["unlikely", "full", "impossible"]
+WhenFull = Literal["refuse", "drop_oldest"]
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 LogitBias = dict[
     int | Annotated[str, Field(min_length=1, max_length=1000)], Annotated[float, Field(ge=-1e4, le=1e4)]
@@ -59,6 +60,11 @@ class DecodingConfig(Config):
     )
     max_new_tokens: int = Field(
         default=200, ge=1, le=10_000_000, description="Length limit of a completion in tokens."
+    )
+    when_full: WhenFull = Field(
+        default="refuse",
+        description="A prompt over the context window: refuse it, or leave out its beginning (of a conversation its"
+        " oldest turns) with a notice.",
     )
 
     @field_validator("logit_bias", mode="before")
@@ -210,6 +216,7 @@ class PenaltySettings(TypedDict, total=False):
     no_repeat_ngram_size: int | None
     min_new_tokens: int | None
     max_new_tokens: int
+    when_full: WhenFull
 
 
 class SamplingSettings(PenaltySettings, total=False):
@@ -291,7 +298,7 @@ class ChatConfig(Config):
     """A conversation: its system prompt, its sampling, and what happens when the context window is full."""
 
     system: str = Field(default="", description="The system prompt.")
-    when_full: Literal["refuse", "drop_oldest"] = Field(
+    when_full: WhenFull = Field(
         default="drop_oldest",
         description="With a full context window: drop the oldest turns with a notice, or refuse with an error.",
     )

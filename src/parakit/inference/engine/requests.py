@@ -72,8 +72,9 @@ class Piece(NamedTuple):
 class RequestHandle:
     """A request on its way: `done` at the end, with `completions`, or with `error`."""
 
-    def __init__(self, request: Request, prompt_ids: list[int]) -> None:
+    def __init__(self, request: Request, prompt_ids: list[int], n_dropped_tokens: int = 0) -> None:
         self.request, self.prompt_ids, self.number = request, prompt_ids, 0
+        self.n_dropped_tokens = n_dropped_tokens
         self.rows: list[Row] = []
         self.error: Exception | None = None
         self.is_cancelled = False
@@ -193,4 +194,5 @@ class Row:
             seconds,
             (handle.first_token or handle.submitted) - handle.submitted,
             tuple(self.choices) if self.sampler.config.log_probabilities is not None else (),
+            n_dropped_tokens=handle.n_dropped_tokens,
         )

@@ -13,10 +13,10 @@ from parakit.inference.engine.requests import Request, RequestHandle, Row
 from parakit.inference.generation.completion import (
     check_prompt,
     max_completion,
-    prompt_ids,
     resolve_logit_bias,
 )
 from parakit.inference.generation.constraints import request_constraint
+from parakit.inference.generation.context_window import FittedPrompt, fit_prompt
 from parakit.inference.generation.published_rules import generation_rules
 from parakit.inference.generation.sampling import (
     RequestSampler,
@@ -54,9 +54,9 @@ class RowMaker:
                 f"n = {n}: a request has 1 to {MAX_COMPLETIONS} completions", "set n within these"
             )
         adapter = require_adapters(request.adapter, self.adapters)
-        token_ids = self._token_ids(request)
         window = self._window(adapter)
-        check_prompt(len(token_ids), window)
+        fitted = self._fitted(request, window)
+        token_ids = fitted.token_ids
         limit = max_completion(len(token_ids), request.sampling, window)
         self._check_memory(len(token_ids), limit)
         ends = self._stop_ids if request.stop_ids is None else request.stop_ids
@@ -65,7 +65,9 @@ class RowMaker:
         is_chat = request.prompt is not None and not isinstance(request.prompt, str)
         prefix = response_prefix(self.tokenizer) if self.tokenizer is not None and is_chat else ""
         make_constraint = request.constraint or self._make_constraint(sampling, prefix)
-        handle = RequestHandle(replace(request, token_ids=None, prompt=None), token_ids)
+        handle = RequestHandle(
+            replace(request, token_ids=None, prompt=None), token_ids, fitted.n_dropped_tokens
+        )
         for index, seed in enumerate(_seeds(request, n)):
             constraint = None if make_constraint is None else make_constraint()
             sampler = RequestSampler(sampling, token_ids, seed, rules, limit, constraint, stop_ids=ends)
@@ -93,19 +95,20 @@ class RowMaker:
         constraint = request_constraint(sampling, self.tokenizer, prefix)
         return None if constraint is None else constraint.start
 
-    def _token_ids(self, request: Request) -> list[int]:
+    def _fitted(self, request: Request, window: int) -> FittedPrompt:
         if (request.prompt is None) == (request.token_ids is None):
             raise UserError("a request has either a prompt or token_ids", "set one of the two")
         if request.prompt is not None:
             if self.tokenizer is None:
                 raise UserError("a text needs a tokenizer, and the engine has none", "give token_ids")
-            return prompt_ids(self.tokenizer, request.prompt)
+            return fit_prompt(self.tokenizer, request.prompt, request.sampling, window)
         assert request.token_ids is not None
         token_ids, n_ids = [int(i) for i in request.token_ids], self.model.config.vocab_size
         outside = next((i for i in token_ids if not 0 <= i < n_ids), None)
         if outside is not None:
             raise UserError(f"token id {outside}, and the vocabulary has {n_ids} ids", "they count from 0")
-        return token_ids
+        check_prompt(len(token_ids), window)
+        return FittedPrompt(token_ids)
 
     def _check_memory(self, n_prompt: int, limit: int) -> None:
         """`UserError` where one row alone could outgrow the cache."""

@@ -37,6 +37,8 @@ class Completion:
     """Of every token, where the request wants them."""
     score: float | None = None
     """Of a beam search: log-probability / tokens ** length_penalty."""
+    n_dropped_tokens: int = 0
+    """Tokens of the prompt that the context window could not hold, where `when_full` is drop_oldest."""
 
     @property
     def n_tokens(self) -> int:
@@ -74,12 +76,13 @@ def _first_ids(tokenizer: Tokenizer) -> list[int]:
     return [] if first is None else [first]
 
 
-def check_prompt(n_prompt_tokens: int, max_seq_len: int) -> None:
-    """Raise `UserError` for a prompt that is empty or longer than the context window."""
+def check_prompt(n_prompt_tokens: int, max_seq_len: int, other_way: str = "") -> None:
+    """Raise `UserError` for a prompt that is empty or longer than the context window; `other_way` ends the hint."""
     if n_prompt_tokens > max_seq_len:
+        ways = ("shorten the prompt", "use a model with a larger max_seq_len", *filter(None, [other_way]))
         raise UserError(
             f"the prompt has {n_prompt_tokens} tokens, and the model's context window holds {max_seq_len}",
-            "shorten the prompt, or use a model with a larger max_seq_len",
+            ", ".join(ways) if other_way else ", or ".join(ways),
         )
     if n_prompt_tokens == 0:
         raise UserError("the prompt has no tokens", "give some text to continue")

@@ -14,15 +14,16 @@ from dataclasses import replace
 from parakit.common.errors import UserError
 from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.capabilities import require_capability
-from parakit.inference.config import BeamConfig, DecodingMethod, SamplingConfig
+from parakit.inference.config import BeamConfig, DecodingConfig, DecodingMethod, SamplingConfig
 from parakit.inference.generation.beam_search import beam_search
 from parakit.inference.generation.completion import Completion as Completion
 from parakit.inference.generation.completion import FinishReason as FinishReason
 from parakit.inference.generation.completion import Prompt as Prompt
-from parakit.inference.generation.completion import check_prompt, resolve_logit_bias
 from parakit.inference.generation.completion import context_ids as context_ids
 from parakit.inference.generation.completion import prompt_ids as prompt_ids
+from parakit.inference.generation.completion import resolve_logit_bias
 from parakit.inference.generation.constraints import request_constraint
+from parakit.inference.generation.context_window import FittedPrompt, fit_prompt
 from parakit.inference.generation.contrastive_search import contrastive_search
 from parakit.inference.generation.decoding import generate_choices, stream_choices
 from parakit.inference.generation.published_rules import generation_rules
@@ -63,12 +64,11 @@ class CompletionStream:
         self._choices: list[Choice] = []
         self._reason: FinishReason = "interrupted"
         self._started = self._first = self._stopped = time.perf_counter()
-        prompt_token_ids = prompt_ids(tokenizer, prompt)
-        check_prompt(len(prompt_token_ids), model.config.max_seq_len)
-        self.n_prompt_tokens = len(prompt_token_ids)
+        fitted = fit_prompt(tokenizer, prompt, config, model.config.max_seq_len)
+        self.n_prompt_tokens, self.n_dropped_tokens = len(fitted.token_ids), fitted.n_dropped_tokens
         self._stream = stream_choices(
             model,
-            prompt_token_ids,
+            fitted.token_ids,
             config,
             self._stop_ids,
             seed=seed,
@@ -110,6 +110,7 @@ class CompletionStream:
             self._stopped - self._started,
             self._first - self._started,
             tuple(self._choices) if self._has_log_probabilities else (),
+            n_dropped_tokens=self.n_dropped_tokens,
         )
 
 
@@ -159,20 +160,20 @@ def generate_batch(
     The `UserError` for a prompt that is empty or over the model's `max_seq_len` has the prompt's number.
     """
     started = time.perf_counter()
-    ids = _checked_ids(model, tokenizer, prompts)
+    fitted = _fitted(model, tokenizer, prompts, config)
     config = resolve_logit_bias(config, tokenizer, model.config.vocab_size)
-    seeds = request_seeds(config.seed, len(ids)) if seeds is None else seeds
+    seeds = request_seeds(config.seed, len(fitted)) if seeds is None else seeds
     ends = frozenset(stop_ids(tokenizer))
     is_chat = [not isinstance(prompt, str) for prompt in prompts for _ in range(config.n)]
     prefix = response_prefix(tokenizer) if any(is_chat) else ""
     check = StopStringCheck(tokenizer, config.stop, prefix) if config.stop else None
-    ids = [one for one in ids for _ in range(config.n)]
+    fitted = [one for one in fitted for _ in range(config.n)]
     constraints = {
         chat: request_constraint(config, tokenizer, prefix if chat else "") for chat in set(is_chat)
     }
     completions = generate_choices(
         model,
-        ids,
+        [one.token_ids for one in fitted],
         config,
         ends,
         seeds=[one for seed in seeds for one in completion_seeds(seed, config.n)],
@@ -187,7 +188,7 @@ def generate_batch(
         replace(
             _completion(
                 tokenizer,
-                len(prompt_token_ids),
+                prompt,
                 [choice.token_id for choice in choices],
                 ends,
                 seconds,
@@ -196,7 +197,7 @@ def generate_batch(
             ),
             log_probabilities=tuple(choices) if has_log_probabilities else (),
         )
-        for prompt_token_ids, choices, chat in zip(ids, completions, is_chat, strict=True)
+        for prompt, choices, chat in zip(fitted, completions, is_chat, strict=True)
     ]
 
 
@@ -216,7 +217,8 @@ def complete(
         flat = generate_batch(model, tokenizer, prompts, config, micro_batch_size=micro_batch_size)
         return [flat[i : i + config.n] for i in range(0, len(flat), config.n)]
     started = time.perf_counter()
-    ids = _checked_ids(model, tokenizer, prompts)
+    fitted = _fitted(model, tokenizer, prompts, config)
+    ids = [one.token_ids for one in fitted]
     ends, rules = frozenset(stop_ids(tokenizer)), generation_rules(model, tokenizer)
     resolved = resolve_logit_bias(config, tokenizer, model.config.vocab_size)
     found: list[list[tuple[list[int], float | None]]]
@@ -229,31 +231,31 @@ def complete(
     prefixes = ["" if isinstance(prompt, str) else response_prefix(tokenizer) for prompt in prompts]
     return [
         [
-            replace(
-                _completion(tokenizer, len(prompt_token_ids), token_ids, ends, seconds, prefix), score=score
-            )
+            replace(_completion(tokenizer, prompt, token_ids, ends, seconds, prefix), score=score)
             for token_ids, score in some
         ]
-        for prompt_token_ids, some, prefix in zip(ids, found, prefixes, strict=True)
+        for prompt, some, prefix in zip(fitted, found, prefixes, strict=True)
     ]
 
 
-def _checked_ids(model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """The ids of prompts that the model can read."""
-    ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
-    for number, prompt_token_ids in enumerate(ids, 1):
+def _fitted(
+    model: LanguageModel, tokenizer: Tokenizer, prompts: Sequence[Prompt], config: DecodingConfig
+) -> list[FittedPrompt]:
+    """The prompts as ids that the model can read."""
+    fitted = []
+    for number, prompt in enumerate(prompts, 1):
         try:
-            check_prompt(len(prompt_token_ids), model.config.max_seq_len)
+            fitted.append(fit_prompt(tokenizer, prompt, config, model.config.max_seq_len))
         except UserError as error:
-            if len(ids) == 1:
+            if len(prompts) == 1:
                 raise
-            raise UserError(f"prompt {number} of {len(ids)}: {error.message}", error.hint) from None
-    return ids
+            raise UserError(f"prompt {number} of {len(prompts)}: {error.message}", error.hint) from None
+    return fitted
 
 
 def _completion(
     tokenizer: Tokenizer,
-    n_prompt_tokens: int,
+    prompt: FittedPrompt,
     token_ids: Sequence[int],
     ends: frozenset[int],
     seconds: float,
@@ -264,4 +266,11 @@ def _completion(
     shown = [text.push(token_id) for token_id in token_ids] + [text.finish()]
     ended = text.stopped or (bool(token_ids) and token_ids[-1] in ends)
     reason: FinishReason = "stop" if ended else "length"
-    return Completion("".join(shown), tuple(token_ids), n_prompt_tokens, reason, seconds)
+    return Completion(
+        "".join(shown),
+        tuple(token_ids),
+        len(prompt.token_ids),
+        reason,
+        seconds,
+        n_dropped_tokens=prompt.n_dropped_tokens,
+    )
