@@ -98,25 +98,61 @@ inline Softmax exponentials(float* scores, int n) {
   return {largest, sum(totals)};
 }
 
+// The cells of slots begin..end of a row: consecutive ones within a page.
+inline void cells_of(const Model& m, const Cache& cache, const LayerCache& layer, int row, int begin, int end,
+                     int kv_head, int64_t* cells) {
+  for (int s = begin; s < end;) {
+    int64_t cell = cell_of(m, cache, layer, row, s, kv_head);
+    int page_end = (s / cache.page_size + 1) * cache.page_size;
+    for (; s < end && s < page_end; s++) *cells++ = cell++;
+  }
+}
+
+// scores[s] = key s . query, for four slots at a time, each with one accumulator.
+template <int32_t KIND>
+inline void score_slots(const void* keys, const int64_t* cells, int n, const float* query, int dim, float* scores) {
+  for (int s = 0; s < n; s += 4) {
+    int64_t at[4];
+    for (int j = 0; j < 4; j++) at[j] = cells[s + j < n ? s + j : n - 1] * dim;
+    Floats acc[4] = {};
+    int i = 0;
+    for (; i + LANES <= dim; i += LANES) {
+      Floats q = load(query + i);
+      for (int j = 0; j < 4; j++) acc[j] = fused_multiply_add(load_cell<KIND>(keys, at[j] + i), q, acc[j]);
+    }
+    if (i < dim) {
+      Floats q = load_tail<FP32>(query, i, dim - i);
+      for (int j = 0; j < 4; j++) acc[j] = fused_multiply_add(load_cell_some<KIND>(keys, at[j] + i, dim - i), q, acc[j]);
+    }
+    sum4(acc, 1, scores + s);
+  }
+}
+
+// to[i] = the sum over slots of weight times value, for V vectors of features from `i` on.
+template <int32_t KIND, int V>
+inline void weigh_values(const void* values, const int64_t* cells, int n, const float* weights, int dim, int i, float* to) {
+  Floats acc[V] = {};
+  for (int s = 0; s < n; s++) {
+    Floats weight = all(weights[s]);
+    for (int v = 0; v < V; v++)
+      acc[v] = fused_multiply_add(load_cell<KIND>(values, cells[s] * dim + i + v * LANES), weight, acc[v]);
+  }
+  for (int v = 0; v < V; v++) store(to + i + v * LANES, acc[v]);
+}
+
 // Query heads of one key-value head against one chunk. query (n_group, head_dim); out (n_group, n_partial).
 template <int32_t KIND>
 inline void attend_chunk(const Model& m, const Cache& cache, const LayerCache& layer, int row, int kv_head, int begin,
                          int end, const float* query, float* out, int64_t out_stride) {
-  const int n_group = m.n_heads / m.n_kv_heads, dim = m.head_dim;
+  const int n_group = m.n_heads / m.n_kv_heads, dim = m.head_dim, n = end - begin;
   float scores[CHUNK];
   int64_t cells[CHUNK];
-  int n = end - begin;
-  for (int s = 0; s < n; s++) cells[s] = cell_of(m, cache, layer, row, begin + s, kv_head);
+  cells_of(m, cache, layer, row, begin, end, kv_head, cells);
   for (int h = 0; h < n_group; h++) {
-    const float* q = query + h * dim;
+    score_slots<KIND>(layer.keys, cells, n, query + h * dim, dim, scores);
     for (int s = 0; s < n; s++) {
-      Floats acc = {};
-      int64_t at = cells[s] * dim;
-      each_vector(q, dim, [&](int i, Floats v, int have) {
-        acc = fused_multiply_add(load_cell_some<KIND>(layer.keys, at + i, have), v, acc);
-      });
-      float score = sum(acc) * m.attention_scale;
-      scores[s] = KIND == INT8 ? score * layer.key_scales[cells[s]] : score;
+      scores[s] *= m.attention_scale;
+      if constexpr (KIND == INT8) scores[s] *= layer.key_scales[cells[s]];
     }
     if (m.attention_soft_cap > 0) soft_cap(scores, m.attention_soft_cap, n);
     Softmax softmax = exponentials(scores, n);
@@ -125,7 +161,10 @@ inline void attend_chunk(const Model& m, const Cache& cache, const LayerCache& l
     to[1] = softmax.total;
     if constexpr (KIND == INT8)
       for (int s = 0; s < n; s++) scores[s] *= layer.value_scales[cells[s]];
-    for (int i = 0; i < dim; i += LANES) {
+    int i = 0;
+    for (; i + 8 * LANES <= dim; i += 8 * LANES) weigh_values<KIND, 8>(layer.values, cells, n, scores, dim, i, to + 2);
+    for (; i + 2 * LANES <= dim; i += 2 * LANES) weigh_values<KIND, 2>(layer.values, cells, n, scores, dim, i, to + 2);
+    for (; i < dim; i += LANES) {
       int have = dim - i < LANES ? dim - i : LANES;
       Floats acc = {};
       for (int s = 0; s < n; s++)

@@ -185,17 +185,4 @@ __attribute__((noinline)) void integer_panel(const Words* w, const Floats* w_sca
   for (int i = 0; i < PANEL; i++) acc[i] = sums[i / PANEL_TOKENS][i % PANEL_TOKENS];
 }
 
-// The sums of four vectors, each in the order of `sum`.
-inline void sum4(const Floats* v, int stride, float to[4]) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
-  auto half = [](Floats a) { return _mm_add_ps(_mm256_castps256_ps128((__m256)a), _mm256_extractf128_ps((__m256)a, 1)); };
-  __m128 a = half(v[0]), b = half(v[stride]), c = half(v[2 * stride]), d = half(v[3 * stride]);
-  __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
-  __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
-  _mm_storeu_ps(to, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
-#else
-  for (int i = 0; i < 4; i++) to[i] = sum(v[i * stride]);
-#endif
-}
-
 }  // namespace parakit
