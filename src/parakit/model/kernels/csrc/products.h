@@ -5,12 +5,15 @@
 // apart, so that each belongs to a stream of consecutive rows: rows side by side are too short for the processor to fetch
 // ahead (int8 weights, rows of 576: 7 GB/s a core; four streams of a claim's quarters, with explicit fetches: 14).
 #pragma once
+#include <type_traits>
+
 #include "activations.h"
 #include "types.h"
 
 namespace parakit {
 
 constexpr int AHEAD = 2048;  // bytes of its stream that a tile fetches ahead
+constexpr int AHEAD_SCALES = 256;
 
 // Groups have 32, 64 or 128 elements; 0: the whole row.
 inline int group_shift(int group) { return group ? __builtin_ctz(group) : 31; }
@@ -238,35 +241,43 @@ inline void int4_tile(const Weight& w, int64_t first, int64_t step, const Activa
   int b = 0;
   if constexpr (SMALL && !HAS_ZEROS) {  // the scales of four blocks at a time
     for (; b + 4 <= n_blocks; b += 4) {
-      Floats x_scale[N];
-      for (int n = 0; n < N; n++) x_scale[n] = load(x[n].scales + b * (BLOCK / X_GROUP));
-      for (int r = 0; r < R; r++) {
-        Floats scale = load_as<FP16>(scales[r], b * (BLOCK / X_GROUP));
-        for (int n = 0; n < N; n++) {
-          Floats product = scale * x_scale[n];
-          auto add = [&](int i, Floats factor) {
+      Floats factors[N][R];
+      for (int n = 0; n < N; n++) {
+        Floats x_scale = load(x[n].scales + b * (BLOCK / X_GROUP));
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) factors[n][r] = load_as<FP16>(scales[r], b * (BLOCK / X_GROUP)) * x_scale;
+      }
+      for (int r = 0; r < R; r++)
+        __builtin_prefetch(reinterpret_cast<const char*>(scales[r] + b * (BLOCK / X_GROUP)) + AHEAD_SCALES);
+      auto add_block = [&](auto number) {
+        constexpr int i = number.value;
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {  // rows inside: they share x, which stays in registers
+          if (i % 2 == 0) __builtin_prefetch(rows[r] + (b + i) * BLOCK / 2 + AHEAD);
+#pragma GCC unroll 4
+          for (int n = 0; n < N; n++) {
             Floats part = int4_block<false>(rows[r] + (b + i) * BLOCK / 2, x[n].values + (b + i) * BLOCK,
                                             x[n].sums + (b + i) * LANES, Ints{});
-            acc[n][r] = fused_multiply_add(part, factor, acc[n][r]);
-          };
-          if (n == 0) __builtin_prefetch(rows[r] + b * BLOCK / 2 + AHEAD);
-          add(0, spread<0>(product));
-          add(1, spread<1>(product));
-          if (n == 0) __builtin_prefetch(rows[r] + (b + 2) * BLOCK / 2 + AHEAD);
-          add(2, spread<2>(product));
-          add(3, spread<3>(product));
+            acc[n][r] = fused_multiply_add(part, spread<i>(factors[n][r]), acc[n][r]);
+          }
         }
-      }
+      };
+      add_block(std::integral_constant<int, 0>{});
+      add_block(std::integral_constant<int, 1>{});
+      add_block(std::integral_constant<int, 2>{});
+      add_block(std::integral_constant<int, 3>{});
     }
   }
   for (; b < n_blocks; b++) {
     Floats x_scale[N];
     for (int n = 0; n < N; n++) x_scale[n] = by_group(x[n].scales + b * (BLOCK / X_GROUP));
+#pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
       __builtin_prefetch(rows[r] + b * BLOCK / 2 + AHEAD);
       Floats scale = scales_of_block<SMALL>(scales[r], b, shift);
       Ints zero = {};
       if constexpr (HAS_ZEROS) zero = zeros_of_block(zeros[r], b, shift);
+#pragma GCC unroll 4
       for (int n = 0; n < N; n++)
         acc[n][r] = fused_multiply_add(
             int4_block<HAS_ZEROS>(rows[r] + b * BLOCK / 2, x[n].values + b * BLOCK, x[n].sums + b * LANES, zero),
@@ -320,10 +331,12 @@ inline void int8_tile(const Weight& w, int64_t first, int64_t step, const Activa
     scales[r] = GROUPED ? static_cast<const uint16_t*>(w.scales) + (first + r * step) * (n_steps >> shift) : nullptr;
   }
   for (int g = 0; g < n_steps; g++) {
+#pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
       __builtin_prefetch(rows[r] + g * X_GROUP + AHEAD);
       float scale = 1.0f;
       if constexpr (GROUPED) scale = fp16_value(scales[r][g >> shift]);
+#pragma GCC unroll 4
       for (int n = 0; n < N; n++) {
         float factor = GROUPED ? scale * x[n].scales[g] : x[n].scales[g];
         acc[n][r] = fused_multiply_add(int8_group(rows[r] + g * X_GROUP, x[n].values + g * X_GROUP), all(factor),
