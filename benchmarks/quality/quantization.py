@@ -18,7 +18,8 @@ from benchmarks.quality.real_models.data import find_source
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 ROWS: Mapping[str, Mapping[str, Any]] = {
-    "int8": {"bits": 8, "method": "gptq"},
+    "int8": {"bits": 8, "method": "gptq", "quant_group_size": "largest"},
+    "int8_rows": {"bits": 8, "method": "gptq"},
     "int8_rounding": {"bits": 8},
     "int4": {"bits": 4, "method": "gptq"},
     "int4_awq": {"bits": 4, "method": "awq"},

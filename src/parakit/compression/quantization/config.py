@@ -13,6 +13,7 @@ from parakit.common.settings import Choices, Config
 from parakit.model.quantized.scheme import GroupSize, QuantScheme
 
 Method = Literal["rounding", "gptq", "awq"]
+GROUP_SIZES: tuple[GroupSize, ...] = (128, 64, 32)
 MatrixBits = Literal[4, 8, "plain"]
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -81,10 +82,10 @@ class QuantizeConfig(ChoiceConfig):
         default=None,
         description="Largest size of the weights, for example 80MB: each layer gets 4 or 8 bits, by how much it matters.",
     )
-    quant_group_size: GroupSize | None = Field(
+    quant_group_size: GroupSize | Literal["largest"] | None = Field(
         default=None,
         description="Weights of a row that share a scale. Default: with 4 bits 32, and a layer whose width is no multiple of"
-        " that has 8 bits; with 8 bits all of a row.",
+        " that has 8 bits; with 8 bits all of a row. largest: the largest of 128, 64 and 32 that divides a layer's width.",
     )
     symmetric: bool | None = Field(
         default=None, description="No zero points. Default: with 8 bits; 4 bits have one for each group."
@@ -140,12 +141,17 @@ class QuantizeConfig(ChoiceConfig):
         choice = part_of(self, ScaleSearch)
         return choice is None or choice.scale_search
 
-    def scheme(self, bits: int) -> QuantScheme:
-        """Of a matrix of so many bits, before its width is known."""
-        group = self.quant_group_size or (32 if bits == 4 else None)
+    def scheme(self, bits: Literal[4, 8], n_inputs: int) -> QuantScheme:
+        """Of a matrix of so many bits and inputs; a group size that does not divide them is the caller's fault to find."""
+        group: GroupSize | None = 32 if bits == 4 else None
+        if self.quant_group_size == "largest":
+            fitting: tuple[GroupSize, ...] = tuple(size for size in GROUP_SIZES if n_inputs % size == 0)
+            group = fitting[0] if fitting else group
+        elif self.quant_group_size is not None:
+            group = self.quant_group_size
         symmetric = bits == 8 or bool(self.symmetric)
         return QuantScheme(
-            bits=8 if bits == 8 else 4,
+            bits=bits,
             quant_group_size=group,
             symmetric=symmetric,
             activation_bits=self.activation_bits,

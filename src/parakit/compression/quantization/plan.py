@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import nn
 
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
-from parakit.compression.quantization.config import QuantizeConfig
+from parakit.compression.quantization.config import MatrixBits, QuantizeConfig
 from parakit.model.quantized import QuantScheme, quantizable, tied_heads
 from parakit.model.quantized.swapping import EMBEDDING, HEAD
 
@@ -30,7 +31,7 @@ class QuantizationPlan:
 
 
 def plan_quantization(
-    model: nn.Module, config: QuantizeConfig, bits: Mapping[str, int] | None = None
+    model: nn.Module, config: QuantizeConfig, bits: Mapping[str, Literal[4, 8]] | None = None
 ) -> QuantizationPlan:
     """The plan of `config`; `bits` by name replaces its number of bits, as a size budget does.
 
@@ -45,12 +46,12 @@ def plan_quantization(
         if wanted == "plain":
             notes[name] = "set to plain"
             continue
-        scheme = config.scheme(wanted)
+        scheme = config.scheme(wanted, shape[1])
         fault = scheme.fault(shape)
-        if fault and config.quant_group_size is not None:
+        if fault and isinstance(config.quant_group_size, int):
             scheme.check(name, shape)
         if fault:
-            scheme = config.scheme(8)
+            scheme = config.replace(quant_group_size=None).scheme(8, shape[1])
             notes[name] = f"8 bits: {fault}"
         if name.rpartition(".")[2] == EMBEDDING:
             scheme = scheme.replace(activation_bits=None)
@@ -74,7 +75,7 @@ def full_bytes(model: nn.Module) -> int:
     return 4 * sum(parameter.numel() for parameter in model.parameters())
 
 
-def _wanted_bits(name: str, config: QuantizeConfig, bits: int) -> int | str:
+def _wanted_bits(name: str, config: QuantizeConfig, bits: Literal[4, 8]) -> MatrixBits:
     last = name.rpartition(".")[2]
     if {name, last} & set(config.plain_layers):
         return "plain"

@@ -33,6 +33,7 @@ from parakit.compression.quantization.sensitivity import Sensitivity, choose_bit
 from parakit.compression.quantization.text import Windows, find_windows
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import is_quantized, quantizable, quantize_modules
+from parakit.model.quantized.scheme import Bits
 from parakit.primer.config import PrimerSuitesConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -129,8 +130,9 @@ def _fit_budget(
     model: LanguageModel, config: QuantizeConfig, budget: int, calibration: Windows
 ) -> tuple[QuantizationPlan, list[Sensitivity]]:
     """The plan of most accuracy within `budget` bytes."""
+    choices: tuple[Bits, ...] = (4, 8)
     full = {
-        bits: plan_quantization(model, config, dict.fromkeys(quantizable(model), bits)) for bits in (4, 8)
+        bits: plan_quantization(model, config, dict.fromkeys(quantizable(model), bits)) for bits in choices
     }
     choose_bits(
         model, config, budget, {bits: _sizes(model, plan) for bits, plan in full.items()}

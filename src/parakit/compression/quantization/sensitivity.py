@@ -23,6 +23,7 @@ from parakit.compression.quantization.methods import BLOCKS
 from parakit.compression.quantization.plan import plan_bytes, plan_quantization
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import QuantScheme, dequantize, quantizable, quantize_tensor
+from parakit.model.quantized.scheme import Bits
 
 Schemes = Mapping[str, QuantScheme]
 
@@ -32,7 +33,7 @@ class Sensitivity:
     """One matrix, rounded alone with `bits`: KL in nats a token, and its size. `chosen`: these bits were taken."""
 
     name: str
-    bits: int
+    bits: Bits
     kl: float
     n_bytes: int
     n_weights: int
@@ -75,11 +76,11 @@ def measure_sensitivity(
 
 def choose_bits(
     model: LanguageModel, config: QuantizeConfig, budget: int, by_bits: Mapping[int, list[Sensitivity]]
-) -> tuple[dict[str, int], list[Sensitivity]]:
+) -> tuple[dict[str, Bits], list[Sensitivity]]:
     """The bits of each matrix within `budget` bytes, and the sensitivities with which of them was chosen. `by_bits`: of 4 and
     8 bits. `UserError` where even 4 bits everywhere are over it.
     """
-    bits = {one.name: one.bits for one in by_bits[4]}
+    bits: dict[str, Bits] = {one.name: one.bits for one in by_bits[4]}
     smallest = plan_bytes(model, plan_quantization(model, config, bits).schemes)
     if smallest > budget:
         raise UserError(

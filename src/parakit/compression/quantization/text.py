@@ -8,7 +8,7 @@ calibrate; else the package's general texts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,8 @@ def find_windows(
 
 def training_shards(folder: Path, tokenizer: Tokenizer | None) -> Path | None:
     """The token shards that a model was last trained on, if they are still where its lineage found them."""
-    seen, waiting = set(), [folder]
+    seen: set[Path] = set()
+    waiting = [folder]
     while waiting and len(seen) < 100:
         path = waiting.pop(0)
         if path in seen or not (path / LINEAGE).is_file():
@@ -139,7 +140,7 @@ def _read_files(paths: Sequence[str], tokenizer: Tokenizer | None) -> np.ndarray
     return _encode((document.text for document in read_documents(config, ReadReport())), tokenizer)
 
 
-def _encode(texts, tokenizer: Tokenizer | None) -> np.ndarray:
+def _encode(texts: Iterable[str], tokenizer: Tokenizer | None) -> np.ndarray:
     if tokenizer is None:
         raise UserError(
             "the model folder has no tokenizer, so it cannot read text", "put its tokenizer there"
