@@ -8,9 +8,12 @@ from typing import Literal
 
 from torch import nn
 
+from parakit.checkpoints import publisher
+from parakit.checkpoints.model_folder import head_of
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 from parakit.compression.quantization.config import MatrixBits, QuantizeConfig
+from parakit.model.heads import LanguageModel
 from parakit.model.quantized import QuantScheme, quantizable, tied_heads
 from parakit.model.quantized.swapping import EMBEDDING, HEAD
 
@@ -68,6 +71,20 @@ def plan_bytes(model: nn.Module, schemes: Mapping[str, QuantScheme]) -> int:
     covered = {f"{name}.weight" for name in (*schemes, *(head for head, of in tied.items() if of in schemes))}
     plain = {name: p for name, p in model.named_parameters() if name not in covered}
     return quantized + sum(p.numel() * p.element_size() for p in plain.values())
+
+
+def stored_together(model: LanguageModel) -> list[tuple[str, ...]]:
+    """The matrices that are one tensor of the model's folder, for every tensor that consists of several; [] for a model that
+    no published architecture computes.
+    """
+    head = head_of(model)
+    try:
+        architecture = publisher.choose_architecture(model.config, head, publisher.publisher_of(model))
+    except UserError:
+        return []
+    slices = (tensor.sorted_slices() for tensor in architecture.hf_tensors(model.config, head))
+    names = (tuple(one.name.removesuffix(".weight") for one in several) for several in slices)
+    return [several for several in names if len(several) > 1]
 
 
 def full_bytes(model: nn.Module) -> int:

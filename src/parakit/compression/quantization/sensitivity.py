@@ -20,7 +20,7 @@ from parakit.compression.quantization.block_inputs import BlockInputs
 from parakit.compression.quantization.config import QuantizeConfig
 from parakit.compression.quantization.measurement import OriginalOutputs
 from parakit.compression.quantization.methods import BLOCKS
-from parakit.compression.quantization.plan import plan_bytes, plan_quantization
+from parakit.compression.quantization.plan import plan_bytes, plan_quantization, stored_together
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import QuantScheme, dequantize, quantizable, quantize_tensor
 from parakit.model.quantized.scheme import Bits
@@ -87,15 +87,11 @@ def choose_bits(
             f"a size budget of {budget / 1e6:.1f} MB, and with 4 bits everywhere the weights need {smallest / 1e6:.1f} MB",
             "raise the budget, or distill a smaller model first",
         )
-    gains = [
-        ((low.kl - high.kl) / max(high.n_bytes - low.n_bytes, 1), high.n_bytes - low.n_bytes, low.name)
-        for low, high in zip(by_bits[4], by_bits[8], strict=True)
-        if high.n_bytes > low.n_bytes
-    ]
+    gains = _gains(model, by_bits)
     left = budget - smallest
-    for gain, n_bytes, name in sorted(gains, reverse=True):
+    for names, (gain, n_bytes) in sorted(gains.items(), key=lambda item: -item[1][0] / item[1][1]):
         if gain > 0 and n_bytes <= left:
-            bits[name] = 8
+            bits |= dict.fromkeys(names, 8)
             left -= n_bytes
     report = [
         replace(one, chosen=one.bits == bits[one.name])
@@ -103,3 +99,23 @@ def choose_bits(
         for one in pair
     ]
     return bits, report
+
+
+def _gains(
+    model: LanguageModel, by_bits: Mapping[int, list[Sensitivity]]
+) -> dict[tuple[str, ...], tuple[float, int]]:
+    """What 8 bits instead of 4 gain in KL and cost in bytes, for the matrices that can have them. Those that the model's
+    folder stores as one (queries, keys and values of GPT-NeoX) go together.
+    """
+    pairs = {
+        low.name: (low.kl - high.kl, high.n_bytes - low.n_bytes)
+        for low, high in zip(by_bits[4], by_bits[8], strict=True)
+        if high.n_bytes > low.n_bytes
+    }
+    together = [tuple(name for name in names if name in pairs) for names in stored_together(model)]
+    alone = [(name,) for name in pairs.keys() - {name for names in together for name in names}]
+    return {
+        names: (sum(pairs[name][0] for name in names), sum(pairs[name][1] for name in names))
+        for names in (*together, *alone)
+        if names
+    }
