@@ -9,17 +9,23 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import torch
+
+from parakit.checkpoints import publisher
 from parakit.checkpoints.adapters import is_adapter_folder
+from parakit.checkpoints.compressed_tensors.export import saved_quantization
 from parakit.checkpoints.loading import load_model
-from parakit.checkpoints.model_folder import save_model
+from parakit.checkpoints.model_folder import head_of, save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json, write_json_atomic, write_text_atomic
 from parakit.common.progress import log
 from parakit.compression.quantization.config import QuantizeConfig
+from parakit.compression.quantization.plan import plan_quantization
 from parakit.compression.quantization.quantize import SuiteSettings, check_can_quantize, quantize_model
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import LanguageModel
+from parakit.model.quantized import quantize_modules
 from parakit.primer.config import PrimerSuitesConfig
 from parakit.reports.model_card import stage_card
 from parakit.reports.quantization import sensitivity_svg
@@ -49,6 +55,7 @@ def quantize_folder(
     network, tokenizer = load_model(model, dtype="float32")
     check_can_quantize(network, model)
     assert isinstance(network, LanguageModel)
+    _check_can_save(network, config)
     is_chat = is_chat_tuned(model)
     settings = SuiteSettings(suites, is_chat) if suites is not None else None
     quantization = quantize_model(network, tokenizer, model, config, settings)
@@ -74,6 +81,17 @@ def quantize_folder(
         save_model(network, tokenizer, out, lineage, overwrite, card=card, logs=logs)
     log(f"quantize: written to {out}")
     return figures
+
+
+def _check_can_save(model: LanguageModel, config: QuantizeConfig) -> None:
+    """`UserError` where a folder cannot hold such a model, before minutes of work: tried on a model without values."""
+    head = head_of(model)
+    architecture = publisher.choose_architecture(model.config, head, publisher.publisher_of(model))
+    schemes = plan_quantization(model, config).schemes
+    with torch.device("meta"):
+        shell = LanguageModel(model.config)
+        quantize_modules(shell, schemes)
+    saved_quantization(shell, architecture, head)
 
 
 def recorded_suites(model: Path) -> PrimerSuitesConfig | None:

@@ -44,7 +44,10 @@ def test_more_bits_go_to_what_matters_and_the_budget_is_kept():
     model = tiny()
     both = plans(model)
     important = "trunk.blocks.1.attention.value"
-    by_bits = {bits: rows(plan, lambda name, bits: (1 + 9 * (name == important)) / bits**2) for bits, plan in both.items()}
+    by_bits = {
+        bits: rows(plan, lambda name, bits: (1 + 9 * (name == important)) / bits**2)
+        for bits, plan in both.items()
+    }
     smallest = plan_bytes(model, both[4].schemes)
     largest = plan_bytes(model, both[8].schemes)
     for budget in (smallest, smallest + 3000, (smallest + largest) // 2, largest, 10 * largest):
@@ -53,12 +56,15 @@ def test_more_bits_go_to_what_matters_and_the_budget_is_kept():
         assert (bits[important] == 8) == (budget > smallest)
         assert [one.name for one in report if one.chosen] == list(bits)
     assert set(bits.values()) == {8}
-    with pytest.raises(UserError, match=r"budget of 0.0 MB, and with 4 bits everywhere the weights need 0\.0 MB"):
+    with pytest.raises(
+        UserError, match=r"budget of 0.0 MB, and with 4 bits everywhere the weights need 0\.0 MB"
+    ):
         choose_bits(model, BUDGET, smallest - 1, by_bits)
 
 
 def test_matrices_that_a_folder_stores_as_one_get_the_same_bits():
-    kind = {"parallel_residual": True, "norm": "layer", "norm_bias": True, "gated": False, "n_kv_heads": 4}
+    kind = {"parallel_residual": True, "norm": "layer", "norm_bias": True, "gated": False, "n_kv_heads": 4,
+            "query_key_norm": False}  # fmt: skip
     model = tiny(**kind, activation="gelu", attention_bias=True, attention_output_bias=True, feed_forward_bias=True,
                  tie_embeddings=False)  # fmt: skip
     both = plans(model)

@@ -82,7 +82,7 @@ class QuantizeConfig(ChoiceConfig):
         default=None,
         description="Largest size of the weights, for example 80MB: each layer gets 4 or 8 bits, by how much it matters.",
     )
-    quant_group_size: GroupSize | Literal["largest"] | None = Field(
+    quant_group_size: Literal[32, 64, 128, "largest"] | None = Field(
         default=None,
         description="Weights of a row that share a scale. Default: with 4 bits 32, and a layer whose width is no multiple of"
         " that has 8 bits; with 8 bits all of a row. largest: the largest of 128, 64 and 32 that divides a layer's width.",

@@ -35,6 +35,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 HELD_OUT = 0.1
 MAX_GENERATED_LEN = 256
+MAX_ANCESTORS = 100  # folders of a lineage that are looked at
 _HINT = "give more text with --calibration FILE"
 
 
@@ -66,26 +67,29 @@ def find_windows(
     return calibration, _measured_windows(model, tokenizer, config, ids, shards)
 
 
-def training_shards(folder: Path, tokenizer: Tokenizer | None) -> Path | None:
-    """The token shards that a model was last trained on, if they are still where its lineage found them."""
+def training_shards(folder: Path, tokenizer: Tokenizer | None) -> list[Path]:
+    """The token shards that a model was trained on, the last ones first, as far as they are still where its lineage found
+    them and have its tokens.
+    """
+    found: list[Path] = []
     seen: set[Path] = set()
     waiting = [folder]
-    while waiting and len(seen) < 100:
+    while waiting and len(seen) < MAX_ANCESTORS:
         path = waiting.pop(0)
         if path in seen or not (path / LINEAGE).is_file():
             continue
         seen.add(path)
         record = read_small_json(path / LINEAGE)
-        if record.get("kind") == "shards":
+        if record.get("kind") == "shards" and tokenizer is not None:
             shards = TokenShards.open(path, "train", verify=False)
-            if tokenizer is not None and shards.tokenizer_digest == tokenizer.digest:
-                return path
-        waiting += [Path(parent["path"]) for parent in record.get("parents", ())]
-    return None
+            found += [path] if shards.tokenizer_digest == tokenizer.digest else []
+        for parent in record.get("parents", ()):  # where it was, or next to its child in a build that has moved
+            waiting += [Path(parent["path"]), path.parent / Path(parent["path"]).name]
+    return found
 
 
 def _calibration_windows(
-    model: LanguageModel, config: Calibration, ids: np.ndarray | None, shards: Path | None
+    model: LanguageModel, config: Calibration, ids: np.ndarray | None, shards: list[Path]
 ) -> Windows:
     seq_len = min(config.calibration_seq_len, model.config.max_seq_len)
     n = max(1, config.n_calibration_tokens // seq_len)
@@ -94,10 +98,10 @@ def _calibration_windows(
         return Windows(
             _cut(used, n, seq_len, config.seed), f"calibration files ({', '.join(config.calibration)})"
         )
-    if shards is not None:
-        found = TokenShards.open(shards, "train", verify=False)
+    for path in shards:
+        found = TokenShards.open(path, "train", verify=False)
         if found.n_tokens >= seq_len:
-            return Windows(_cut(found.token_ids, n, seq_len, config.seed), f"{shards}, train")
+            return Windows(_cut(found.token_ids, n, seq_len, config.seed), f"{path}, train")
     return _generated(model, config, min(seq_len, MAX_GENERATED_LEN))
 
 
@@ -106,16 +110,16 @@ def _measured_windows(
     tokenizer: Tokenizer | None,
     config: QuantizeConfig,
     ids: np.ndarray | None,
-    shards: Path | None,
+    shards: list[Path],
 ) -> Windows:
     seq_len = min(config.measured_seq_len, model.config.max_seq_len)
     n = max(1, config.n_measured_tokens // seq_len)
     if config.text:
         return Windows(_cut(_read_files(config.text, tokenizer), n, seq_len), ", ".join(config.text))
-    if shards is not None:
-        found = TokenShards.open(shards, "validation", verify=False)
+    for path in shards:
+        found = TokenShards.open(path, "validation", verify=False)
         if found.n_tokens >= seq_len:
-            return Windows(_cut(found.token_ids, n, seq_len), f"{shards}, validation")
+            return Windows(_cut(found.token_ids, n, seq_len), f"{path}, validation")
     if ids is not None and len(rest := ids[int(len(ids) * (1 - HELD_OUT)) :]) >= seq_len:
         return Windows(_cut(rest, n, seq_len), "the last tenth of the calibration files")
     general = _encode(general_texts().values(), tokenizer)
