@@ -161,7 +161,7 @@ def _words(codes: torch.Tensor) -> torch.Tensor:
     import torch
 
     padded = torch.nn.functional.pad(codes, (0, -codes.shape[1] % 4))
-    return padded.contiguous().view(torch.int32)
+    return padded.flatten().view(torch.int32).unflatten(0, (len(codes), -1))  # strides of one row may be any
 
 
 def _scheme_of(
