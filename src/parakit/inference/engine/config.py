@@ -26,6 +26,12 @@ class EngineConfig(Config):
         " scale for each token and head.",
     )
     page_size: int = Field(default=16, ge=1, le=1_000_000, description="Tokens in a page of the cache.")
+    max_seq_len: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000_000,
+        description="Tokens of a prompt with its completion. Default: the model's context window.",
+    )
     max_rows: int = Field(default=32, ge=1, le=100_000, description="Completions that run at once.")
     max_step_tokens: int = Field(
         default=512,

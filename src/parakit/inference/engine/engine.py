@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import chain
 
 import torch
@@ -30,7 +30,7 @@ from parakit.inference.engine.statistics import Counters, EngineStatistics
 from parakit.inference.engine.submission import RowMaker
 from parakit.inference.engine.weights import digest_of
 from parakit.inference.generation.completion import FinishReason
-from parakit.inference.generation.sampling import choose_tokens
+from parakit.inference.generation.sampling import Choice, choose_tokens
 from parakit.model.adapters import AdapterSet
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import weight_like
@@ -58,6 +58,7 @@ class Engine:
             memory_bytes=self.memory_bound,
             max_rows=self.config.max_rows,
             step_tokens=self.config.max_step_tokens,
+            max_seq_len=self.config.max_seq_len,
             page_size=self.config.page_size,
             dtype=weight.dtype,
             cache_dtype=self.config.cache_dtype,
@@ -128,6 +129,13 @@ class Engine:
                 raise handle.error
         finally:
             self.cancel(handle)
+
+    def choices(self, request: Request) -> Generator[Choice, None, None]:
+        """The tokens of a request for one completion, with their log-probabilities where it wants them; as `stream`."""
+        handle = self.submit(request)
+        [row] = handle.rows
+        for n, _ in enumerate(self.stream(handle)):
+            yield row.choices[n]
 
     # --- steps
     def run(self) -> None:
@@ -282,6 +290,11 @@ class Engine:
             self._salts.update(salts)
             self.cache.forget()
             self._forward.prepare()
+
+    @property
+    def n_failed(self) -> int:
+        """Requests that ended with an error."""
+        return self._counters.n_failed
 
     @property
     def statistics(self) -> EngineStatistics:

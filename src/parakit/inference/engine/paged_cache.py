@@ -131,7 +131,8 @@ class PagedCache:
     def _page_counts(self, sizes: dict[int | None, int], memory_bytes: int) -> dict[int | None, int]:
         """Pages of each group: as many for windows as all rows can use, the rest for the layers that attend to all."""
         per_row = -(-self.max_seq_len // self.page_size)
-        most = KEPT_SHARE * self.max_rows * per_row
+        factor = KEPT_SHARE if self.shares_prefixes else 1
+        most = factor * self.max_rows * per_row
         reserved = sum(sizes.values())  # page 0
         left = max(0, memory_bytes - reserved)
         counts: dict[int | None, int] = {}
@@ -140,7 +141,7 @@ class PagedCache:
             wanted = most
             if window is not None and None in sizes:
                 in_window = self.max_rows * min(per_row, -(-window // self.page_size) + 2)
-                wanted = min(most, KEPT_SHARE * in_window + -(-self.step_tokens // self.page_size))
+                wanted = min(most, factor * in_window + -(-self.step_tokens // self.page_size))
             counts[window] = min(wanted, left // rest) if rest else most
             left -= counts[window] * sizes[window]
         return counts

@@ -76,9 +76,10 @@ class RowMaker:
         return handle
 
     def _window(self, adapter: str | None) -> int:
-        if self.adapters is None:
-            return self.model.config.max_seq_len
-        return self.cache.max_seq_len - self.adapters.n_prompt_tokens(adapter)
+        window = self.model.config.max_seq_len
+        if self.adapters is not None:
+            window = self.model.trunk.config.max_seq_len - self.adapters.n_prompt_tokens(adapter)
+        return min(window, self.cache.max_seq_len)
 
     def _sampling(self, sampling: SamplingConfig) -> SamplingConfig:
         if self.tokenizer is not None:

@@ -1,9 +1,9 @@
 """Decoding: prompts as ids in, completions as ids out.
 
-`prefill` and `decode_step` advance a model and its cache; a `DecodeState` adds the sampler of a batch in flight.
-Prompts of any lengths share one forward pass: each is padded on the right, where causal attention cannot look, and the
-padding leaves the cache before the first step. Finished rows leave the batch at once. Greedy tokens are the same alone,
-batched or streamed.
+Decoders run on an `Engine` made for the call. `prefill` and `decode_step` advance a model and a contiguous cache, for beam
+search and for encoder-decoders; a `DecodeState` adds the samplers of a batch in flight. Prompts of any lengths share one
+forward pass there: each is padded on the right, where causal attention cannot look, and the padding leaves the cache before
+the first step. Finished rows leave the batch at once. Greedy tokens are the same alone, batched or streamed.
 
 Shapes: B rows, T tokens of the longest prompt, V vocabulary.
 """
@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import torch
 
 from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import DecodingConfig, SamplingConfig
+from parakit.inference.engine.batch import complete_prompts, stream_prompt
+from parakit.inference.engine.requests import StopCheck as StopCheck
 from parakit.inference.generation.completion import check_prompt as check_prompt
 from parakit.inference.generation.completion import max_completion as max_completion
 from parakit.inference.generation.constraints import Constraint
@@ -50,19 +52,6 @@ class NextTokenModel(Protocol):
 
     def train(self, mode: bool = True) -> Any:
         """Switch dropout on or off."""
-        ...
-
-
-class StopCheck(Protocol):
-    """A reason to stop that a single id does not show, such as a stop string.
-
-    `confirms` runs only for rows whose newest token is in `suspects`; None: for all rows.
-    """
-
-    suspects: Collection[int] | None
-
-    def confirms(self, token_ids: Sequence[int]) -> bool:
-        """Whether a completion of these ids has ended."""
         ...
 
 
@@ -109,9 +98,20 @@ def decode_step(model: NextTokenModel, cache: KVCache, token_ids: torch.Tensor) 
 def make_decode_step(model: NextTokenModel) -> Callable[[KVCache, torch.Tensor], torch.Tensor]:
     """`decode_step` for this model: by the compiled kernels where they compute it, on a GPU as recorded graphs."""
     eager = partial(decode_step, model)
-    if has_static_step(model) and weight_like(model.lm_head).device.type == "cuda":
+    if _records_graphs(model):
         return StaticStep(model, eager)
     return native_step(model) or eager
+
+
+def _records_graphs(model: object) -> TypeGuard[LanguageModel]:
+    return has_static_step(model) and weight_like(model.lm_head).device.type == "cuda"
+
+
+def runs_on_engine(model: object) -> TypeGuard[LanguageModel]:
+    """Whether completions run on an engine of their own: of decoders, but where a GPU replays recorded steps, which need a
+    contiguous cache.
+    """
+    return isinstance(model, LanguageModel) and not _records_graphs(model)
 
 
 def allocate_cache(model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> KVCache:
@@ -232,6 +232,18 @@ def generate_choices(
         check_prompt(len(prompt), model.config.max_seq_len)
     seeds = request_seeds(config.seed, len(prompts)) if seeds is None else seeds
     constraints = constraints or [None] * len(prompts)
+    if runs_on_engine(model):
+        return complete_prompts(
+            model,
+            prompts,
+            config,
+            stop_ids,
+            seeds=seeds,
+            stop_check=stop_check,
+            max_rows=micro_batch_size,
+            rules=rules,
+            constraints=constraints,
+        )
     completions: list[list[Choice]] = [[] for _ in prompts]
     with evaluation_mode(model):
         for rows in rows_by_length(prompts, micro_batch_size):
@@ -265,6 +277,11 @@ def stream_choices(
     check_prompt(len(prompt), model.config.max_seq_len)
     seed = request_seeds(config.seed, 1)[0] if seed is None else seed
     limit = max_completion(len(prompt), config, model.config.max_seq_len)
+    if runs_on_engine(model):
+        yield from stream_prompt(
+            model, prompt, config, stop_ids, seed=seed, rules=rules, constraint=constraint
+        )
+        return
     if limit == 0:
         return
     with evaluation_mode(model):
