@@ -18,7 +18,9 @@ from parakit.common.seeds import derive_seed
 from parakit.common.settings import closest_match
 from parakit.data.conversations.conversation import Conversation, Message, read_conversations
 from parakit.inference.config import ChatConfig, SamplingConfig
+from parakit.inference.engine import Engine, EngineConfig
 from parakit.inference.generation.context_window import without_oldest_turns
+from parakit.inference.generation.decoding import runs_on_engine
 from parakit.inference.generation.text import Completion, CompletionStream, prompt_ids, stream
 from parakit.model.adapters import AdapterSet
 from parakit.model.heads import LanguageModel
@@ -71,6 +73,7 @@ class ChatSession:
         self.n_answers, self.n_tokens, self.seconds = 0, 0, 0.0
         self._n_dropped = 0
         self._saved_to: str | None = None
+        self._engine: Engine | None = None
 
     def handle(self, line: str) -> Reply:
         """Process one line: a `/` command, or a message (`//` starts a message with a slash).
@@ -100,7 +103,9 @@ class ChatSession:
         seed = self.sampling.seed
         if seed is not None:  # every answer has its own stream, so that /retry is a new attempt
             seed = derive_seed(seed, "answer", self.n_answers) % 2**63
-        pieces = stream(self.model, self.tokenizer, sent, self.sampling, seed=seed)
+        if self._engine is None and runs_on_engine(self.model):  # a turn reads only what is new
+            self._engine = Engine(self.model, config=EngineConfig(max_rows=1))
+        pieces = stream(self.model, self.tokenizer, sent, self.sampling, seed=seed, engine=self._engine)
         return Reply(notice, self._record(messages, pieces))
 
     def _record(self, messages: list[Message], pieces: CompletionStream) -> Iterator[str]:

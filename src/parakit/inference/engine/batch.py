@@ -1,4 +1,6 @@
-"""Many prompts at once, or one as a stream, on an engine of their own: nothing stays in memory afterwards."""
+"""Many prompts at once, or one as a stream: on an engine of their own, of which nothing stays in memory afterwards; or, for
+a stream, on one that stays.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from parakit.inference.engine.config import EngineConfig
 from parakit.inference.engine.engine import Engine
 from parakit.inference.engine.requests import Request, RequestHandle, StopCheck
 from parakit.inference.generation.completion import max_completion
+from parakit.inference.generation.constraints import Constraint
 from parakit.inference.generation.rules import GenerationRules
 from parakit.inference.generation.sampling import Choice
 from parakit.inference.native_forward import can_run_natively
@@ -40,11 +43,12 @@ def complete_prompts(
     for i, (prompt, constraint) in enumerate(zip(prompts, constraints, strict=True)):
         groups.setdefault((tuple(prompt), constraint), []).append(i)
     engine = one_time_engine(model, prompts, config, min(max_rows, len(prompts)))
+    sampling = _without_texts(config)
     handles: list[tuple[list[int], RequestHandle]] = []
-    for (prompt, constraint), members in groups.items():
+    for (prompt_ids, constraint), members in groups.items():
         request = Request(
-            token_ids=prompt,
-            sampling=_without_texts(config),
+            token_ids=prompt_ids,
+            sampling=sampling,
             n=len(members),
             seed=[seeds[i] for i in members],
             stop_ids=stop_ids,
@@ -71,13 +75,25 @@ def stream_prompt(
     config: SamplingConfig,
     stop_ids: Collection[int],
     *,
-    seed: int,
+    seed: int | None,
     rules: GenerationRules | None,
-    constraint: Constraint | None = None,
+    constraint: Constraint | None,
+    engine: Engine | None = None,
 ) -> Generator[Choice, None, None]:
-    """`complete_prompts` for one prompt, each token as soon as it is chosen."""
-    engine = one_time_engine(model, [prompt], config, 1)
-    request = Request(token_ids=prompt, sampling=config, n=1, seed=seed, stop_ids=stop_ids, rules=rules)
+    """`complete_prompts` for one prompt, each token as soon as it is chosen. What an `engine` of this model has in its cache
+    is not computed again.
+    """
+    if engine is None:
+        engine = one_time_engine(model, [prompt], config, 1)
+    request = Request(
+        token_ids=prompt,
+        sampling=_without_texts(config),
+        n=1,
+        seed=seed,
+        stop_ids=stop_ids,
+        rules=rules,
+        constraint=None if constraint is None else constraint.start,
+    )
     yield from engine.choices(request)
 
 
@@ -98,3 +114,8 @@ def one_time_engine(
         max_queue=len(prompts),
     )
     return Engine(model, config=settings)
+
+
+def _without_texts(config: SamplingConfig) -> SamplingConfig:
+    """The settings without those that need a tokenizer, which the caller has turned into ids, checks and constraints."""
+    return config.replace(stop=(), json_schema=None, regex=None, grammar=None)

@@ -8,7 +8,6 @@ comes back is lifted to the smallest counter of those who wait, so that nobody s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 
 from parakit.inference.engine.requests import Row
 
@@ -19,25 +18,22 @@ class FairQueue:
     def __init__(self) -> None:
         self._waiting: dict[int, dict[str, deque[Row]]] = {}
         self._served: dict[str, int] = {}
+        self._n_rows = 0
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def __iter__(self) -> Iterator[Row]:
-        return (row for clients in self._waiting.values() for rows in clients.values() for row in rows)
+        return self._n_rows
 
     def push(self, row: Row, first: bool = False) -> None:
         """Add a row; `first`: before the others of its client, as one that ran already."""
         request = row.handle.request
-        if not first and request.client not in self._clients():
-            waiting = [self._served.get(client, 0) for client in self._clients()]
-            self._served[request.client] = max(self._served.get(request.client, 0), min(waiting, default=0))
+        waiting = {client for clients in self._waiting.values() for client in clients}
+        if not first and request.client not in waiting:
+            least = min((self._served.get(client, 0) for client in waiting), default=0)
+            self._served[request.client] = max(self._served.get(request.client, 0), least)
         rows = self._waiting.setdefault(request.priority, {}).setdefault(request.client, deque())
         rows.appendleft(row) if first else rows.append(row)
         row.is_waiting = True
+        self._n_rows += 1
 
     def peek(self) -> Row | None:
         """The row that is next."""
@@ -52,6 +48,7 @@ class FairQueue:
         clients = self._waiting[request.priority]
         clients[request.client].remove(row)
         row.is_waiting = False
+        self._n_rows -= 1
         if not clients[request.client]:
             del clients[request.client]
         if not clients:
@@ -64,6 +61,3 @@ class FairQueue:
     def settle(self) -> None:
         """Nothing waits or runs: all clients begin again as equals."""
         self._served.clear()
-
-    def _clients(self) -> set[str]:
-        return {client for clients in self._waiting.values() for client in clients}

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from parakit.inference.engine.config import EngineConfig
 from parakit.inference.engine.fair_queue import FairQueue
 from parakit.inference.engine.paged_cache import PagedCache
+from parakit.inference.engine.pages import NO_PAGE
 from parakit.inference.engine.requests import Row
 
 
@@ -61,12 +62,22 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Let waiting rows in, as long as their prompts fit."""
+        promised: list[int] | None = None
         while len(self.running) < self.config.max_rows:
             row = self.waiting.peek()
             if row is None:
                 return
             row.cache = self.cache.new_row(row.tokens, self.salt_of(row.adapter))
-            if self.running and not self._fits(row):
+            if promised is None:
+                promised = [sum(numbers) for numbers in zip(*map(self._needed, self.running), strict=True)]
+            promised = [
+                a + b
+                for a, b in zip(promised or [0] * len(self.cache.groups), self._needed(row), strict=True)
+            ]
+            fits = all(
+                n <= group.pool.n_available for n, group in zip(promised, self.cache.groups, strict=True)
+            )
+            if self.running and not fits:
                 self.cache.release(row.cache)
                 row.cache = None
                 return
@@ -77,17 +88,17 @@ class Scheduler:
             row.admitted = self.n_admitted
             self.running.append(row)
 
-    def _fits(self, row: Row) -> bool:
-        """Whether the rest of the prompt fits next to what the running rows still need of theirs, with a page for each."""
-        promised = [0] * len(self.cache.groups)
-        for other in [*self.running, row]:
-            assert other.cache is not None
-            needed = self.cache.n_pages_for(other.cache, other.n_pending)
-            for i, (group, n_pages) in enumerate(zip(self.cache.groups, needed, strict=True)):
-                held = sum(page != 0 for page in other.cache.tables[i])
-                most = self.cache.n_pages_alone(group, len(other.tokens) + 1)
-                promised[i] += max(1, min(n_pages, most - held)) + len(other.siblings)
-        return all(n <= group.pool.n_available for n, group in zip(promised, self.cache.groups, strict=True))
+    def _needed(self, row: Row) -> list[int]:
+        """Pages of each group that a row still needs for what it has to read, one at least, and one for each sibling."""
+        assert row.cache is not None
+        needed = []
+        pages = self.cache.n_pages_for(row.cache, row.n_pending)
+        for group, table, n_pages in zip(self.cache.groups, row.cache.tables, pages, strict=True):
+            if group.window is not None:
+                held = sum(page != NO_PAGE for page in table)
+                n_pages = min(n_pages, self.cache.n_pages_alone(group, len(row.tokens) + 1) - held)
+            needed.append(max(1, n_pages) + len(row.siblings))
+        return needed
 
     def _make_room(self, row: Row, n_new: int, planned: list[tuple[Row, int]]) -> bool:
         """Reserve pages, if necessary those of younger rows that have no part in this step yet."""

@@ -21,6 +21,7 @@ from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_ro
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import DecodingConfig, SamplingConfig
 from parakit.inference.engine.batch import complete_prompts, stream_prompt
+from parakit.inference.engine.engine import Engine
 from parakit.inference.engine.requests import StopCheck as StopCheck
 from parakit.inference.generation.completion import check_prompt as check_prompt
 from parakit.inference.generation.completion import max_completion as max_completion
@@ -271,15 +272,18 @@ def stream_choices(
     seed: int | None = None,
     rules: GenerationRules | None = None,
     constraint: Constraint | None = None,
+    engine: Engine | None = None,
 ) -> Generator[Choice, None, None]:
-    """Complete one prompt token by token: the tokens of `generate_choices`, each as soon as it is chosen."""
+    """Complete one prompt token by token: the tokens of `generate_choices`, each as soon as it is chosen. An `engine` of this
+    model reads only what it has not read before.
+    """
     require_capability(model, "generate")
     check_prompt(len(prompt), model.config.max_seq_len)
     seed = request_seeds(config.seed, 1)[0] if seed is None else seed
     limit = max_completion(len(prompt), config, model.config.max_seq_len)
     if runs_on_engine(model):
         yield from stream_prompt(
-            model, prompt, config, stop_ids, seed=seed, rules=rules, constraint=constraint
+            model, prompt, config, stop_ids, seed=seed, rules=rules, constraint=constraint, engine=engine
         )
         return
     if limit == 0:

@@ -15,6 +15,7 @@ from parakit.common.errors import UserError
 from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import BeamConfig, DecodingConfig, DecodingMethod, SamplingConfig
+from parakit.inference.engine.engine import Engine
 from parakit.inference.generation.beam_search import beam_search
 from parakit.inference.generation.completion import Completion as Completion
 from parakit.inference.generation.completion import FinishReason as FinishReason
@@ -48,6 +49,7 @@ class CompletionStream:
         config: SamplingConfig,
         *,
         seed: int | None = None,
+        engine: Engine | None = None,
     ) -> None:
         require_capability(model, "generate")
         if config.n > 1:
@@ -74,6 +76,7 @@ class CompletionStream:
             seed=seed,
             rules=generation_rules(model, tokenizer),
             constraint=request_constraint(config, tokenizer, prefix),
+            engine=engine,
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -121,13 +124,14 @@ def stream(
     config: SamplingConfig,
     *,
     seed: int | None = None,
+    engine: Engine | None = None,
 ) -> CompletionStream:
-    """Complete a prompt piece by piece.
+    """Complete a prompt piece by piece; on an `engine` of this model what it read before is not read again.
 
     Raises `UserError` for a prompt that is empty or over the model's `max_seq_len`, and for a model that generates no
     text.
     """
-    return CompletionStream(model, tokenizer, prompt, config, seed=seed)
+    return CompletionStream(model, tokenizer, prompt, config, seed=seed, engine=engine)
 
 
 def generate(
