@@ -62,9 +62,9 @@ def _search(
     context = hidden.new_empty(len(prompt) + limit, hidden.shape[1], dtype=torch.float32)  # unit vectors
     context[: len(prompt)] = functional.normalize(hidden.float(), dim=-1)
     while True:
-        scores = require_finite(logits.float(), "logits").clone()
+        scores = require_finite(logits.float(), "logits")
         if rules is not None:
-            rules.change(scores, history)
+            scores = rules.apply(scores[None], [history])[0]
         probabilities, ids = scores.softmax(-1).topk(n_candidates)
         hidden = _hidden(model, cache, ids[:, None].tolist())[:, 0]  # (K, D)
         vectors = functional.normalize(hidden.float(), dim=-1)

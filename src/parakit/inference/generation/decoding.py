@@ -291,7 +291,7 @@ def stream_choices(
     with evaluation_mode(model):
         cache = allocate_cache(model, [prompt], limit)
         logits = prefill(model, cache, [prompt])
-        settings = {
+        settings: dict[str, Any] = {
             "max_new_tokens": limit,
             "rules": rules,
             "stop_ids": stop_ids,

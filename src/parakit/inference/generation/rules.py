@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
 from parakit.inference.config import DecodingConfig
@@ -27,18 +28,18 @@ class TokenCounts:
 
     def __init__(self) -> None:
         self._places: dict[int, int] = {}
-        self._ids = torch.empty(64, dtype=torch.long)
-        self._counts = torch.zeros(64)
+        self._ids = np.empty(64, np.int64)
+        self._counts = np.zeros(64, np.float32)
         self._n_read = 0
 
-    def update(self, token_ids: Sequence[int], first: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, token_ids: Sequence[int], first: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The ids (N,) and counts (N,) of `token_ids[first:]`, of which earlier calls have seen the beginning."""
         for position in range(first + self._n_read, len(token_ids)):
             token_id = token_ids[position]
             place = self._places.setdefault(token_id, len(self._places))
             if place == len(self._ids):
-                self._ids = torch.cat([self._ids, torch.empty_like(self._ids)])
-                self._counts = torch.cat([self._counts, torch.zeros_like(self._counts)])
+                self._ids = np.concatenate([self._ids, np.empty_like(self._ids)])
+                self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
             self._ids[place] = token_id
             self._counts[place] += 1
         self._n_read = len(token_ids) - first
@@ -56,27 +57,29 @@ class TokenHistory:
     n_prompt: int
     limit: int
     source: Sequence[int]
-    _all: TokenCounts = field(default_factory=TokenCounts, init=False, repr=False, compare=False)
-    _new: TokenCounts = field(default_factory=TokenCounts, init=False, repr=False, compare=False)
-    _source_ids: torch.Tensor | None = field(default=None, init=False, repr=False, compare=False)
+    _all: TokenCounts | None = field(default=None, init=False, repr=False, compare=False)
+    _new: TokenCounts | None = field(default=None, init=False, repr=False, compare=False)
+    _source_ids: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def n_new(self) -> int:
         """Tokens of the completion so far."""
         return len(self.token_ids) - self.n_prompt
 
-    def distinct_ids(self) -> torch.Tensor:
+    def distinct_ids(self) -> np.ndarray:
         """Every token that occurred, once."""
+        self._all = self._all or TokenCounts()
         return self._all.update(self.token_ids)[0]
 
-    def new_counts(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def new_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """The completion's distinct tokens and how often each occurred."""
+        self._new = self._new or TokenCounts()
         return self._new.update(self.token_ids, self.n_prompt)
 
-    def source_ids(self) -> torch.Tensor:
+    def source_ids(self) -> np.ndarray:
         """Every token of the source, once."""
         if self._source_ids is None:
-            self._source_ids = torch.tensor(sorted(set(self.source)), dtype=torch.long)
+            self._source_ids = np.array(sorted(set(self.source)), np.int64)
         return self._source_ids
 
 
@@ -105,13 +108,17 @@ class GenerationRules:
 
     def apply(self, scores: torch.Tensor, rows: Sequence[TokenHistory]) -> torch.Tensor:
         """The scores (B, V) of the next token of each row, changed; the input is not."""
-        scores = scores.clone()
-        for row, history in zip(scores, rows, strict=True):
+        on_cpu = scores.device.type == "cpu"
+        changed = scores.clone() if on_cpu else scores.cpu()
+        for row, history in zip(changed.numpy(), rows, strict=True):
             self.change(row, history)
-        return scores.log_softmax(-1) if self.renormalize else scores
+        changed = changed.to(scores.device)
+        return changed.log_softmax(-1) if self.renormalize else changed
 
-    def change(self, row: torch.Tensor, history: TokenHistory) -> None:
-        """Change the scores (V,) of one row in place, all but `renormalize`."""
+    def change(self, row: np.ndarray, history: TokenHistory) -> None:
+        """Change the scores (V,) of one row in place, all but `renormalize`. An array: a few numbers of many change, for
+        which a tensor's operations cost more than the work.
+        """
         self._bias(row, history)
         self._penalize(row, history)
         _ban(row, self._banned(history))
@@ -120,25 +127,20 @@ class GenerationRules:
         if self.begin_suppress_ids and len(history.token_ids) == self._begin(history):
             _ban(row, self.begin_suppress_ids)
 
-    def _bias(self, row: torch.Tensor, history: TokenHistory) -> None:
-        if not self.sequence_bias:
-            return
+    def _bias(self, row: np.ndarray, history: TokenHistory) -> None:
         ids = history.token_ids
-        sums: dict[int, float] = {}
         for (*before, last), bias in self.sequence_bias:
             if last < len(row) and ids[len(ids) - len(before) :] == before:
-                sums[last] = sums.get(last, 0.0) + bias
-        if sums:
-            row[list(sums)] += torch.tensor(list(sums.values()), device=row.device, dtype=row.dtype)
+                row[last] += bias
 
-    def _penalize(self, row: torch.Tensor, history: TokenHistory) -> None:
+    def _penalize(self, row: np.ndarray, history: TokenHistory) -> None:
         if self.encoder_repetition_penalty != 1.0:
             _divide(row, history.source_ids(), 1 / self.encoder_repetition_penalty)
         if self.repetition_penalty != 1.0:
             _divide(row, history.distinct_ids(), self.repetition_penalty)
         if self.frequency_penalty or self.presence_penalty:
             ids, counts = history.new_counts()
-            row[ids.to(row.device)] -= (self.frequency_penalty * counts + self.presence_penalty).to(row)
+            row[ids] -= self.frequency_penalty * counts + self.presence_penalty
 
     def _banned(self, history: TokenHistory) -> set[int]:
         ids = history.token_ids
@@ -153,12 +155,12 @@ class GenerationRules:
             banned.update(self.eos_ids)
         return banned
 
-    def _force(self, row: torch.Tensor, history: TokenHistory) -> None:
+    def _force(self, row: np.ndarray, history: TokenHistory) -> None:
         if self.forced_bos_id is not None and len(history.token_ids) == 1:
-            row.fill_(NEG_INF)
+            row.fill(NEG_INF)
             row[self.forced_bos_id] = 0.0
         if self.forced_eos_ids and history.n_new == history.limit - 1:
-            row.fill_(NEG_INF)
+            row.fill(NEG_INF)
             row[list(self.forced_eos_ids)] = 0.0
 
     def _begin(self, history: TokenHistory) -> int:
@@ -191,11 +193,10 @@ def request_rules(
     return None if rules == GenerationRules() else rules
 
 
-def _divide(row: torch.Tensor, ids: torch.Tensor, penalty: float) -> None:
+def _divide(row: np.ndarray, ids: np.ndarray, penalty: float) -> None:
     """Positive scores of these tokens are divided, negative ones multiplied."""
-    ids = ids.to(row.device)
     scores = row[ids]
-    row[ids] = torch.where(scores < 0, scores * penalty, scores / penalty)
+    row[ids] = np.where(scores < 0, scores * penalty, scores / penalty)
 
 
 def _ngram_ends(text: Sequence[int], ids: Sequence[int], size: int) -> Iterator[int]:
@@ -216,7 +217,7 @@ def _ngram_ends(text: Sequence[int], ids: Sequence[int], size: int) -> Iterator[
         position += 1
 
 
-def _ban(row: torch.Tensor, token_ids: Iterable[int]) -> None:
+def _ban(row: np.ndarray, token_ids: Iterable[int]) -> None:
     inside = [token_id for token_id in token_ids if token_id < len(row)]
     if inside:
         row[inside] = NEG_INF

@@ -28,7 +28,7 @@ from parakit.inference.generation.filters import candidates, draw
 from parakit.inference.generation.rules import NEG_INF, GenerationRules, TokenHistory, request_rules
 
 LARGEST_UNIFORM = 1 - 2**-50  # times a sum of probabilities, this still rounds to less than the sum
-N_UNIFORMS = 128  # drawn at a time
+N_UNIFORMS = 32  # drawn at a time
 
 
 class TokenConstraint(Protocol):
@@ -142,22 +142,26 @@ class RequestSampler:
 
         Where rules and constraint leave no token, the constraint counts. `UserError` where it allows none.
         """
-        scores = logits.clone()
+        scores = logits.cpu() if logits.device.type != "cpu" else logits.clone()
+        self.change(scores.numpy(), logits)
+        return scores.to(logits.device)
+
+    def change(self, row: np.ndarray, logits: torch.Tensor) -> None:
+        """`changed_scores` in place: `row` (V,) holds the numbers of `logits`."""
         if self.rules is not None:
-            self.rules.change(scores, self.history)
+            self.rules.change(row, self.history)
         if self.constraint is not None:
-            allowed = self.constraint.allowed(self.token_ids)[: len(scores)].to(scores.device)
-            forbidden = torch.ones_like(scores, dtype=torch.bool)
-            forbidden[: len(allowed)] = ~allowed
-            scores.masked_fill_(forbidden, NEG_INF)
-            if scores.max() == NEG_INF:
-                scores = logits.masked_fill(forbidden, NEG_INF)
-        if scores.max() == NEG_INF:
+            forbidden = np.ones(len(row), bool)
+            allowed = self.constraint.allowed(self.token_ids)[: len(row)]
+            forbidden[: len(allowed)] = ~allowed.cpu().numpy()
+            row[forbidden] = NEG_INF
+            if row.max() == NEG_INF:
+                row[~forbidden] = logits.cpu().numpy()[~forbidden]
+        if row.max() == NEG_INF:
             raise UserError(
                 f"no token is allowed after {self.n_new} tokens of the completion",
                 "the forbidden and suppressed tokens, or the constraint, leave nothing",
             )
-        return scores
 
 
 def choose_tokens(samplers: Sequence[RequestSampler], logits: torch.Tensor) -> list[Choice]:
@@ -201,19 +205,21 @@ def _scores(
     """Scores (B, V) after rules and constraints in float32 or better, and the errors of rows that have none."""
     finite = logits.amax(-1).isfinite().tolist()
     errors = {row: not_finite("logits") for row, is_finite in enumerate(finite) if not is_finite}
-    scores = logits if logits.dtype == torch.float64 else logits.float()
+    logits = logits if logits.dtype == torch.float64 else logits.float()
     changed = [row for row, one in enumerate(samplers) if one.changes_scores or row in errors]
-    if changed and scores is logits:
-        scores = scores.clone()
+    if not changed:
+        return logits, errors
+    scores = logits.clone() if logits.device.type == "cpu" else logits.cpu()
+    rows = scores.numpy()
     for row in changed:
         if row not in errors:
             try:
-                scores[row] = samplers[row].changed_scores(scores[row])
+                samplers[row].change(rows[row], logits[row])
             except UserError as error:
                 errors[row] = error
         if row in errors:
-            scores[row] = 0.0
-    return scores, errors
+            rows[row] = 0.0
+    return scores.to(logits.device), errors
 
 
 def _choose(
