@@ -10,6 +10,7 @@ import transformers
 from transformers import GenerationConfig
 
 from parakit.checkpoints import load_model
+from parakit.common.seeds import rng
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.beam_search import beam_search
 from parakit.inference.generation.decoding import generate_ids
@@ -192,3 +193,59 @@ def test_masks_are_filled_as_by_transformers_pipeline(tmp_path):
                 [one["score"] for one in candidates], rel=1e-4
             )
             assert [one.text for one in place.candidates] == [one["token_str"] for one in candidates]
+
+
+def sweep_settings(number):
+    """Settings of beam search that differ from prompt to prompt, under transformers' names."""
+    draw = rng(number, "beam sweep")
+    return {
+        "num_beams": int(draw.integers(2, 6)),
+        "length_penalty": float(draw.choice([-0.5, 0.0, 1.0, 1.7])),
+        "early_stopping": [False, True, "never"][draw.integers(3)],
+        "no_repeat_ngram_size": int(draw.integers(0, 4)),
+        "repetition_penalty": float(draw.choice([1.0, 1.3])),
+        "min_new_tokens": int(draw.integers(0, 6)),
+        "max_new_tokens": int(draw.integers(4, 20)),
+    }
+
+
+def beam_mismatches(model, reference, prompts, stop_ids):
+    """The prompts for which beam search and transformers' `generate` differ, with their settings."""
+    names = {False: "unlikely", True: "full", "never": "impossible"}
+    found = []
+    for number, prompt in enumerate(prompts):
+        settings = sweep_settings(number)
+        renamed = {name: settings[name] for name in settings if name not in ("num_beams", "early_stopping")}
+        config = BeamConfig(
+            n_beams=settings["num_beams"], stop_when=names[settings["early_stopping"]], **renamed
+        )
+        got = beam_search(model, [prompt], config, stop_ids)[0][0].token_ids
+        [wanted] = reference_tokens(reference, [prompt], "left", eos_token_id=stop_ids, **settings)
+        if got != wanted:
+            found.append((prompt, settings, got, wanted))
+    return found
+
+
+def random_prompts(n):
+    draw = rng(n, "beam prompts")
+    return [draw.integers(3, 83, length).tolist() for length in draw.integers(1, 30, n)]
+
+
+def test_beams_with_penalties_and_ngram_blocks_find_what_transformers_finds(tmp_path):
+    model, reference = both(tmp_path, *DECODERS["llama"], "ForCausalLM")
+    assert beam_mismatches(model, reference, random_prompts(10), frequent(model, beam_search)) == []
+
+
+@pytest.mark.long
+def test_beams_of_200_prompts_with_200_settings_are_those_of_transformers(decoders):
+    model, reference = decoders
+    assert beam_mismatches(model, reference, random_prompts(200), frequent(model, beam_search)) == []
+
+
+@pytest.mark.long
+def test_beams_of_a_published_model_are_those_of_transformers(smollm2_folder):
+    model, tokenizer = load_model(smollm2_folder)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=torch.float32)
+    texts = ["The capital of France is", "Once upon a time", "def add(a, b):", "Water boils at", "In 1969"]
+    prompts = [tokenizer.encode(text) for text in texts]
+    assert beam_mismatches(model, reference, prompts, [tokenizer.eos_id]) == []
