@@ -21,11 +21,12 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "int8": {"bits": 8, "method": "gptq", "quant_group_size": "largest"},
     "int8_rows": {"bits": 8, "method": "gptq"},
     "int8_rounding": {"bits": 8},
-    "int4": {"bits": 4, "method": "gptq"},
+    "int4": {"size_budget": "82.6MB", "method": "gptq", "tune_steps": 96},
+    "int4_tuned": {"bits": 4, "method": "gptq", "tune_steps": 96},
+    "int4_gptq": {"bits": 4, "method": "gptq"},
     "int4_awq": {"bits": 4, "method": "awq"},
     "int4_rounding": {"bits": 4},
     "int4_symmetric": {"bits": 4, "method": "gptq", "symmetric": True},
-    "budget_100MB": {"size_budget": "100MB", "method": "gptq"},
 }
 GGUF = {"gguf_q8_0": "Q8_0", "gguf_q4_1": "Q4_1"}
 
@@ -45,7 +46,7 @@ def quantization(
     data: Path = DATA,
     rows: tuple[str, ...] = (*ROWS, *GGUF),
     n_measured_tokens: int = 32_768,
-    n_calibration_tokens: int = 16_384,
+    n_calibration_tokens: int = 24_576,
     work: Path | None = None,
 ) -> Figures:
     """`work` keeps what was measured, row by row, so that an interrupted run resumes."""

@@ -111,5 +111,5 @@ def test_a_model_of_nobodys_build_is_measured_on_general_texts(published_decoder
     figures = parakit.quantize(published_decoder, out=tmp_path / "out", bits=4, method="gptq", n_calibration_tokens=128,
                                **SMALL)["quantization"]  # fmt: skip
     assert figures["divergence"]["text"] == "general texts that come with Parakit"
-    assert figures["calibration"] == {"text": "text that the model generated", "n_tokens": 64}
+    assert figures["calibration"] == {"text": "text that the model generated", "n_tokens": 96}
     assert figures["suites"] == {"original": {}, "quantized": {}}

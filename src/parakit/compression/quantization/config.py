@@ -33,6 +33,11 @@ class Calibration(Config):
         default=512, ge=16, description="Length of these windows in tokens; at most the model's own."
     )
     seed: int = Field(default=0, ge=0, description="Seed of the choice of windows, and of generated text.")
+    tune_steps: int = Field(
+        default=0,
+        ge=0,
+        description="Steps that tune the scales and the norms on the original's probabilities, a window each, after rounding.",
+    )
 
 
 class SensitivityTokens(Config):

@@ -7,14 +7,21 @@ written then.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import progress
-from parakit.compression.quantization.config import FixedBits, QuantizeConfig, SensitivityTokens, parse_bytes
+from parakit.compression.quantization.config import (
+    Calibration,
+    FixedBits,
+    QuantizeConfig,
+    SensitivityTokens,
+    parse_bytes,
+)
 from parakit.compression.quantization.measurement import (
     MAX_SUITE_LOSS,
     OriginalOutputs,
@@ -31,12 +38,14 @@ from parakit.compression.quantization.plan import (
 )
 from parakit.compression.quantization.sensitivity import Sensitivity, choose_bits, measure_sensitivity
 from parakit.compression.quantization.text import Windows, find_windows
+from parakit.compression.quantization.tuning import HELD_OUT, tune_scales
 from parakit.model.heads import LanguageModel
-from parakit.model.quantized import is_quantized, quantizable, quantize_modules
+from parakit.model.quantized import QuantizedTensor, is_quantized, quantizable, quantize_modules
 from parakit.model.quantized.scheme import Bits
 from parakit.primer.config import PrimerSuitesConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
+STEP_RATIO = 16  # of 4-bit steps over 8-bit ones: a divergence grows with the square
 INT8_CACHE_KL = 1e-3
 """In nats a token: below it an int8 cache is recommended."""
 
@@ -83,6 +92,7 @@ def quantize_model(
     elif (fixed := part_of(config, FixedBits)) and fixed.sensitivity:
         sensitivity = _sensitivity(model, config, calibration or measured, plan)
     n_bytes = plan_bytes(model, plan.schemes)
+    tune = _tuning(model, config, calibration)
     with progress("quantize", len(plan.schemes), "matrices") as bar:
         tensors = round_matrices(
             model,
@@ -91,7 +101,7 @@ def quantize_model(
             calibration.token_ids if calibration else None,
             lambda name: bar.advance(matrix=name.removeprefix("trunk.")),
         )
-    quantize_modules(model, plan.schemes, tensors)
+    quantize_modules(model, plan.schemes, tune(tensors))
     divergence, with_cache = outputs.compare(model), outputs.compare(model, int8_cache=True)
     after = _scores(model, tokenizer, suites)
     figures: JsonObject = {
@@ -137,9 +147,28 @@ def _fit_budget(
     choose_bits(
         model, config, budget, {bits: _sizes(model, plan) for bits, plan in full.items()}
     )  # fails early
-    measured = {bits: _sensitivity(model, config, calibration, plan) for bits, plan in full.items()}
-    bits, report = choose_bits(model, config, budget, measured)
+    low = _sensitivity(model, config, calibration, full[4])
+    sizes = zip(low, _sizes(model, full[8]), strict=True)
+    high = [replace(size, kl=one.kl / STEP_RATIO**2) for one, size in sizes]
+    bits, report = choose_bits(model, config, budget, {4: low, 8: high})
     return plan_quantization(model, config, bits), report
+
+
+def _tuning(
+    model: LanguageModel, config: QuantizeConfig, calibration: Windows | None
+) -> Callable[[dict[str, QuantizedTensor]], dict[str, QuantizedTensor]]:
+    """What tunes rounded matrices towards the model as it is now."""
+    settings = part_of(config, Calibration)
+    if settings is None or calibration is None or not settings.tune_steps:
+        return lambda tensors: tensors
+    n_steps = settings.tune_steps
+    outputs = OriginalOutputs(model, calibration.token_ids[: n_steps + n_steps // HELD_OUT + 1])
+
+    def tune(tensors: dict[str, QuantizedTensor]) -> dict[str, QuantizedTensor]:
+        with progress("tune", n_steps, "steps") as bar:
+            return tune_scales(model, tensors, outputs, n_steps, lambda kl: bar.advance(kl=f"{kl:.4f}"))
+
+    return tune
 
 
 def _sizes(model: LanguageModel, plan: QuantizationPlan) -> list[Sensitivity]:

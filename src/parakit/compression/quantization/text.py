@@ -83,7 +83,9 @@ def training_shards(folder: Path, tokenizer: Tokenizer | None) -> list[Path]:
         if record.get("kind") == "shards" and tokenizer is not None:
             shards = TokenShards.open(path, "train", verify=False)
             found += [path] if shards.tokenizer_digest == tokenizer.digest else []
-        for parent in record.get("parents", ()):  # where it was, or next to its child in a build that has moved
+        for parent in record.get(
+            "parents", ()
+        ):  # where it was, or next to its child in a build that has moved
             waiting += [Path(parent["path"]), path.parent / Path(parent["path"]).name]
     return found
 

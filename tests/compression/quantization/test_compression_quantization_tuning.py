@@ -1,0 +1,64 @@
+"""Tuned scales: the same codes, a smaller divergence, and nothing changed where nothing is gained."""
+
+import pytest
+import torch
+
+from parakit.compression.quantization import tuning
+from parakit.compression.quantization.measurement import OriginalOutputs
+from parakit.compression.quantization.tuning import TunedMatrix, tune_scales
+from parakit.model.quantized import QuantScheme, dequantize, make_plan, quantize_modules, quantize_tensor
+from parakit.model.quantized.rounding import store_scale
+from tests.compression.quantization.test_compression_quantization_methods import kl, tiny, windows
+
+SCHEMES = [
+    QuantScheme(bits=4, quant_group_size=32, symmetric=False),
+    QuantScheme(bits=4, quant_group_size=32),
+    QuantScheme(bits=8),
+    QuantScheme(bits=8, quant_group_size=64),
+]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
+def test_an_untuned_matrix_is_the_quantized_one(scheme):
+    tensor = quantize_tensor(torch.randn(6, 64), scheme)
+    matrix = TunedMatrix(tensor)
+    torch.testing.assert_close(matrix().detach(), dequantize(tensor))
+    assert torch.equal(matrix.tuned().scales, tensor.scales)
+    with torch.no_grad():
+        matrix.log_gain += 0.1 * torch.randn_like(matrix.log_gain)
+    exact = matrix.scales * matrix.log_gain.exp()
+    stored = matrix.tuned().scales.float()[..., None].detach()
+    assert torch.equal(store_scale(stored, scheme), stored)
+    assert float(((stored - exact) / exact).abs().max()) < 2**-7  # half a step of 6 bits behind the first
+
+
+@pytest.mark.parametrize("kind", [{}, {"tie_embeddings": False, "logit_soft_cap": 9.0}])
+def test_tuning_lowers_the_divergence_and_keeps_the_codes(kind, monkeypatch):
+    monkeypatch.setattr(tuning, "LEARNING_RATE", 1e-2)
+    model, tokens = tiny(**kind), windows(24)
+    outputs = OriginalOutputs(model, tokens[:16])
+    plan = make_plan(model, SCHEMES[0], embeddings=SCHEMES[0], head=SCHEMES[0])
+    tensors = {
+        name: quantize_tensor(model.get_submodule(name).weight, scheme) for name, scheme in plan.items()
+    }
+    losses = []
+    tuned = tune_scales(model, tensors, outputs, 30, losses.append)
+    assert len(losses) == 30
+    for name, tensor in tensors.items():
+        assert torch.equal(tuned[name].qweight, tensor.qweight)
+    untuned = tiny(**kind)
+    quantize_modules(untuned, plan, tensors)
+    quantize_modules(model, plan, tuned)
+    assert kl(model, tiny(**kind), tokens[16:]) < 0.9 * kl(untuned, tiny(**kind), tokens[16:])
+
+
+def test_tuning_that_gains_nothing_changes_nothing(monkeypatch):
+    monkeypatch.setattr(tuning, "LEARNING_RATE", 10.0)
+    model = tiny()
+    outputs = OriginalOutputs(model, windows(9))
+    name = "trunk.blocks.0.attention.key"
+    tensors = {name: quantize_tensor(model.get_submodule(name).weight, SCHEMES[0])}
+    tuned = tune_scales(model, tensors, outputs, 3)
+    assert tuned == tensors
+    unchanged = dict(tiny().named_parameters())
+    assert all(torch.equal(parameter, unchanged[name]) for name, parameter in model.named_parameters())
