@@ -211,6 +211,17 @@ def match_folder(
     return weights.match_tensors(folder, architecture, config, head, unused, read_schemes(folder))
 
 
+def require_plain_weights(path: str | Path, what: str) -> None:
+    """`UserError` for a model with quantized weights, which are frozen, where `what` ("pre-training") trains them all."""
+    folder = require_model_folder(path)
+    if groups := read_schemes(folder):
+        bits = " and ".join(sorted({f"int{group.scheme.bits}" for group in groups}))
+        raise UserError(
+            f"{folder}: its weights are quantized ({bits}) and cannot be trained, and {what} trains them",
+            "fine-tune an adapter on it (parakit finetune --method lora), or train the model that it was quantized from",
+        )
+
+
 def read_schemes(folder: Path) -> tuple[SchemeGroup, ...]:
     """The schemes of quantized weights that a folder's config.json names; () where its weights are plain."""
     where = folder / "config.json"

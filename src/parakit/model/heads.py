@@ -42,6 +42,7 @@ from parakit.model.layers.norms import (
 )
 from parakit.model.layers.pooling import dense_layers, pool, text_vectors
 from parakit.model.layers.positions import LearnedPositions, RelativePositions
+from parakit.model.quantized.layers import weight_like
 from parakit.model.transformer_config import TransformerConfig
 
 
@@ -234,8 +235,8 @@ class ActorCritic(nn.Module):
     def __init__(self, policy: LanguageModel) -> None:
         super().__init__()
         self.config, self.policy = policy.config, policy
-        weight = policy.lm_head.weight
-        self.value_head = nn.Linear(policy.config.d_output, 1, device=weight.device, dtype=weight.dtype)
+        like = weight_like(policy.lm_head)
+        self.value_head = nn.Linear(policy.config.d_output, 1, device=like.device, dtype=like.dtype)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from parakit.checkpoints.adapters.base_model import require_full_model
 from parakit.checkpoints.adapters.folder import check_adapter_can_be_saved
+from parakit.checkpoints.model_folder import require_plain_weights
 from parakit.common.errors import UserError
 from parakit.model.adapters import (
     Adapter,
@@ -94,6 +95,8 @@ def check_method_fits(folder: Path | None, training: FinetuneConfig) -> None:
         )
     if folder is not None:
         require_full_model(folder, "tuning")
+        if not isinstance(training, AdapterFinetuneConfig):
+            require_plain_weights(folder, f"method {training.method!r}")
 
 
 def adjust_sizing(sizing: ModelSizing, training: FinetuneConfig) -> ModelSizing:

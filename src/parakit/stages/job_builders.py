@@ -12,8 +12,8 @@ from pathlib import Path
 
 from parakit.alignment.config import AlignConfig, ConstitutionConfig, RolloutConfig
 from parakit.checkpoints.adapters import require_full_model
-from parakit.checkpoints.folder_safety import require_model_folder
 from parakit.checkpoints.loading import read_config
+from parakit.checkpoints.model_folder import require_plain_weights
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors
@@ -175,6 +175,7 @@ def align_job(model: Path, work: Path, training: AlignConfig, *, preferences: Pa
 def align(job: AlignJob, out: Path, overwrite: bool = False) -> JsonObject:
     """Run the method of `job` and write the model folder `out`; returns the figures."""
     require_full_model(job.model, "alignment")
+    require_plain_weights(job.model, "alignment")
     run = constitution if job.method == "constitution" else run_job
     return run(job, out, overwrite)
 
@@ -199,7 +200,7 @@ def distill_job(
         )
     require_full_model(teacher, "distillation")
     if training.student is not None:
-        require_model_folder(training.student)
+        require_plain_weights(training.student, "distillation")
     family = read_config(teacher).family
     if conversations and family != "decoder":
         raise UserError(

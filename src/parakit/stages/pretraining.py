@@ -13,6 +13,7 @@ import numpy as np
 from parakit.checkpoints.adapters.base_model import require_full_model
 from parakit.checkpoints.folder_safety import require_model_folder
 from parakit.checkpoints.loading import load_model
+from parakit.checkpoints.model_folder import require_plain_weights
 from parakit.common.artifacts import open_artifact
 from parakit.common.choices import part_of
 from parakit.common.devices import pick_device
@@ -100,6 +101,7 @@ class PretrainJob:
         folder = self._start_folder()
         training = tuning_config(folder, self.training)
         require_full_model(folder, "pre-training")
+        require_plain_weights(folder, "pre-training")
         base, tokenizer = load_model(folder, pick_device(training.device), "float32")
         if tokenizer is None:
             raise UserError(

@@ -34,6 +34,7 @@ from parakit.model.heads import (
     SequenceToSequence,
     TransformerModel,
 )
+from parakit.model.quantized import quantize_modules, quantized_modules
 from parakit.stages.config import FinetuneConfig, Pooled, TranslateTask
 from parakit.tokens.tokenizer.languages import LanguageTokens, language_ids, language_tokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -212,6 +213,13 @@ def copy_matching_weights(model: TransformerModel, base: TransformerModel) -> No
     """Copy the weights that both have into `model`; those of a label head only where the labels are the same. A tensor of
     the base's folder that the base has no use for, and `model` has, is copied too: BERT's pooler.
     """
+    known = dict(model.named_modules())
+    quantized = {name: one for name, one in quantized_modules(base).items() if name in known}
+    quantize_modules(
+        model,
+        {name: one.scheme for name, one in quantized.items()},
+        {name: one.quantized for name, one in quantized.items()},
+    )
     trained = {**kept_parameters(base, model, head_of(model))}
     trained |= {_classifier_name(name): tensor for name, tensor in base.state_dict().items()}
     if not _same_head(model, base):

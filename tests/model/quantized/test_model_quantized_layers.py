@@ -84,7 +84,9 @@ def test_rounded_activations_are_int8_of_each_token():
     layer.quantized = quantize_tensor(torch.randn(4, 32), scheme)
     x = torch.randn(5, 32) * torch.logspace(-3, 3, 5)[:, None]
     scale = x.abs().amax(1, keepdim=True) / 127.5
-    expected = ((x / scale).round().clamp(max=127).double() @ layer.qweight.double().T) * scale * layer.scales.T
+    expected = (
+        ((x / scale).round().clamp(max=127).double() @ layer.qweight.double().T) * scale * layer.scales.T
+    )
     torch.testing.assert_close(layer(x), expected.float(), rtol=1e-5, atol=1e-6)
     assert not torch.allclose(layer(x), functional.linear(x, layer.weight), rtol=1e-5)
 

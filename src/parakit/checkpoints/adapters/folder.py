@@ -165,10 +165,13 @@ def _recorded_head(folder: Path) -> Head | None:
 
 def _with_head(model: TransformerModel, head: Head) -> TransformerModel:
     """The base's trunk, and its dense layers where it has such, under `head`, whose weights the adapter contains."""
+    from parakit.model.quantized import quantized_modules
+
     if head_of(model) == head:
         return model
     first = next(model.parameters())
-    other = empty_model(model.config, head, first.device, first.dtype)
+    plan = {name: one.scheme for name, one in quantized_modules(model).items() if name.startswith("trunk.")}
+    other = empty_model(model.config, head, first.device, first.dtype, plan)
     shapes = {name: p.shape for name, p in other.named_parameters()}
     state = {
         name: p

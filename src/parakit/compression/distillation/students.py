@@ -12,6 +12,7 @@ from parakit.checkpoints.publisher import carry_publisher
 from parakit.common.errors import UserError
 from parakit.compression.distillation.teacher import Predictor
 from parakit.model.config import DecoderConfig, EncoderConfig
+from parakit.model.quantized import is_quantized
 
 
 def select_layers(n_layers: int, n_kept: int) -> list[int]:
@@ -39,7 +40,14 @@ def config_from_layers(shape: DecoderConfig | EncoderConfig, n_kept: int) -> Dec
 
 @torch.no_grad()
 def student_from_layers(teacher: Predictor, n_kept: int) -> Predictor:
-    """A student of `n_kept` layers with copies of the teacher's weights."""
+    """A student of `n_kept` layers with copies of the teacher's weights. `UserError` for a quantized teacher, whose weights
+    are no start for training.
+    """
+    if is_quantized(teacher):
+        raise UserError(
+            "the teacher's weights are quantized, and a student of its layers needs plain ones",
+            "give the student a size of its own, or take the plain model as teacher",
+        )
     kept = select_layers(teacher.config.n_layers, n_kept)
     student = type(teacher)(config_from_layers(teacher.config, n_kept))  # type: ignore[arg-type]
     student.to(teacher.lm_head.weight)

@@ -2,7 +2,7 @@
 
 An adapter's update is added to the weights in float64, once. A low-precision dtype rounds small updates away: the rounding_loss
 share is measured, and a merge that loses too much is refused. A tied embedding whose two uses have different updates is
-untied.
+untied. A quantized base is dequantized first and stays so: rounded to its old steps, most of an update would be lost.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from parakit.checkpoints.publisher import carry_publisher
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, sha256_file
+from parakit.common.progress import log
 from parakit.compression.merge_check import (
     MAX_LOGIT_DIFFERENCE,
     LogitDifference,
@@ -30,12 +31,13 @@ from parakit.compression.merge_check import (
     merge_prompts,
     prompt_logits,
 )
-from parakit.model.adapters import detach
+from parakit.model.adapters import detach, is_adapted
 from parakit.model.adapters.attachment import wrappers_of
 from parakit.model.adapters.lora import FullyTrained, LowRankWrapper
 from parakit.model.adapters.prefix_tuning import PrefixedTrunk
 from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainableTokensHead
 from parakit.model.heads import LanguageModel, TransformerModel
+from parakit.model.quantized import dequantize_modules, is_quantized
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 MAX_ROUNDING_LOSS = 0.02  # of the update's norm
@@ -57,9 +59,10 @@ def merge_adapter(model: TransformerModel, dtype: torch.dtype = torch.float32) -
     """Turn a model with a LoRA into a plain one of `dtype`, in place where possible. `UserError` for a prompt or prefix,
     which no weight can hold, and for a model without adapter.
     """
-    wrappers = dict(wrappers_of(model))
-    if not wrappers:
+    if not is_adapted(model):
         raise UserError("this model has no adapter", "it may have been merged already")
+    dequantize_modules(model)
+    wrappers = dict(wrappers_of(model))
     changed: dict[str, tuple[Tensor, Tensor]] = {}  # by parameter: before and after, exact
     for place, wrapper in wrappers.items():
         if isinstance(wrapper, PrefixedTrunk):
@@ -106,6 +109,12 @@ def merge_checked(
     over a limit, see `merge_adapter_folder`; `where` names the adapter in it.
     """
     compared = merge_prompts(prompts, None)
+    if is_quantized(model):
+        log(
+            f"{where}: its base has quantized weights; the merged model has plain ones ({dtype}). Quantize it again with"
+            " parakit quantize, which measures what that costs"
+        )
+        dequantize_modules(model)
     before = prompt_logits(model.eval(), tokenizer, compared, chat)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     merged = merge_adapter(model, getattr(torch, dtype))

@@ -32,6 +32,17 @@ from parakit.model.backbones import Decoder
 from parakit.model.heads import LanguageModel, TransformerModel
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.model.layers.norms import HeadwiseLayerNorm, RMSNorm
+from parakit.model.quantized.layers import (
+    QuantizedEmbedding,
+    QuantizedLinear,
+    TiedQuantizedLinear,
+    share_weight,
+    weight_like,
+    weight_rows,
+)
+from parakit.model.quantized.swapping import SMALL
+
+_MATRICES = (nn.Linear, nn.Embedding, QuantizedLinear, QuantizedEmbedding, TiedQuantizedLinear)
 
 
 def make_lora(model: TransformerModel, config: LoraConfig) -> Adapter:
@@ -41,8 +52,8 @@ def make_lora(model: TransformerModel, config: LoraConfig) -> Adapter:
     assert not is_adapted(model)
     wrappers: dict[str, Wrapper] = {}
     targets = find_targets(model, config.targets)
-    linear = [name for name in targets if type(model.get_submodule(name)) in (nn.Linear, nn.Embedding)]
-    for name in sorted(linear, key=lambda one: min(model.get_parameter(f"{one}.weight").shape))[:1]:
+    linear = [name for name in targets if type(model.get_submodule(name)) in _MATRICES]
+    for name in sorted(linear, key=lambda one: min(weight_like(model.get_submodule(one)).shape))[:1]:
         _check_rank(
             model.get_submodule(name), name, config.rank
         )  # of the smallest: it names a rank that fits all
@@ -60,7 +71,7 @@ def make_lora(model: TransformerModel, config: LoraConfig) -> Adapter:
 
 def _check_rank(base: nn.Module, name: str, rank: int) -> None:
     """A rank is at most the smaller side of a weight."""
-    shape: tuple[int, ...] = tuple(base.weight.shape)  # type: ignore[arg-type]
+    shape: tuple[int, ...] = tuple(weight_like(base).shape)
     if rank > min(shape):
         raise UserError(
             f"rank {rank} is too large for {name}: its weight is {' x '.join(map(str, shape))}",
@@ -74,7 +85,7 @@ def make_trainable_tokens(
     """Wrappers that train the rows of these tokens; embedding and output matrix share them where they are tied."""
     embedding, head = model.trunk.token_embedding, model.lm_head
     tokens = TrainableTokens(embedding, token_ids, None)
-    shared = tokens.rows if head.weight is embedding.weight else None
+    shared = tokens.rows if share_weight(head, embedding) else None
     return {"trunk.token_embedding": tokens, "lm_head": TrainableTokensHead(head, token_ids, shared)}
 
 
@@ -97,14 +108,14 @@ def _checked_trainable_tokens(
 def make_low_rank(base: nn.Module, name: str, rank: int, scale: float, config: LoraConfig) -> LowRankWrapper:
     """The wrapper of one module, its factors uninitialized."""
     wrapper: LowRankWrapper
-    if type(base) is nn.Embedding:
+    if isinstance(base, nn.Embedding | QuantizedEmbedding) and type(base) in _MATRICES:
         if config.dora or config.init in ("pissa", "olora"):
             what = "dora" if config.dora else f"init {config.init!r}"
             raise UserError(
                 f"{what} is for linear layers, and {name} is an embedding", "leave one of them out"
             )
         wrapper = LoraEmbedding(base, rank, scale)
-    elif type(base) is nn.Linear:
+    elif isinstance(base, nn.Linear | QuantizedLinear) and type(base) in _MATRICES:
         kind = DoraLinear if config.dora else PissaLinear if config.init in ("pissa", "olora") else LoraLinear
         wrapper = kind(base, rank, scale, config.dropout)
     else:
@@ -144,16 +155,14 @@ def make_prefix(
     return Adapter(config, {"trunk": wrapper})
 
 
-_SMALL = ("router", "write_rate", "decay", "output_gate")
-
-
 def find_targets(model: TransformerModel, targets: Sequence[str] | None) -> list[str]:
     """Names of the modules that LoRA wraps, each once. None: the linear layers of the blocks, without routers and those
     that compute one number for a head or a token.
     """
     if targets is None:
-        linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
-        return [n for n in linear if ".blocks." in f".{n}" and n.rpartition(".")[2] not in _SMALL]
+        kinds = nn.Linear | QuantizedLinear
+        linear = (name for name, module in model.named_modules() if isinstance(module, kinds))
+        return [n for n in linear if ".blocks." in f".{n}" and n.rpartition(".")[2] not in SMALL]
     names: dict[str, None] = {}
     stacked = [
         f"{name}.{parameter}"
@@ -186,7 +195,7 @@ def _modules_named(model: nn.Module, target: str) -> list[str]:
     known = [
         name
         for name, module in model.named_modules()
-        if name and isinstance(module, nn.Linear | nn.Embedding)
+        if name and isinstance(module, nn.Linear | nn.Embedding | QuantizedLinear | QuantizedEmbedding)
     ]
     matching = [name for name in known if name == target or name.endswith(f".{target}")]
     if not matching:
@@ -227,9 +236,9 @@ def _decoder(model: TransformerModel, what: str, n_prompt_tokens: int) -> Decode
 
 def _token_vectors(trunk: Decoder, n: int, token_ids: Sequence[int] | None) -> Tensor:
     """(n, d_model) embeddings of real tokens."""
-    weight = trunk.token_embedding.weight.detach()
+    like = weight_like(trunk.token_embedding)
     if not token_ids:
-        chosen = torch.randint(len(weight), (n,))
+        chosen = torch.randint(like.shape[0], (n,))
     else:
         chosen = torch.tensor([token_ids[i % len(token_ids)] for i in range(n)])
-    return weight[chosen.to(weight.device)]
+    return weight_rows(trunk.token_embedding, chosen.to(like.device))

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from parakit.model.adapters.config import LoraInit
 from parakit.model.layers.norms import Dropout
+from parakit.model.quantized.layers import QuantizedEmbedding, QuantizedLinear, weight_like
 
 
 class Wrapper(nn.Module):
@@ -35,11 +36,11 @@ class Wrapper(nn.Module):
 class LowRankWrapper(Wrapper, ABC):
     """The two factors of a weight's low-rank update."""
 
-    base: nn.Linear | nn.Embedding
+    base: nn.Linear | nn.Embedding | QuantizedLinear | QuantizedEmbedding
 
     def __init__(
         self,
-        base: nn.Linear | nn.Embedding,
+        base: nn.Linear | nn.Embedding | QuantizedLinear | QuantizedEmbedding,
         n_inputs: int,
         n_outputs: int,
         rank: int,
@@ -49,12 +50,17 @@ class LowRankWrapper(Wrapper, ABC):
         super().__init__()
         self.base, self.rank, self.scale = base, rank, scale
         self.dropout = Dropout(dropout)
-        self.lora_a = nn.Parameter(base.weight.new_empty(rank, n_inputs))  # (R, I)
-        self.lora_b = nn.Parameter(base.weight.new_empty(n_outputs, rank))  # (O, R)
+        like = weight_like(base)
+        self.lora_a = nn.Parameter(
+            torch.empty(rank, n_inputs, dtype=like.dtype, device=like.device)
+        )  # (R, I)
+        self.lora_b = nn.Parameter(
+            torch.empty(n_outputs, rank, dtype=like.dtype, device=like.device)
+        )  # (O, R)
 
     @property
     def weight(self) -> Tensor:
-        """The base's: callers read its dtype, its device and whether it is tied."""
+        """The base's; of a quantized one dequantized each time: for its dtype and device see `weight_like`."""
         return self.base.weight
 
     @abstractmethod
@@ -75,11 +81,13 @@ class LowRankWrapper(Wrapper, ABC):
 
 
 class LoraLinear(LowRankWrapper):
-    """base(x) + scale * lora_b @ lora_a @ dropout(x)."""
+    """base(x) + scale * lora_b @ lora_a @ dropout(x). On a quantized base this is QLoRA (Dettmers et al. 2023, eq. 5)."""
 
-    base: nn.Linear
+    base: nn.Linear | QuantizedLinear
 
-    def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0) -> None:
+    def __init__(
+        self, base: nn.Linear | QuantizedLinear, rank: int, scale: float, dropout: float = 0.0
+    ) -> None:
         super().__init__(base, base.in_features, base.out_features, rank, scale, dropout)
 
     @property
@@ -117,9 +125,11 @@ class DoraLinear(LoraLinear):
     computed from the dropped inputs, as in peft.
     """
 
-    def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0) -> None:
+    def __init__(
+        self, base: nn.Linear | QuantizedLinear, rank: int, scale: float, dropout: float = 0.0
+    ) -> None:
         super().__init__(base, rank, scale, dropout)
-        self.magnitude = nn.Parameter(base.weight.new_empty(base.out_features))  # (O,)
+        self.magnitude = nn.Parameter(self.lora_b.new_empty(base.out_features))  # (O,)
 
     def forward(self, x: Tensor) -> Tensor:
         dropped = self.dropout(x)
@@ -149,7 +159,9 @@ class DoraLinear(LoraLinear):
 class PissaLinear(LoraLinear):
     """A LoRA whose factors start from the weight's largest components; their initial product is subtracted."""
 
-    def __init__(self, base: nn.Linear, rank: int, scale: float, dropout: float = 0.0) -> None:
+    def __init__(
+        self, base: nn.Linear | QuantizedLinear, rank: int, scale: float, dropout: float = 0.0
+    ) -> None:
         super().__init__(base, rank, scale, dropout)
         self.lora_a_start = nn.Parameter(torch.empty_like(self.lora_a), requires_grad=False)
         self.lora_b_start = nn.Parameter(torch.empty_like(self.lora_b), requires_grad=False)
@@ -185,9 +197,9 @@ class PissaLinear(LoraLinear):
 class LoraEmbedding(LowRankWrapper):
     """base(ids) + scale * rows of the low-rank table (lora_b @ lora_a).T, (V, D)."""
 
-    base: nn.Embedding
+    base: nn.Embedding | QuantizedEmbedding
 
-    def __init__(self, base: nn.Embedding, rank: int, scale: float) -> None:
+    def __init__(self, base: nn.Embedding | QuantizedEmbedding, rank: int, scale: float) -> None:
         super().__init__(base, base.num_embeddings, base.embedding_dim, rank, scale, 0.0)
 
     def forward(self, token_ids: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from parakit.model.backbones import Decoder
 from parakit.model.config import DecoderConfig
 from parakit.model.layers.attention import Cache
 from parakit.model.layers.masks import causal_mask, expand_mask
+from parakit.model.quantized.layers import weight_like
 
 KeysValues = list[tuple[Tensor, Tensor]]
 
@@ -95,7 +96,10 @@ class PrefixTrunk(PrefixedTrunk):
         self.n_prompt_tokens = n_prompt_tokens
         config = self.config
         width = 2 * config.n_layers * config.n_kv_heads * config.head_dim
-        self.prefix_embedding = nn.Parameter(base.token_embedding.weight.new_empty(n_prompt_tokens, width))
+        like = weight_like(base.token_embedding)
+        self.prefix_embedding = nn.Parameter(
+            torch.empty(n_prompt_tokens, width, dtype=like.dtype, device=like.device)
+        )
 
     def keys_and_values(self) -> KeysValues:
         """Straight from the parameter."""
@@ -117,8 +121,10 @@ class PromptTrunk(PrefixedTrunk):
     def __init__(self, base: Decoder, n_prompt_tokens: int) -> None:
         super().__init__(base)
         self.n_prompt_tokens = n_prompt_tokens
-        weight = base.token_embedding.weight
-        self.prompt_embedding = nn.Parameter(weight.new_empty(n_prompt_tokens, weight.shape[1]))
+        like = weight_like(base.token_embedding)
+        self.prompt_embedding = nn.Parameter(
+            torch.empty(n_prompt_tokens, like.shape[1], dtype=like.dtype, device=like.device)
+        )
         self._cached: tuple[Any, KeysValues] | None = None
 
     def keys_and_values(self) -> KeysValues:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from parakit.model.adapters.lora import Wrapper
+from parakit.model.quantized.layers import weight_like, weight_rows
 
 
 class _TrainableRows(Wrapper):
@@ -24,12 +25,12 @@ class _TrainableRows(Wrapper):
     ) -> None:
         super().__init__()
         self.base, self.token_ids = base, tuple(token_ids)
-        chosen = torch.tensor(self.token_ids, device=base.weight.device)
-        self.rows = rows if rows is not None else nn.Parameter(base.weight.detach()[chosen].clone())  # (K, D)
+        chosen = torch.tensor(self.token_ids, device=weight_like(base).device)
+        self.rows = rows if rows is not None else nn.Parameter(weight_rows(base, chosen))  # (K, D)
 
     @property
     def weight(self) -> Tensor:
-        """The base's: callers read its dtype, its device and whether it is tied."""
+        """The base's; of a quantized one dequantized each time: for its dtype and device see `weight_like`."""
         return self.base.weight
 
     @torch.no_grad()

@@ -135,15 +135,7 @@ class QuantizedEmbedding(QuantizedWeight):
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """(...) -> (..., D)"""
-        flat = token_ids.flatten()
-        zeros = None if self.zeros is None else functional.embedding(flat, self.zeros)
-        rows = QuantizedTensor(
-            functional.embedding(flat, self.qweight),
-            functional.embedding(flat, self.scales),
-            zeros,
-            self.scheme,
-        )
-        return dequantize(rows, self.dtype).view(*token_ids.shape, self.embedding_dim)
+        return weight_rows(self, token_ids.flatten()).view(*token_ids.shape, self.embedding_dim)
 
 
 class TiedQuantizedLinear(QuantizedLinear):
@@ -182,8 +174,30 @@ class TiedQuantizedLinear(QuantizedLinear):
 
 
 def weight_like(layer: Any) -> Any:
-    """What has the device and dtype of a layer's weight: itself where it is quantized, so that nothing is dequantized."""
+    """What has the device, dtype and shape of a layer's weight: itself where it is quantized, so that nothing is dequantized;
+    for a wrapper that of its base.
+    """
+    while isinstance(base := getattr(layer, "base", None), nn.Module):
+        layer = base
     return layer if isinstance(layer, QuantizedWeight) else layer.weight
+
+
+def weight_rows(layer: nn.Module, rows: Tensor) -> Tensor:
+    """The rows (K, I) of a layer's weight, plain or quantized, copied."""
+    if isinstance(layer, QuantizedWeight):
+        zeros = None if layer.zeros is None else layer.zeros[rows]
+        return dequantize(
+            QuantizedTensor(layer.qweight[rows], layer.scales[rows], zeros, layer.scheme), layer.dtype
+        )
+    weight: Tensor = layer.weight.detach()  # type: ignore[operator]
+    return weight[rows].clone()
+
+
+def share_weight(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two layers, plain or quantized, have one matrix, as a tied output matrix and its embedding do."""
+    if isinstance(one, QuantizedWeight) or isinstance(other, QuantizedWeight):
+        return getattr(one, "qweight", None) is getattr(other, "qweight", ...)
+    return one.weight is other.weight
 
 
 def quantized_product(x: Tensor, weight: QuantizedTensor) -> Tensor:
@@ -200,6 +214,19 @@ def quantized_product(x: Tensor, weight: QuantizedTensor) -> Tensor:
         rows = weight.rows(first, min(first + step, n_out))
         result[..., first : first + step] = functional.linear(x, dequantize(rows, x.dtype))
     return result
+
+
+def transposed_product(gradient: Tensor, weight: QuantizedTensor) -> Tensor:
+    """gradient (..., O) @ W -> (..., I), one block of rows of W after the other; no gradient."""
+    n_out, n_in = weight.shape
+    step = max(1, BLOCK_VALUES // n_in)
+    if step >= n_out:
+        return gradient @ dequantize(weight, gradient.dtype)
+    total = gradient.new_zeros(*gradient.shape[:-1], n_in)
+    for first in range(0, n_out, step):
+        rows = dequantize(weight.rows(first, min(first + step, n_out)), gradient.dtype)
+        total += gradient[..., first : first + step] @ rows
+    return total
 
 
 def round_tokens(x: Tensor) -> Tensor:
@@ -222,13 +249,4 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        weight: QuantizedTensor = ctx.weight
-        n_out, n_in = weight.shape
-        step = max(1, BLOCK_VALUES // n_in)
-        if step >= n_out:
-            return gradient @ dequantize(weight, gradient.dtype), None
-        total = gradient.new_zeros(*gradient.shape[:-1], n_in)
-        for first in range(0, n_out, step):
-            rows = dequantize(weight.rows(first, min(first + step, n_out)), gradient.dtype)
-            total += gradient[..., first : first + step] @ rows
-        return total, None
+        return transposed_product(gradient, ctx.weight), None

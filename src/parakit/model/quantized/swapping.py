@@ -21,6 +21,7 @@ from parakit.model.quantized.layers import (
     QuantizedLinear,
     QuantizedWeight,
     TiedQuantizedLinear,
+    share_weight,
 )
 from parakit.model.quantized.rounding import QuantizedTensor, quantize_tensor
 from parakit.model.quantized.scheme import QuantScheme
@@ -48,12 +49,15 @@ def quantizable(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 def tied_heads(model: nn.Module) -> dict[str, str]:
     """The output matrix that is an embedding's -> the name of the embedding; at most one, plain or quantized."""
-    head = getattr(model, HEAD, None)
-    for name, module in model.named_modules():
-        if isinstance(head, TiedQuantizedLinear) and module is head.embedding:
-            return {HEAD: name}
-        if isinstance(head, nn.Linear) and isinstance(module, nn.Embedding) and module.weight is head.weight:
-            return {HEAD: name}
+    modules = dict(model.named_modules())
+    embeddings = {
+        name: one for name, one in modules.items() if isinstance(one, nn.Embedding | QuantizedEmbedding)
+    }
+    for head, module in modules.items():
+        is_head = isinstance(module, TiedQuantizedLinear) or (head == HEAD and type(module) is nn.Linear)
+        for name, embedding in embeddings.items():
+            if is_head and share_weight(module, embedding):
+                return {head: name}
     return {}
 
 

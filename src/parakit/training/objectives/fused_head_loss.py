@@ -3,8 +3,8 @@
 The logits of a batch are its largest tensors: forward and backward hold three of them and pass over each several times.
 Here the gradients of a chunk are computed as soon as its logits are, while these are in the processor's cache, and the
 logits are dropped; the sum is the same. With a vocabulary of 32,000 the head takes three quarters of the time and the
-memory of one chunk. Only for a plain output matrix, or one of which some tokens' rows train, in full precision and
-outside compiled code; other heads use the ordinary loss.
+memory of one chunk. Only for a plain or quantized output matrix, or one of which some tokens' rows train, in full
+precision and outside compiled code; other heads use the ordinary loss.
 
 Shapes: N counted tokens, C of them in a chunk, D width, V vocabulary, K tokens whose rows train.
 """
@@ -20,6 +20,13 @@ from torch.autograd.function import once_differentiable
 
 from parakit.model.adapters.trainable_tokens import TrainableTokensHead
 from parakit.model.heads import TokenPredictor
+from parakit.model.quantized.layers import (
+    QuantizedLinear,
+    quantized_product,
+    transposed_product,
+    weight_like,
+)
+from parakit.model.quantized.rounding import QuantizedTensor
 
 CHUNK_ELEMENTS = 2**23  # logits at a time: fewer would add up the V x D gradient more often
 
@@ -41,10 +48,10 @@ def _is_plain_head(model: TokenPredictor, hidden: Tensor) -> bool:
     head: nn.Module = model.lm_head
     plain = head.base if type(head) is TrainableTokensHead else head
     return (
-        type(plain) is nn.Linear
+        (type(plain) is nn.Linear or is_weight_only(plain))
         and not any(module._forward_hooks or module._forward_pre_hooks for module in (head, plain))
         and model.logit_soft_cap is None
-        and hidden.dtype == plain.weight.dtype
+        and hidden.dtype == weight_like(plain).dtype
         and hidden.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled(hidden.device.type)
         and not torch.compiler.is_compiling()
@@ -74,13 +81,19 @@ def fused_cross_entropy(
 def fused_linear_loss(model: TokenPredictor, hidden: Tensor, logits_grad: LogitsGrad) -> Tensor:
     """hidden (N, D) from `model.hidden` -> the sum of the loss that `logits_grad` computes for each chunk of logits."""
     head: Any = model.lm_head
-    rows, token_ids = None, None
+    plain, rows, token_ids = head, None, None
     if type(head) is TrainableTokensHead:
-        rows, token_ids = head.rows, torch.tensor(head.token_ids, device=hidden.device)
+        plain, rows, token_ids = head.base, head.rows, torch.tensor(head.token_ids, device=hidden.device)
+    weight = plain.quantized if is_weight_only(plain) else plain.weight
     loss: Tensor = _FusedLinearLoss.apply(
-        model.head_input(hidden), head.weight, head.bias, rows, token_ids, logits_grad
+        model.head_input(hidden), weight, head.bias, rows, token_ids, logits_grad
     )
     return loss
+
+
+def is_weight_only(layer: nn.Module) -> bool:
+    """Whether a layer is a product with a quantized matrix, and nothing else."""
+    return isinstance(layer, QuantizedLinear) and layer.scheme.activation_bits is None
 
 
 def fused_log_probs(model: TokenPredictor, hidden: Tensor, target_ids: Tensor) -> Tensor:
@@ -133,19 +146,21 @@ class _FusedLogProbs(torch.autograd.Function):
 
 class _FusedLinearLoss(torch.autograd.Function):
     """Computes the gradients in the forward pass and scales them in the backward pass. `rows` (K, D), if any, replace the
-    weight's rows `token_ids` (K,).
+    weight's rows `token_ids` (K,). A quantized weight is frozen, and never dequantized as a whole.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         hidden: Tensor,
-        weight: Tensor,
+        weight: Tensor | QuantizedTensor,
         bias: Tensor | None,
         rows: Tensor | None,
         token_ids: Tensor | None,
         logits_grad: LogitsGrad,
     ) -> Tensor:
+        if isinstance(weight, QuantizedTensor):
+            return _quantized_loss(ctx, hidden, weight, bias, rows, token_ids, logits_grad)
         grad_hidden, grad_weight, grad_bias, grad_rows = (
             torch.zeros_like(tensor) if tensor is not None and needed else None
             for tensor, needed in zip((hidden, weight, bias, rows), ctx.needs_input_grad, strict=False)
@@ -179,3 +194,40 @@ class _FusedLinearLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (None if saved is None else saved.mul_(grad) for saved in ctx.saved_tensors)
         return (*scaled, None, None)
+
+
+def _quantized_loss(
+    ctx: Any,
+    hidden: Tensor,
+    weight: QuantizedTensor,
+    bias: Tensor | None,
+    rows: Tensor | None,
+    token_ids: Tensor | None,
+    logits_grad: LogitsGrad,
+) -> Tensor:
+    """The forward pass of `_FusedLinearLoss` with a quantized weight."""
+    needs_hidden, _, needs_bias, needs_rows, *_ = ctx.needs_input_grad
+    grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+    grad_bias = torch.zeros_like(bias) if bias is not None and needs_bias else None
+    grad_rows = torch.zeros_like(rows) if rows is not None and needs_rows else None
+    total = hidden.new_zeros((), dtype=torch.float64)
+    for part in _chunks(len(hidden), weight.shape[0]):
+        vectors = hidden[part]
+        logits = quantized_product(vectors, weight)
+        if rows is not None and token_ids is not None:
+            logits.index_copy_(1, token_ids, vectors @ rows.T)
+        loss, slope = logits_grad(logits if bias is None else logits + bias, part)  # (C, V)
+        total += loss
+        if grad_bias is not None:
+            grad_bias += slope.sum(0)
+        if rows is not None and token_ids is not None:
+            of_rows = slope[:, token_ids]
+            slope[:, token_ids] = 0
+            if grad_rows is not None:
+                grad_rows.addmm_(of_rows.T, vectors)
+        if grad_hidden is not None:
+            grad_hidden[part] = transposed_product(slope, weight)
+            if rows is not None:
+                grad_hidden[part] += of_rows @ rows
+    ctx.save_for_backward(grad_hidden, None, grad_bias, grad_rows)
+    return total.to(hidden.dtype)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
 from torch import nn
 
 from parakit.model.adapters import adapter_parameters
+from parakit.model.adapters.lora import LowRankWrapper
+from parakit.model.adapters.trainable_tokens import TrainableTokens, TrainableTokensHead
 from parakit.model.layers.positions import LearnedPositions
+from parakit.model.quantized import quantized_modules
+from parakit.model.quantized.layers import share_weight
 from parakit.training.doctor import registry
 from parakit.training.doctor.batch_views import outputs
 from parakit.training.doctor.context import CheckContext
@@ -31,14 +36,22 @@ check = partial(registry.check, subject="Parameters", runs_model=True)
 )
 def tie_differs(context: CheckContext) -> str | None:
     model = context.model
-    tied = model.lm_head.weight is model.trunk.token_embedding.weight
+    tied = share_weight(_adapted_layer(model.lm_head), _adapted_layer(model.trunk.token_embedding))
     if tied != model.config.tie_embeddings:
         is_tied = "is" if tied else "is not"
         return f"tie_embeddings: {model.config.tie_embeddings}, and the output matrix {is_tied} the embedding"
     n_adapter = sum(p.numel() for p in adapter_parameters(model).values())
     n = sum(p.numel() for p in model.parameters()) - n_adapter
+    n += sum(math.prod(module.shape) for module in quantized_modules(model).values())
     expected = model.trunk.config.n_params()["total"]
     return None if n == expected else f"the model has {n:,} parameters, its config {expected:,}"
+
+
+def _adapted_layer(layer: nn.Module) -> nn.Module:
+    """The layer whose matrix an adapter adds to; a full copy has a matrix of its own."""
+    if isinstance(layer, LowRankWrapper | TrainableTokens | TrainableTokensHead):
+        return layer.base
+    return layer
 
 
 @check(
