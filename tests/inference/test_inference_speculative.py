@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 from parakit.common.errors import UserError
-from parakit.inference.config import SamplingConfig
+from parakit.inference.config import ChatConfig, SamplingConfig
 from parakit.inference.generation.constraints import compile_constraint
 from parakit.inference.generation.decoding import stream_choices
 from parakit.inference.generation.drafts import (
@@ -25,6 +25,7 @@ from parakit.inference.generation.drafts import (
 )
 from parakit.inference.generation.sampling import RequestSampler, distribution
 from parakit.inference.generation.speculative import SpeculationStatistics, Verifier, speculative_choices
+from parakit.inference.loaded_model import Model
 from parakit.inference.scoring import logits_of
 from parakit.model import LanguageModel
 from parakit.tokens import Tokenizer
@@ -273,6 +274,63 @@ def test_a_draft_with_another_vocabulary_is_refused(
 
 
 def test_the_source_of_drafts_is_one_and_within_its_limits() -> None:
-    for settings in ({}, {"prompt_lookup": 65}, {"prompt_lookup": -1}):
+    for settings in ({}, {"prompt_lookup": 65}, {"prompt_lookup": -1}):  # no source, too long, too short
         with pytest.raises(UserError):
             Speculation(**settings)
+
+
+@pytest.fixture(scope="module")
+def loaded(make_tokenizer: Callable[..., Tokenizer]) -> Model:
+    tokenizer = make_tokenizer()
+    config = TINY.replace(vocab_size=tokenizer.vocab_size, max_seq_len=96)
+    return Model(build_model(config, torch.float64, seed=1), tokenizer, path="big")
+
+
+def test_texts_are_those_without_drafts(loaded: Model) -> None:
+    assert isinstance(loaded.network, LanguageModel)
+    draft = Model(make_draft(loaded.network, 0.2), loaded.tokenizer, path="small")
+    prompts = ["the bird sees a tree, the bird sees a", "a small bird"]
+    settings: dict[str, Any] = {
+        "temperature": 0.0,
+        "max_new_tokens": 40,
+        "stop": ["e t"],
+        "repetition_penalty": 1.05,
+    }
+    plain = loaded.generate(prompts, **settings)
+    assert loaded.generate(prompts, prompt_lookup=6, **settings) == plain
+    assert loaded.generate(prompts, draft=draft, **settings) == plain
+    chat = [{"role": "user", "content": "a bird and a bird"}]
+    assert loaded.chat(chat, draft=draft, **settings) == loaded.chat(chat, **settings)
+    sampled: dict[str, Any] = {"max_new_tokens": 30, "seed": 4, "n": 2, "log_probabilities": 1}
+    one, two = (
+        loaded.completions(prompts[0], prompt_lookup=6, **sampled),
+        loaded.completions(prompts[0], **sampled),
+    )
+    assert [each.text for each in one] == [each.text for each in two]
+    assert one[0].speculation is not None
+    assert one[0].speculation.n_forwards == one[0].n_tokens - 1 - one[0].speculation.n_accepted
+
+
+def test_a_chat_with_drafts_gives_the_answers_without(loaded: Model) -> None:
+    config = ChatConfig(sampling=SamplingConfig(temperature=0.0, max_new_tokens=12))
+    answers = []
+    for drafts in (None, Speculation(prompt_lookup=4)):
+        session = loaded.chat_session(config, drafts)
+        for line in ("a bird", "a tree and a bird"):
+            reply = session.send(line)
+            assert reply.answer is not None
+            answers.append("".join(reply.answer))
+    assert answers[:2] == answers[2:]
+    assert "tokens a pass" in session.stats_of_last()
+
+
+def test_drafts_that_do_not_fit_are_refused(loaded: Model, make_tokenizer: Callable[..., Tokenizer]) -> None:
+    other = Model(loaded.network, make_tokenizer("byte_bpe", 290), path="small")
+    with pytest.raises(UserError, match="small has another vocabulary than big"):
+        loaded.generate("a", draft=other)
+    with pytest.raises(UserError, match="both are set"):
+        loaded.generate("a", draft=loaded, prompt_lookup=3)
+    with pytest.raises(UserError, match="prompt_lookup = 65"):
+        loaded.generate("a", prompt_lookup=65)
+    with pytest.raises(UserError, match="sampling and greedy decoding only"):
+        loaded.generate("a", prompt_lookup=3, n_beams=2)

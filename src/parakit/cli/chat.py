@@ -12,7 +12,7 @@ import parakit
 from parakit.cli.generate import log_probability_figures, sampling_settings
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, Needs, refuse_inert
-from parakit.cli.rendering.decoding_flags import DecodingFlags
+from parakit.cli.rendering.decoding_flags import DecodingFlags, load_draft
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.inference.config import ChatConfig, WhenFull
@@ -53,9 +53,15 @@ def main(argv: list[str]) -> int:
     command = parse_command(ChatCommandConfig, argv, "parakit chat")
     refuse_inert(command, (GREEDY, LOG_PROBABILITIES, ONE_ANSWER))
     model = parakit.load(command.model, device=command.device, dtype=command.dtype, adapters=command.adapters)
-    sampling = model.sampling_config(**sampling_settings(command, argv, model.published))
+    settings = load_draft(sampling_settings(command, argv, model.published), command.device, command.dtype)
+    from parakit.inference.generation.drafts import (
+        take_speculation,
+    )  # imports torch, which --help does not need
+
+    drafts, settings = take_speculation(settings, model)
+    sampling = model.sampling_config(**settings)
     session = model.chat_session(
-        ChatConfig(system=command.system, when_full=command.when_full, sampling=sampling)
+        ChatConfig(system=command.system, when_full=command.when_full, sampling=sampling), drafts
     )
     if not model.chat_tuned:
         log(

@@ -11,7 +11,7 @@ from pydantic import Field
 import parakit
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, refuse_inert
-from parakit.cli.rendering.decoding_flags import DecodingFlags, read_constraint_files
+from parakit.cli.rendering.decoding_flags import DecodingFlags, load_draft, read_files
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
@@ -92,7 +92,9 @@ def main(argv: list[str]) -> int:
         system = [{"role": "system", "content": command.system}] if command.system else []
         prompt = [*system, {"role": "user", "content": text}]
     settings = sampling_settings(command, argv, model.published, DecodingSettings)
-    if isinstance(decoding_method(settings, model.published), SamplingConfig) and command.n == 1:
+    settings = load_draft(settings, command.device, command.dtype)
+    method = {name: value for name, value in settings.items() if name not in ("draft", "prompt_lookup")}
+    if isinstance(decoding_method(method, model.published), SamplingConfig) and command.n == 1:
         stream = model.stream(prompt, **{k: v for k, v in settings.items() if k != "n_beams"})
         for piece in stream:
             if not command.as_json:
@@ -110,6 +112,8 @@ def main(argv: list[str]) -> int:
         if not command.as_json:
             print(text)
     for completion in completions:
+        if completion.speculation and not command.as_json:
+            log(str(completion.speculation))
         if command.as_json:
             figures = completion_figures(completion, model) | {"prompting": "chat" if is_chat else "plain"}
             print(json.dumps(figures, ensure_ascii=False))
@@ -127,6 +131,9 @@ def completion_figures(completion: "Completion", model: "Model") -> JsonObject:
         "seconds": round(completion.seconds, 4),
         "tokens_per_second": round(completion.tokens_per_second, 2),
     }
+    if completion.speculation is not None:
+        figures["accepted_share"] = round(completion.speculation.accepted_share, 4)
+        figures["tokens_per_forward"] = round(completion.speculation.tokens_per_forward, 3)
     if completion.score is not None:
         figures["score"] = round(completion.score, 6)
     return figures | log_probability_figures(completion, model.tokenizer)
@@ -160,7 +167,7 @@ def sampling_settings(
     settings = {
         name: getattr(command, name) for name in get_type_hints(kind) if name in command.model_fields_set
     }
-    return read_constraint_files(settings)
+    return read_files(settings)
 
 
 def _shown(value: Any) -> str:

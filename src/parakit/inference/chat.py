@@ -21,6 +21,7 @@ from parakit.inference.config import ChatConfig, SamplingConfig
 from parakit.inference.engine import Engine, EngineConfig
 from parakit.inference.generation.context_window import without_oldest_turns
 from parakit.inference.generation.decoding import runs_on_engine
+from parakit.inference.generation.drafts import Speculation
 from parakit.inference.generation.text import Completion, CompletionStream, prompt_ids, stream
 from parakit.model.adapters import AdapterSet
 from parakit.model.heads import LanguageModel
@@ -60,11 +61,12 @@ class ChatSession:
         tokenizer: Tokenizer,
         config: ChatConfig | None = None,
         adapters: AdapterSet | None = None,
+        drafts: Speculation | None = None,
     ) -> None:
         config = config or ChatConfig()
         if tokenizer.chat_template is None:
             prompt_ids(tokenizer, [Message("user", "a")])  # raises, and says what the model can do instead
-        self.model, self.tokenizer, self.adapters = model, tokenizer, adapters
+        self.model, self.tokenizer, self.adapters, self.drafts = model, tokenizer, adapters, drafts
         self.system: str = config.system
         self.when_full = config.when_full
         self.sampling: SamplingConfig = config.sampling
@@ -103,9 +105,19 @@ class ChatSession:
         seed = self.sampling.seed
         if seed is not None:  # every answer has its own stream, so that /retry is a new attempt
             seed = derive_seed(seed, "answer", self.n_answers) % 2**63
-        if self._engine is None and runs_on_engine(self.model):  # a turn reads only what is new
-            self._engine = Engine(self.model, config=EngineConfig(max_rows=1))
-        pieces = stream(self.model, self.tokenizer, sent, self.sampling, seed=seed, engine=self._engine)
+        if self._engine is None and self.drafts is None and runs_on_engine(self.model):
+            self._engine = Engine(
+                self.model, config=EngineConfig(max_rows=1)
+            )  # a turn reads only what is new
+        pieces = stream(
+            self.model,
+            self.tokenizer,
+            sent,
+            self.sampling,
+            seed=seed,
+            engine=self._engine,
+            speculation=self.drafts,
+        )
         return Reply(notice, self._record(messages, pieces))
 
     def _record(self, messages: list[Message], pieces: CompletionStream) -> Iterator[str]:
@@ -230,9 +242,11 @@ class ChatSession:
         last = self.last
         assert last is not None, "nothing was answered"
         used = last.n_prompt_tokens + last.n_tokens
+        drafts = f"; {last.speculation}" if last.speculation else ""
         return (
             f"(read {last.n_prompt_tokens} tokens, first token after {last.seconds_to_first_token:.2f} s, then"
-            f" {last.decode_tokens_per_second:.1f} tokens/s; {used} of {self.model.config.max_seq_len} tokens of context)"
+            f" {last.decode_tokens_per_second:.1f} tokens/s; {used} of {self.model.config.max_seq_len} tokens of context"
+            f"{drafts})"
         )
 
     def _last_user(self, command: str) -> int:

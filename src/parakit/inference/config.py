@@ -234,6 +234,10 @@ class SamplingSettings(PenaltySettings, total=False):
     json_schema: Mapping[str, Any] | bool | str | None
     regex: str | None
     grammar: str | None
+    draft: Any
+    """A smaller `Model` with the same vocabulary, for speculative decoding."""
+    prompt_lookup: int
+    """Look up to so many tokens up in the text so far, for speculative decoding without a draft model."""
 
 
 class BeamSettings(PenaltySettings, total=False):

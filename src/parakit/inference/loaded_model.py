@@ -33,6 +33,7 @@ from parakit.inference.config import (
     decoding_method,
 )
 from parakit.inference.folder_settings import is_chat_tuned, read_sampling_settings, warn_prefix_lm
+from parakit.inference.generation.drafts import Speculation, take_speculation
 from parakit.inference.generation.published_rules import (
     beam_settings,
     not_honoured,
@@ -165,15 +166,18 @@ class Model:
         first, with their scores.
         """
         network = self._network(heads.LanguageModel, "generate")
-        return complete(network, self.tokenizer, [prompt], self._method(settings))[0]
+        drafts, settings = take_speculation(settings, self)
+        return complete(network, self.tokenizer, [prompt], self._method(settings), speculation=drafts)[0]
 
     def _complete(self, prompts: Sequence[Prompt], settings: DecodingSettings) -> list[Completion]:
         """One completion of each prompt, for its text only."""
+        drafts, settings = take_speculation(settings, self)
         network, config = self._network(heads.LanguageModel, "generate"), self._method(settings)
         if isinstance(config, SamplingConfig) and (config.n > 1 or config.log_probabilities is not None):
             name = "n" if config.n > 1 else "log_probabilities"
             raise UserError(f"{name} is set, and only a text is returned here", "take `completions`")
-        return [some[0] for some in complete(network, self.tokenizer, prompts, config)]
+        done = complete(network, self.tokenizer, prompts, config, speculation=drafts)
+        return [some[0] for some in done]
 
     def _method(self, settings: DecodingSettings) -> DecodingMethod:
         return decoding_method(settings, self.published, "generation")
@@ -183,17 +187,16 @@ class Model:
 
         The stream's `completion` then has the ids, the finish reason and the speed.
         """
-        return stream(
-            self._network(heads.LanguageModel, "generate"),
-            self.tokenizer,
-            prompt,
-            self.sampling_config(**sampling),
-        )
+        network = self._network(heads.LanguageModel, "generate")
+        drafts, sampling = take_speculation(sampling, self)
+        return stream(network, self.tokenizer, prompt, self.sampling_config(**sampling), speculation=drafts)
 
-    def chat_session(self, config: ChatConfig | None = None) -> ChatSession:
+    def chat_session(
+        self, config: ChatConfig | None = None, drafts: Speculation | None = None
+    ) -> ChatSession:
         """A conversation with history, as `parakit chat` holds it."""
         network = self._network(heads.LanguageModel, "generate")
-        return ChatSession(network, self.tokenizer, config, self.adapters)
+        return ChatSession(network, self.tokenizer, config, self.adapters, drafts)
 
     def translate(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+import parakit
 from parakit.common.errors import UserError
 from parakit.inference.config import MAX_CONSTRAINT, SamplingConfig
 
@@ -14,7 +15,7 @@ FILES = ("json_schema", "grammar")
 
 
 class DecodingFlags(SamplingConfig):
-    """The settings of sampling as flags; a schema and a grammar are files."""
+    """The settings of sampling as flags, and where drafts come from; a schema and a grammar are files."""
 
     json_schema: str | None = Field(
         default=None, description="A file with a JSON schema: the completion is JSON that it validates."
@@ -22,11 +23,26 @@ class DecodingFlags(SamplingConfig):
     grammar: str | None = Field(
         default=None, description="A file with a grammar in Lark's notation, which the completion follows."
     )
+    draft: str | None = Field(
+        default=None,
+        description="A folder with a smaller model of the same vocabulary, which drafts tokens: faster, the same distribution.",
+    )
+    prompt_lookup: int = Field(
+        default=0,
+        description="Draft up to so many tokens as the text so far went on where it was like this before; 0: none.",
+    )
 
 
-def read_constraint_files(settings: dict[str, Any]) -> dict[str, Any]:
+def read_files(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings with the contents of the files that they name. Raises `UserError` for a file that cannot be read."""
     return settings | {name: _read(settings[name], name) for name in FILES if settings.get(name) is not None}
+
+
+def load_draft(settings: dict[str, Any], device: str, dtype: str) -> dict[str, Any]:
+    """The settings with the draft model in the place of its folder."""
+    if settings.get("draft") is None:
+        return settings
+    return settings | {"draft": parakit.load(settings["draft"], device=device, dtype=dtype)}
 
 
 def _read(path: str, name: str) -> str:

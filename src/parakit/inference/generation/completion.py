@@ -20,6 +20,34 @@ Decoding = TypeVar("Decoding", bound=DecodingConfig)
 FinishReason = Literal["stop", "length", "interrupted"]
 
 
+@dataclass
+class SpeculationStatistics:
+    """What drafts were worth so far."""
+
+    n_drafted: int = 0
+    n_accepted: int = 0
+    n_forwards: int = 0
+    """Passes of the model after the prompt's."""
+    n_tokens: int = 0
+    """Tokens that these passes gave."""
+
+    @property
+    def accepted_share(self) -> float:
+        """Of the drafted tokens; 0 without any."""
+        return self.n_accepted / self.n_drafted if self.n_drafted else 0.0
+
+    @property
+    def tokens_per_forward(self) -> float:
+        """1 is what plain decoding has."""
+        return self.n_tokens / self.n_forwards if self.n_forwards else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"drafts: {self.accepted_share:.0%} of {self.n_drafted:,} tokens accepted,"
+            f" {self.tokens_per_forward:.2f} tokens a pass"
+        )
+
+
 @dataclass(frozen=True)
 class Completion:
     """A generated text. `token_ids` holds all new ids, stop ids included; `text` is without stop strings."""
@@ -37,6 +65,8 @@ class Completion:
     """Of every token, where the request wants them."""
     score: float | None = None
     """Of a beam search: log-probability / tokens ** length_penalty."""
+    speculation: SpeculationStatistics | None = None
+    """What drafts were worth, where there were some."""
     n_dropped_tokens: int = 0
     """Tokens of the prompt that the context window could not hold, where `when_full` is drop_oldest."""
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch.nn import functional
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.inference.batching import evaluation_mode
+from parakit.inference.capabilities import require_capability
 from parakit.inference.generation.decoding import allocate_cache, make_decode_step, prefill
 from parakit.inference.generation.filters import draw
 from parakit.inference.generation.sampling import (
@@ -180,10 +182,9 @@ class Speculation:
     prompt_lookup: int = 0
 
     def __post_init__(self) -> None:
-        if (self.draft is None) == (self.prompt_lookup == 0):
+        if self.draft is not None and self.prompt_lookup:
             raise UserError(
-                "speculative decoding has one source of drafts: a draft model or prompt look-up",
-                "set one of them",
+                "drafts come from a draft model or from prompt look-up, and both are set", "set one"
             )
         if self.draft is None and not 1 <= self.prompt_lookup <= MAX_DRAFT:
             raise UserError(
@@ -203,6 +204,34 @@ class Speculation:
         if self.draft is None:
             return PromptLookup(self.prompt_lookup)
         return DraftModel(self.draft, prompt_ids, limit, vocab_size, seed, stop_ids)
+
+
+class LoadedModel(Protocol):
+    """What is compared of a model and its draft: `parakit.Model` has it."""
+
+    network: Any
+    path: Path
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer."""
+        ...
+
+
+def take_speculation(settings: Mapping[str, Any], model: LoadedModel) -> tuple[Speculation | None, Any]:
+    """Where drafts come from by the settings `draft` and `prompt_lookup` (None: nowhere), and the other settings.
+
+    Raises `UserError` for a draft that does not fit the model.
+    """
+    draft: LoadedModel | None = settings.get("draft")
+    prompt_lookup = settings.get("prompt_lookup", 0)
+    rest = {name: value for name, value in settings.items() if name not in ("draft", "prompt_lookup")}
+    if draft is None and not prompt_lookup:
+        return None, rest
+    if draft is not None:
+        require_capability(draft.network, "generate")
+        check_draft(draft.network, draft.tokenizer, model.tokenizer, (str(draft.path), str(model.path)))
+    return Speculation(None if draft is None else draft.network, prompt_lookup), rest
 
 
 def check_draft(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Generator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from torch import Tensor
 from parakit.inference.batching import evaluation_mode
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.completion import check_prompt, max_completion
+from parakit.inference.generation.completion import SpeculationStatistics, check_prompt, max_completion
 from parakit.inference.generation.constraints import Constraint
 from parakit.inference.generation.decoding import allocate_cache, make_decode_step, prefill
 from parakit.inference.generation.drafts import Draft, Speculation, Uniforms, require_no_recurrence
@@ -40,28 +39,6 @@ from parakit.inference.generation.sampling import (
     with_log_probabilities,
 )
 from parakit.model.heads import LanguageModel
-
-
-@dataclass
-class SpeculationStatistics:
-    """What drafts were worth so far."""
-
-    n_drafted: int = 0
-    n_accepted: int = 0
-    n_forwards: int = 0
-    """Passes of the model after the prompt's."""
-    n_tokens: int = 0
-    """Tokens that these passes gave."""
-
-    @property
-    def accepted_share(self) -> float:
-        """Of the drafted tokens; 0 without any."""
-        return self.n_accepted / self.n_drafted if self.n_drafted else 0.0
-
-    @property
-    def tokens_per_forward(self) -> float:
-        """1 is what plain decoding has."""
-        return self.n_tokens / self.n_forwards if self.n_forwards else 0.0
 
 
 def speculative_choices(

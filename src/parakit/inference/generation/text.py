@@ -8,8 +8,10 @@ template that tuning used. Sampled at once, streamed or in a batch the text is t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.inference.batching import MICRO_BATCH_SIZE
@@ -20,15 +22,17 @@ from parakit.inference.generation.beam_search import beam_search
 from parakit.inference.generation.completion import Completion as Completion
 from parakit.inference.generation.completion import FinishReason as FinishReason
 from parakit.inference.generation.completion import Prompt as Prompt
+from parakit.inference.generation.completion import SpeculationStatistics, resolve_logit_bias
 from parakit.inference.generation.completion import context_ids as context_ids
 from parakit.inference.generation.completion import prompt_ids as prompt_ids
-from parakit.inference.generation.completion import resolve_logit_bias
 from parakit.inference.generation.constraints import request_constraint
 from parakit.inference.generation.context_window import FittedPrompt, fit_prompt
 from parakit.inference.generation.contrastive_search import contrastive_search
 from parakit.inference.generation.decoding import generate_choices, stream_choices
+from parakit.inference.generation.drafts import Speculation
 from parakit.inference.generation.published_rules import generation_rules
 from parakit.inference.generation.sampling import Choice, completion_seeds, request_seeds
+from parakit.inference.generation.speculative import speculative_choices
 from parakit.inference.generation.text_stream import StopStringCheck, TextStream
 from parakit.model.heads import LanguageModel
 from parakit.tokens.chat.template import response_prefix, stop_ids
@@ -50,6 +54,7 @@ class CompletionStream:
         *,
         seed: int | None = None,
         engine: Engine | None = None,
+        speculation: Speculation | None = None,
     ) -> None:
         require_capability(model, "generate")
         if config.n > 1:
@@ -68,16 +73,13 @@ class CompletionStream:
         self._started = self._first = self._stopped = time.perf_counter()
         fitted = fit_prompt(tokenizer, prompt, config, model.config.max_seq_len)
         self.n_prompt_tokens, self.n_dropped_tokens = len(fitted.token_ids), fitted.n_dropped_tokens
-        self._stream = stream_choices(
-            model,
-            fitted.token_ids,
-            config,
-            self._stop_ids,
-            seed=seed,
-            rules=generation_rules(model, tokenizer),
-            constraint=request_constraint(config, tokenizer, prefix),
-            engine=engine,
-        )
+        self._statistics = None if speculation is None else SpeculationStatistics()
+        settings: dict[str, Any] = {"seed": seed, "rules": generation_rules(model, tokenizer)}
+        settings["constraint"] = request_constraint(config, tokenizer, prefix)
+        choices: Callable[..., Generator[Choice, None, None]] = partial(stream_choices, engine=engine)
+        if speculation is not None:
+            choices = partial(speculative_choices, speculation=speculation, statistics=self._statistics)
+        self._stream = choices(model, fitted.token_ids, config, stop_ids=self._stop_ids, **settings)
 
     def __iter__(self) -> Iterator[str]:
         try:
@@ -114,6 +116,7 @@ class CompletionStream:
             self._first - self._started,
             tuple(self._choices) if self._has_log_probabilities else (),
             n_dropped_tokens=self.n_dropped_tokens,
+            speculation=self._statistics,
         )
 
 
@@ -125,13 +128,17 @@ def stream(
     *,
     seed: int | None = None,
     engine: Engine | None = None,
+    speculation: Speculation | None = None,
 ) -> CompletionStream:
-    """Complete a prompt piece by piece; on an `engine` of this model what it read before is not read again.
+    """Complete a prompt piece by piece; on an `engine` of this model what it read before is not read again. Where there is
+    a `speculation`, drafts are checked instead, without the engine.
 
     Raises `UserError` for a prompt that is empty or over the model's `max_seq_len`, and for a model that generates no
     text.
     """
-    return CompletionStream(model, tokenizer, prompt, config, seed=seed, engine=engine)
+    return CompletionStream(
+        model, tokenizer, prompt, config, seed=seed, engine=engine, speculation=speculation
+    )
 
 
 def generate(
@@ -141,9 +148,10 @@ def generate(
     config: SamplingConfig,
     *,
     seed: int | None = None,
+    speculation: Speculation | None = None,
 ) -> Completion:
     """Complete one prompt. Errors as for `stream`."""
-    pieces = stream(model, tokenizer, prompt, config, seed=seed)
+    pieces = stream(model, tokenizer, prompt, config, seed=seed, speculation=speculation)
     for _ in pieces:
         pass
     return pieces.completion
@@ -212,11 +220,14 @@ def complete(
     config: DecodingMethod,
     *,
     micro_batch_size: int = MICRO_BATCH_SIZE,
+    speculation: Speculation | None = None,
 ) -> list[list[Completion]]:
     """The completions of each prompt by any way of decoding: `config.n` samples, the beams, best first, or one.
 
-    Errors as for `generate_batch`.
+    With a `speculation` samples are drawn one by one. Errors as for `generate_batch`.
     """
+    if speculation is not None:
+        return _complete_with_drafts(model, tokenizer, prompts, config, speculation)
     if isinstance(config, SamplingConfig):
         flat = generate_batch(model, tokenizer, prompts, config, micro_batch_size=micro_batch_size)
         return [flat[i : i + config.n] for i in range(0, len(flat), config.n)]
@@ -239,6 +250,28 @@ def complete(
             for token_ids, score in some
         ]
         for prompt, some, prefix in zip(fitted, found, prefixes, strict=True)
+    ]
+
+
+def _complete_with_drafts(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    config: DecodingMethod,
+    speculation: Speculation,
+) -> list[list[Completion]]:
+    if not isinstance(config, SamplingConfig):
+        raise UserError(
+            "drafts speed up sampling and greedy decoding only", "leave out the drafts, or the search"
+        )
+    _fitted(model, tokenizer, prompts, config)
+    alone = config.replace(n=1)
+    return [
+        [
+            generate(model, tokenizer, prompt, alone, seed=one, speculation=speculation)
+            for one in completion_seeds(seed, config.n)
+        ]
+        for prompt, seed in zip(prompts, request_seeds(config.seed, len(prompts)), strict=True)
     ]
 
 
