@@ -22,6 +22,7 @@ from parakit.inference.capabilities import require_capability
 from parakit.inference.generation.decoding import allocate_cache, make_decode_step, prefill
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.model.heads import LanguageModel
+from parakit.model.kernels import read_bandwidth
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.model.quantized import weight_like
 
@@ -53,7 +54,11 @@ class Speed:
 
 
 def memory_bandwidth(device: torch.device) -> float:
-    """Bytes per second that the device reads from memory: the best of some sums over 256 MiB."""
+    """Bytes per second that the device reads from memory: the best of some passes over 256 MiB, by the compiled kernels
+    where they are, else by sums.
+    """
+    if device.type == "cpu" and (measured := read_bandwidth(BANDWIDTH_BYTES, torch.get_num_threads())):
+        return measured
     values = torch.ones(BANDWIDTH_BYTES // 4, device=device)
     return values.nbytes / min(_timed(values.sum, device) for _ in range(N_BANDWIDTH_RUNS))
 

@@ -2,6 +2,8 @@
 
 from parakit.common.lazy import lazy_exports
 
-__getattr__, __dir__ = lazy_exports(__name__, {"load_kernels": "library", "quantized_linear": "linear"})
+__getattr__, __dir__ = lazy_exports(
+    __name__, {"load_kernels": "library", "quantized_linear": "linear", "read_bandwidth": "library"}
+)
 
-__all__ = ["load_kernels", "quantized_linear"]
+__all__ = ["load_kernels", "quantized_linear", "read_bandwidth"]

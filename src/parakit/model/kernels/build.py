@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from parakit.common.files import cache_folder
+from parakit.common.progress import log
 
 SOURCES = Path(__file__).parent / "csrc"
 COMPILERS = ("g++", "clang++", "c++")
@@ -64,6 +65,7 @@ def build_library() -> Path:
             return folder / name
     if not os.access(folder, os.W_OK):
         folder = Path(tempfile.mkdtemp(prefix="parakit-kernels-"))  # this process only
+    log("compiling the CPU kernels: once on this machine, some ten seconds")
     return _compile(compiler, folder / name)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import time
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 
 from parakit.common.progress import log
@@ -20,6 +21,23 @@ SWITCH = "PARAKIT_KERNELS"
 def load_kernels() -> ctypes.CDLL | None:
     """The library, compiled first where it is not in the cache; None without a compiler, or when switched off."""
     return None if os.environ.get(SWITCH, "").lower() in ("off", "0", "no") else _load()
+
+
+def read_bandwidth(n_bytes: int = 2**28, n_threads: int = 1, n_runs: int = 5) -> float | None:
+    """Bytes per second that `n_threads` read from memory: the best of some passes over `n_bytes`; None without kernels.
+    A decoding step that reads W bytes of weights and cache cannot take less than W over this.
+    """
+    library = load_kernels()
+    if library is None:
+        return None
+    block = ctypes.create_string_buffer(n_bytes)
+    ctypes.memset(block, 1, n_bytes)  # pages that nothing has written to would all be the same one
+    times = []
+    for _ in range(n_runs):
+        start = time.perf_counter()
+        library.parakit_read(ctypes.addressof(block), n_bytes // 4, n_threads)
+        times.append(time.perf_counter() - start)
+    return n_bytes / min(times)
 
 
 @functools.cache

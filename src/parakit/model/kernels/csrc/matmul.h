@@ -61,7 +61,10 @@ inline void few_tokens(const Product* products, int n_products, const float* x, 
       switch (n_tokens) {
         case 1: matmul_tokens<1>(w, x, x_stride, prepared, p->y, p->y_stride, first, end); break;
         case 2: matmul_tokens<2>(w, x, x_stride, prepared, p->y, p->y_stride, first, end); break;
-        case 3: matmul_tokens<3>(w, x, x_stride, prepared, p->y, p->y_stride, first, end); break;
+        case 3:
+          matmul_tokens<2>(w, x, x_stride, prepared, p->y, p->y_stride, first, end);
+          matmul_tokens<1>(w, x + 2 * x_stride, x_stride, prepared + 2, p->y + 2 * p->y_stride, p->y_stride, first, end);
+          break;
         default: matmul_tokens<4>(w, x, x_stride, prepared, p->y, p->y_stride, first, end);
       }
     }
