@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 
 import pytest
@@ -15,6 +16,7 @@ from parakit.inference.config import ChatConfig, SamplingConfig
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.inference.generation.text import generate
 from parakit.model.adapters import AdapterSet, LoraConfig, make_lora
+from tests.inference.conftest import build_model
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=6)
 
@@ -247,3 +249,19 @@ def test_several_adapters_share_one_base(make_model, tiny_chat_model):
         session.handle("/adapter cook")
     with pytest.raises(UserError, match="there are none"):
         ChatSession(*tiny_chat_model).handle("/adapter")
+
+
+def test_a_turn_reads_only_what_is_new_and_answers_as_if_it_read_everything(tiny_chat_model):
+    model, tokenizer = tiny_chat_model
+    roomy = build_model(model.config.replace(max_seq_len=600), torch.float64, seed=1)
+    session = ChatSession(roomy, tokenizer, ChatConfig(sampling=GREEDY))
+    n_read = []
+    for n in range(5):
+        answer = speak(session, f"the old house {n} sees a red tree")
+        assert answer == generate(roomy, tokenizer, session.messages[:-1], GREEDY).text
+        engine = session._engine
+        assert engine is not None
+        n_read.append(engine.statistics.n_prompt_tokens - engine.statistics.n_shared_tokens)
+    per_turn = [after - before for before, after in itertools.pairwise(n_read)]
+    assert max(per_turn) <= n_read[0] + 16  # a page at most is read again
+    assert engine.statistics.n_shared_tokens > n_read[0]

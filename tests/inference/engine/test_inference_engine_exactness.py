@@ -9,6 +9,7 @@ import pytest
 from parakit.checkpoints.registry import ARCHITECTURES
 from parakit.inference.config import SamplingConfig
 from parakit.inference.engine import Engine, EngineConfig, Request
+from tests.attacks.engine_exactness import check_architecture, soak, soak_violations
 from tests.inference.engine.decoders import (
     LONGROPE,
     NAMES,
@@ -52,3 +53,15 @@ def test_every_way_gives_the_tokens_of_whole_passes(name, variant):
     streamed = Engine(model, config=EngineConfig(page_size=5))
     handles = [streamed.submit(Request(token_ids=prompt, sampling=GREEDY)) for prompt in prompts[:3]]
     assert [[piece.token_id for piece in streamed.stream(handle)] for handle in handles] == expected[:3]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma2"])
+def test_random_settings_give_the_same_tokens(name):
+    assert check_architecture(tiny_decoder(name), 20, seed=1) == []
+
+
+def test_a_soak_with_half_of_the_requests_cancelled_leaves_nothing_behind():
+    found = soak(tiny_decoder("qwen3"), 200, seed=1)
+    assert soak_violations(found, largest_growth=1.0) == []  # so short a run shows no trend
+    assert int(str(found["cancelled"])) > 50
+    assert int(str(found["preempted"])) > 0

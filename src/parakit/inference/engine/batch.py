@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
 
+from parakit.inference.batching import evaluation_mode
 from parakit.inference.config import SamplingConfig
 from parakit.inference.engine.config import EngineConfig
 from parakit.inference.engine.engine import Engine
@@ -57,9 +58,9 @@ def complete_prompts(
             constraint=None if constraint is None else constraint.start,
         )
         handles.append((members, engine.submit(request)))
-    while engine.step():
-        if engine.n_failed:
-            break
+    with evaluation_mode(model):
+        while engine.step() and not engine.n_failed:
+            pass
     completions: list[list[Choice]] = [[] for _ in prompts]
     for members, handle in handles:
         if handle.error is not None:
@@ -94,7 +95,8 @@ def stream_prompt(
         rules=rules,
         constraint=None if constraint is None else constraint.start,
     )
-    yield from engine.choices(request)
+    with evaluation_mode(model):
+        yield from engine.choices(request)
 
 
 def one_time_engine(
