@@ -137,7 +137,7 @@ class BlockAttention {
         rows[r] = reinterpret_cast<const char*>(keys_ + std::min(std::max(s + r, begin), end - 1) * width_);
       for (int p = from / PANEL_TOKENS; p * PANEL_TOKENS < until; p++) {
         Floats acc[PANEL] = {};
-        float_panel<FP32>(rows, queries_ + int64_t(p) * n_steps_ * PANEL_TOKENS, 0, n_steps_, acc);
+        float_panel<FP32, PANEL_TOKENS>(rows, queries_ + int64_t(p) * n_steps_ * PANEL_TOKENS, 0, n_steps_, acc);
         for (int n = 0; n < PANEL_TOKENS; n++)
           sum4(acc + n, PANEL_TOKENS, scores_ + int64_t(p * PANEL_TOKENS + n) * CHUNK + s);
       }

@@ -17,29 +17,40 @@ inline int rows_at_once(int n_in, int64_t n_out, int n_threads) {
   return int(std::max<int64_t>(PANEL_ROWS, std::min<int64_t>(rows, share)));
 }
 
-// One panel over `n_steps` steps from `step` on.
-template <int32_t KIND, bool IN_PLACE>
-inline void add_panel(const Tile& tile, int group, const PackedInput& x, int p, int step, int n_steps,
-                      Floats acc[PANEL]) {
+// The first TOKENS tokens of one panel over `n_steps` steps from `step` on.
+template <int32_t KIND, bool IN_PLACE, bool AHEAD, int TOKENS>
+inline void add_tokens(const Tile& tile, int group, const PackedInput& x, int p, int step, int n_steps,
+                       Floats acc[PANEL]) {
   typedef Format<KIND> F;
   int64_t x_at = (int64_t(p) * x.n_steps + step) * PANEL_TOKENS;
   if constexpr (KIND < INT8) {
     const Floats* values = static_cast<const Floats*>(x.values) + x_at;
     const char* const* rows = tile.rows + group * PANEL_ROWS;
-    if constexpr (!IN_PLACE) return float_panel<FP32>(rows, values, int64_t(step) * LANES, n_steps, acc);
+    if constexpr (!IN_PLACE) return float_panel<FP32, TOKENS>(rows, values, int64_t(step) * LANES, n_steps, acc);
     int n_whole = std::min(n_steps, x.n_in / LANES - step);
-    float_panel<KIND>(rows, values, int64_t(step) * LANES, n_whole, acc);
+    float_panel<KIND, TOKENS, AHEAD>(rows, values, int64_t(step) * LANES, n_whole, acc);
     if (n_whole < n_steps) {
       int k = (step + n_whole) * LANES;
       float_panel_tail<KIND>(rows, values + n_whole * PANEL_TOKENS, k, x.n_in - k, acc);
     }
   } else {
     int64_t at = (int64_t(group) * tile.n_steps + step) * PANEL_ROWS;
-    const Words* x_values = static_cast<const Words*>(x.values) + x_at * F::WORDS;
+    const Words *values = tile.values + at * F::WORDS, *x_values = static_cast<const Words*>(x.values) + x_at * F::WORDS;
+    const Floats* x_scales = x.scales + x_at;
     if (tile.scales)
-      integer_panel<F::WORDS, true>(tile.values + at * F::WORDS, tile.scales + at, x_values, x.scales + x_at, n_steps, acc);
+      integer_panel<F::WORDS, true, TOKENS>(values, tile.scales + at, x_values, x_scales, n_steps, acc);
     else
-      integer_panel<F::WORDS, false>(tile.values + at * F::WORDS, nullptr, x_values, x.scales + x_at, n_steps, acc);
+      integer_panel<F::WORDS, false, TOKENS>(values, nullptr, x_values, x_scales, n_steps, acc);
+  }
+}
+
+template <int32_t KIND, bool IN_PLACE, bool AHEAD>
+inline void add_panel(const Tile& tile, int group, const PackedInput& x, int p, int step, int n_steps,
+                      Floats acc[PANEL]) {
+  switch (x.n_tokens - p * PANEL_TOKENS) {
+    case 1: return add_tokens<KIND, IN_PLACE, AHEAD, 1>(tile, group, x, p, step, n_steps, acc);
+    case 2: return add_tokens<KIND, IN_PLACE, AHEAD, 2>(tile, group, x, p, step, n_steps, acc);
+    default: return add_tokens<KIND, IN_PLACE, AHEAD, PANEL_TOKENS>(tile, group, x, p, step, n_steps, acc);
   }
 }
 
@@ -73,7 +84,8 @@ inline void multiply_block(const Weight& w, int64_t first, int n_rows, const Pac
         for (int p = chunk; p < end; p++) {
           Floats* acc = sums + (int64_t(group) * CHUNK_PANELS + p - chunk) * PANEL;
           if (step == 0) std::fill(acc, acc + PANEL, Floats{});
-          add_panel<KIND, IN_PLACE>(tile, group, x, p, step, n_steps, acc);
+          if (IN_PLACE && p == 0) add_panel<KIND, IN_PLACE, IN_PLACE>(tile, group, x, p, step, n_steps, acc);
+          else add_panel<KIND, IN_PLACE, false>(tile, group, x, p, step, n_steps, acc);
           if (step + n_steps == x.n_steps)
             finish_panel(w, acc, row, std::min(PANEL_ROWS, n_rows - group * PANEL_ROWS), p * PANEL_TOKENS, x.n_tokens, y,
                          y_stride);

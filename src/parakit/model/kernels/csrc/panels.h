@@ -122,29 +122,34 @@ inline void pack_panel(const PackedInput& to, int p, const float* x, int64_t x_s
   }
 }
 
-// acc[r][n] += rows of floats times tokens, over n_steps steps.
-template <int32_t KIND>
+// acc[r][n] += rows of floats times TOKENS tokens of a panel, over n_steps steps.
+// AHEAD: the weights come from memory, and what follows is asked for in time.
+template <int32_t KIND, int TOKENS, bool AHEAD = false>
 __attribute__((noinline)) void float_panel(const char* const* rows, const Floats* x, int64_t k, int n_steps, Floats acc[PANEL]) {
-  Floats sums[PANEL_ROWS][PANEL_TOKENS];
-  for (int i = 0; i < PANEL; i++) sums[i / PANEL_TOKENS][i % PANEL_TOKENS] = acc[i];
+  Floats sums[PANEL_ROWS][TOKENS];
+  for (int r = 0; r < PANEL_ROWS; r++)
+    for (int n = 0; n < TOKENS; n++) sums[r][n] = acc[r * PANEL_TOKENS + n];
   const char *row0 = rows[0], *row1 = rows[1], *row2 = rows[2], *row3 = rows[3];
+  const int64_t ahead = PANEL_ROWS * (row1 - row0);  // the next rows that this thread reads
   for (int s = 0; s < n_steps; s++, k += LANES, x += PANEL_TOKENS) {
-    Floats xs[PANEL_TOKENS];
-    for (int n = 0; n < PANEL_TOKENS; n++) {
+    Floats xs[TOKENS];
+    for (int n = 0; n < TOKENS; n++) {
       xs[n] = x[n];
       keep_in_register(xs[n]);
     }
     auto add_row = [&](int r, const char* row) __attribute__((always_inline)) {
+      if constexpr (AHEAD) __builtin_prefetch(row + k * (KIND == FP32 ? 4 : 2) + ahead);
       Floats w = load_as<KIND>(row, k);
       keep_in_register(w);
-      for (int n = 0; n < PANEL_TOKENS; n++) sums[r][n] = fused_multiply_add(w, xs[n], sums[r][n]);
+      for (int n = 0; n < TOKENS; n++) sums[r][n] = fused_multiply_add(w, xs[n], sums[r][n]);
     };
     add_row(0, row0);
     add_row(1, row1);
     add_row(2, row2);
     add_row(3, row3);
   }
-  for (int i = 0; i < PANEL; i++) acc[i] = sums[i / PANEL_TOKENS][i % PANEL_TOKENS];
+  for (int r = 0; r < PANEL_ROWS; r++)
+    for (int n = 0; n < TOKENS; n++) acc[r * PANEL_TOKENS + n] = sums[r][n];
 }
 
 // The last step of rows that are no multiple of LANES long.
@@ -158,13 +163,14 @@ inline void float_panel_tail(const char* const* rows, const Floats* x, int64_t k
 }
 
 // The same of a tile of integers: values (n_steps, PANEL_ROWS, WORDS), scales (n_steps, PANEL_ROWS).
-template <int WORDS, bool SCALED>
+template <int WORDS, bool SCALED, int TOKENS>
 __attribute__((noinline)) void integer_panel(const Words* w, const Floats* w_scales, const Words* x, const Floats* x_scales, int n_steps,
                           Floats acc[PANEL]) {
-  Floats sums[PANEL_ROWS][PANEL_TOKENS];
-  for (int i = 0; i < PANEL; i++) sums[i / PANEL_TOKENS][i % PANEL_TOKENS] = acc[i];
+  Floats sums[PANEL_ROWS][TOKENS];
+  for (int r = 0; r < PANEL_ROWS; r++)
+    for (int n = 0; n < TOKENS; n++) sums[r][n] = acc[r * PANEL_TOKENS + n];
   for (int s = 0; s < n_steps; s++) {
-    for (int n = 0; n < PANEL_TOKENS; n++) {
+    for (int n = 0; n < TOKENS; n++) {
       Words xs[WORDS];
       for (int k = 0; k < WORDS; k++) {
         xs[k] = x[n * WORDS + k];
@@ -182,7 +188,8 @@ __attribute__((noinline)) void integer_panel(const Words* w, const Floats* w_sca
     w_scales += PANEL_ROWS;
     x_scales += PANEL_TOKENS;
   }
-  for (int i = 0; i < PANEL; i++) acc[i] = sums[i / PANEL_TOKENS][i % PANEL_TOKENS];
+  for (int r = 0; r < PANEL_ROWS; r++)
+    for (int n = 0; n < TOKENS; n++) acc[r * PANEL_TOKENS + n] = sums[r][n];
 }
 
 }  // namespace parakit
