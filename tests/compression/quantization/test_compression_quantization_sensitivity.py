@@ -7,7 +7,7 @@ from parakit.common.errors import UserError
 from parakit.compression.quantization.config import QuantizeConfig
 from parakit.compression.quantization.plan import plan_bytes, plan_quantization
 from parakit.compression.quantization.sensitivity import Sensitivity, choose_bits, measure_sensitivity
-from parakit.model.quantized import dequantize, quantize_tensor
+from parakit.model.quantized import dequantize, quantizable, quantize_tensor
 from tests.compression.quantization.test_compression_quantization_methods import tiny, windows
 
 BUDGET = QuantizeConfig(size_budget="45kB")
@@ -33,9 +33,10 @@ def test_the_kl_of_a_matrix_is_that_of_the_model_with_it_alone_rounded():
     assert all(torch.equal(parameter, unchanged[name]) for name, parameter in model.named_parameters())
 
 
-def rows(plan, kl):
+def rows(model, plan, kl):
+    shapes = quantizable(model)
     return [
-        Sensitivity(name, scheme.bits, kl(name, scheme.bits), scheme.n_bytes((64, 64)), 4096)
+        Sensitivity(name, scheme.bits, kl(name, scheme.bits), scheme.n_bytes(shapes[name]), 4096)
         for name, scheme in plan.schemes.items()
     ]
 
@@ -45,7 +46,7 @@ def test_more_bits_go_to_what_matters_and_the_budget_is_kept():
     both = plans(model)
     important = "trunk.blocks.1.attention.value"
     by_bits = {
-        bits: rows(plan, lambda name, bits: (1 + 9 * (name == important)) / bits**2)
+        bits: rows(model, plan, lambda name, bits: (1 + 9 * (name == important)) / bits**2)
         for bits, plan in both.items()
     }
     smallest = plan_bytes(model, both[4].schemes)
@@ -68,7 +69,9 @@ def test_matrices_that_a_folder_stores_as_one_get_the_same_bits():
     model = tiny(**kind, activation="gelu", attention_bias=True, attention_output_bias=True, feed_forward_bias=True,
                  tie_embeddings=False)  # fmt: skip
     both = plans(model)
-    by_bits = {bits: rows(plan, lambda name, bits: ("key" in name) / bits) for bits, plan in both.items()}
+    by_bits = {
+        bits: rows(model, plan, lambda name, bits: ("key" in name) / bits) for bits, plan in both.items()
+    }
     bits, _ = choose_bits(model, BUDGET, plan_bytes(model, both[8].schemes), by_bits)
     attention = [bits[f"trunk.blocks.0.attention.{name}"] for name in ("query", "key", "value", "output")]
     assert attention == [8, 8, 8, 4]

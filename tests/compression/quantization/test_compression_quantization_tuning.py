@@ -26,7 +26,7 @@ def test_an_untuned_matrix_is_the_quantized_one(scheme):
     assert torch.equal(matrix.tuned().scales, tensor.scales)
     with torch.no_grad():
         matrix.log_gain += 0.1 * torch.randn_like(matrix.log_gain)
-    exact = matrix.scales * matrix.log_gain.exp()
+    exact = (matrix.scales * matrix.log_gain.exp()).detach()
     stored = matrix.tuned().scales.float()[..., None].detach()
     assert torch.equal(store_scale(stored, scheme), stored)
     assert float(((stored - exact) / exact).abs().max()) < 2**-7  # half a step of 6 bits behind the first
@@ -34,26 +34,26 @@ def test_an_untuned_matrix_is_the_quantized_one(scheme):
 
 @pytest.mark.parametrize("kind", [{}, {"tie_embeddings": False, "logit_soft_cap": 9.0}])
 def test_tuning_lowers_the_divergence_and_keeps_the_codes(kind, monkeypatch):
-    monkeypatch.setattr(tuning, "LEARNING_RATE", 1e-2)
-    model, tokens = tiny(**kind), windows(24)
-    outputs = OriginalOutputs(model, tokens[:16])
+    monkeypatch.setattr(tuning, "LEARNING_RATE", 3e-3)
+    model, tokens = tiny(**kind), windows(72)
+    outputs = OriginalOutputs(model, tokens[:64])
     plan = make_plan(model, SCHEMES[0], embeddings=SCHEMES[0], head=SCHEMES[0])
     tensors = {
         name: quantize_tensor(model.get_submodule(name).weight, scheme) for name, scheme in plan.items()
     }
     losses = []
-    tuned = tune_scales(model, tensors, outputs, 30, losses.append)
-    assert len(losses) == 30
+    tuned = tune_scales(model, tensors, outputs, 40, losses.append)
+    assert len(losses) == 40
     for name, tensor in tensors.items():
         assert torch.equal(tuned[name].qweight, tensor.qweight)
     untuned = tiny(**kind)
     quantize_modules(untuned, plan, tensors)
     quantize_modules(model, plan, tuned)
-    assert kl(model, tiny(**kind), tokens[16:]) < 0.9 * kl(untuned, tiny(**kind), tokens[16:])
+    assert kl(model, tiny(**kind), tokens[64:]) < 0.95 * kl(untuned, tiny(**kind), tokens[64:])
 
 
 def test_tuning_that_gains_nothing_changes_nothing(monkeypatch):
-    monkeypatch.setattr(tuning, "LEARNING_RATE", 10.0)
+    monkeypatch.setattr(tuning, "LEARNING_RATE", 1.0)
     model = tiny()
     outputs = OriginalOutputs(model, windows(9))
     name = "trunk.blocks.0.attention.key"

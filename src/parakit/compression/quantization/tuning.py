@@ -23,7 +23,7 @@ from parakit.model.quantized import QuantizedTensor
 from parakit.model.quantized.rounding import scale_dtype, store_scale, unpack_nibbles
 from parakit.model.quantized.scheme import QuantScheme
 
-LEARNING_RATE = 1e-3  # of the logarithm of a gain
+LEARNING_RATE = 2e-3  # of the logarithm of a gain
 HELD_OUT = 8  # every so many windows
 
 
@@ -94,14 +94,13 @@ def tune_scales(
         loss.backward()
         optimizer.step()
         schedule.step()
-        done(float(loss))
-    found = {name.removesuffix(".weight"): matrix.tuned() for name, matrix in matrices.items()}
+        done(float(loss.detach()))
     if n_steps and mean_divergence() >= before:
         return dict(tensors)
     with torch.no_grad():
         for name, gain in gains.items():
             model.get_parameter(name).copy_(norms[name] * gain.exp())
-    return found
+    return {name.removesuffix(".weight"): matrix.tuned() for name, matrix in matrices.items()}
 
 
 def _nearest_scale(scale: Tensor, scheme: QuantScheme) -> Tensor:
