@@ -42,6 +42,7 @@ def test_from_generate_to_the_forward_pass(tmp_path: Path, monkeypatch: pytest.M
         return forward(self, *args, **kwargs)
 
     monkeypatch.setattr(Stack, "forward", recorded)
+    monkeypatch.setenv("PARAKIT_KERNELS", "off")
     assert (
         main(["generate", str(tmp_path / "model"), "the bird", "--max-new-tokens", "2", "--device", "cpu"])
         == 0

@@ -50,7 +50,7 @@ class PagedTensors:
     """int8: per layer float32 (P, G, page_size); a value is its integer times the scale, which is largest / 127."""
     value_scales: Sequence[Tensor] | None = None
 
-    def describe(self) -> layout.Cache:
+    def describe(self) -> layout.CacheLayout:
         """Their addresses, for `NativeForward`; to be described again when one of them is replaced."""
         n_pages, page_size = (
             max(map(len, self.keys)),
@@ -66,7 +66,7 @@ class PagedTensors:
                 )
             layer.page_table = self.page_tables[i].data_ptr()
         kind = CACHE_KINDS[self.keys[0].dtype]
-        described = layout.Cache(kind, page_size, self.page_tables[0].shape[1], n_pages, layers)
+        described = layout.CacheLayout(kind, page_size, self.page_tables[0].shape[1], n_pages, layers)
         described.tensors = self  # addresses do not keep them alive
         return described
 
@@ -88,7 +88,7 @@ class NativeForward:
         token_ids: Sequence[int],
         positions: Sequence[int],
         rows: Sequence[int],
-        cache: layout.Cache,
+        cache: layout.CacheLayout,
         logits_of: Sequence[int],
     ) -> Tensor:
         """Run N new tokens, any mix of rows, those of a row in order; logits float32 (len(logits_of), V) after those
@@ -104,7 +104,7 @@ class NativeForward:
         where, which = array("i", positions), array("i", rows)
         assert len(ids) == len(where) == len(which)
         logits = torch.empty(len(wanted), self.vocab_size)
-        batch = layout.Batch(
+        batch = layout.BatchLayout(
             len(ids),
             len(wanted),
             *(numbers.buffer_info()[0] for numbers in (ids, where, which, wanted)),

@@ -46,7 +46,7 @@ class NotNative(Exception):
     """The kernels do not compute this model; the message says why."""
 
 
-def describe(model: LanguageModel) -> tuple[layout.Model, list[Tensor]]:
+def describe(model: LanguageModel) -> tuple[layout.ModelLayout, list[Tensor]]:
     """The structures, and the tensors to which they point. Raises `NotNative`."""
     return _Description(model).described
 
@@ -84,7 +84,7 @@ class _Description:
         elif config.shared_norm:
             block_type = layout.PARALLEL_SHARED_NORM
         attention = first.attention
-        described = layout.Model(
+        described = layout.ModelLayout(
             n_layers=config.n_layers,
             d_model=config.d_model,
             n_heads=config.n_heads,
@@ -135,7 +135,7 @@ class _Description:
         layer.window = self.config.sliding_window if block.local and self.config.sliding_window else 0
         layer.rotation = block.rotation if self.config.positions == "rotary" else 2
 
-    def _fill_positions(self, described: layout.Model, trunk: Any) -> None:
+    def _fill_positions(self, described: layout.ModelLayout, trunk: Any) -> None:
         positions = trunk.positions
         if self.config.positions == "rotary":
             local = trunk.local_positions or positions

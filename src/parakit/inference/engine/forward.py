@@ -47,7 +47,7 @@ class ForwardPass:
     def __init__(self, model: LanguageModel, cache: PagedCache, adapters: RowAdapters | None = None) -> None:
         self.model, self.cache, self.adapters = model, cache, adapters
         self.native: NativeForward | None = None
-        self._tensors: layout.Cache | None = None
+        self._tensors: layout.CacheLayout | None = None
 
     def prepare(self) -> None:
         """Look at the model: before the first pass, and after a change of its weights or modules."""
@@ -165,7 +165,7 @@ def _by_length(works: Sequence[Work], indices: Sequence[int]) -> Iterator[list[i
         yield members
 
 
-def _paged_tensors(cache: PagedCache) -> layout.Cache:
+def _paged_tensors(cache: PagedCache) -> layout.CacheLayout:
     """The cache as the kernels read it: its tables are written in place."""
     stores = [cache.stores[layer] for layer in range(cache.config.n_layers)]
     tables = [torch.from_numpy(array) for array in cache.tables]

@@ -23,7 +23,7 @@ class NativeStep:
     def __init__(self, forward: NativeForward) -> None:
         self.forward = forward
         self._pages: PagedTensors | None = None
-        self._cache: layout.Cache | None = None
+        self._cache: layout.CacheLayout | None = None
         self._addresses: list[int] = []
 
     def __call__(self, cache: KVCache, token_ids: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class NativeStep:
         cache.grow([len(token_ids)])
         return logits
 
-    def _describe(self, cache: KVCache) -> layout.Cache:
+    def _describe(self, cache: KVCache) -> layout.CacheLayout:
         addresses = [tensor.data_ptr() for tensor in cache.keys]
         addresses.append(cache.n_rows)
         if self._cache is None or addresses != self._addresses:

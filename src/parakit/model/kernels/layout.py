@@ -69,7 +69,7 @@ class Layer(ctypes.Structure):
     )
 
 
-class Model(ctypes.Structure):
+class ModelLayout(ctypes.Structure):
     """A whole decoder."""
 
     _fields_ = (
@@ -118,7 +118,7 @@ class LayerCache(ctypes.Structure):
     )
 
 
-class Cache(ctypes.Structure):
+class CacheLayout(ctypes.Structure):
     """The keys and values of all layers."""
 
     _fields_ = (
@@ -130,7 +130,7 @@ class Cache(ctypes.Structure):
     )
 
 
-class Batch(ctypes.Structure):
+class BatchLayout(ctypes.Structure):
     """New tokens, and where their logits go."""
 
     _fields_ = (
@@ -144,4 +144,4 @@ class Batch(ctypes.Structure):
     )
 
 
-STRUCTURES = (Weight, Norm, Layer, Model, LayerCache, Cache, Batch)
+STRUCTURES = (Weight, Norm, Layer, ModelLayout, LayerCache, CacheLayout, BatchLayout)

@@ -13,7 +13,7 @@ from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 
 from parakit.common.progress import log
 from parakit.model.kernels.build import BuildError, build_library
-from parakit.model.kernels.layout import STRUCTURES, Batch, Cache, Model, Weight
+from parakit.model.kernels.layout import STRUCTURES, BatchLayout, CacheLayout, ModelLayout, Weight
 
 SWITCH = "PARAKIT_KERNELS"
 
@@ -60,7 +60,7 @@ def _declare(library: ctypes.CDLL) -> None:
     """Types of arguments and results, as in `csrc/kernels.cpp`."""
     library.parakit_sizes.argtypes = (POINTER(c_int32),)
     library.parakit_matmul.argtypes = (POINTER(Weight), c_void_p, c_int64, c_void_p, c_int32)
-    library.parakit_forward.argtypes = (POINTER(Model), POINTER(Cache), POINTER(Batch), c_int32)
+    library.parakit_forward.argtypes = (POINTER(ModelLayout), POINTER(CacheLayout), POINTER(BatchLayout), c_int32)
     library.parakit_read.argtypes = (c_void_p, c_int64, c_int32)
     library.parakit_matmul.restype, library.parakit_forward.restype = None, c_int32
     library.parakit_read.restype = c_float
