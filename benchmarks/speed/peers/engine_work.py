@@ -43,9 +43,9 @@ def prompt_ids(n: int, vocab_size: int, seed: int = 0) -> list[int]:
 
 
 def requests(vocab_size: int, n: int, longest: int) -> list[Request]:
-    """Prompts and completions of mixed lengths: an eighth of `longest` to all of it, shuffled."""
+    """Prompts of mixed lengths, an eighth of `longest` to all of it, and completions of a half to all of it."""
     lengths = [max(2, longest * (1 + i % 8) // 8) for i in range(n)]
-    new = lengths[::-1]
+    new = [max(2, longest * (9 + i % 8) // 16) for i in range(n)]
     random.Random(1).shuffle(lengths)
     return [
         Request(prompt_ids(length, vocab_size, seed=i), n_new)
