@@ -36,6 +36,8 @@ FAULTS = {
 }
 MAX_TOKENS = 512  # of one call; more need more memory, and are no faster
 
+MIN_PRODUCTS_TO_SHARE = 500_000  # fewer take one thread less time than barriers between threads do
+
 
 @dataclass
 class PagedTensors:
@@ -82,6 +84,7 @@ class NativeForward:
         self._description, self._tensors = describe(model)
         self._addresses = [tensor.data_ptr() for tensor in self._tensors]
         self.vocab_size = model.config.vocab_size
+        self._n_weights = sum(tensor.numel() for tensor in self._tensors)
 
     def __call__(
         self,
@@ -110,7 +113,8 @@ class NativeForward:
             *(numbers.buffer_info()[0] for numbers in (ids, where, which, wanted)),
             logits.data_ptr(),
         )
-        fault = self._library.parakit_forward(self._description, cache, batch, torch.get_num_threads())
+        n_threads = torch.get_num_threads() if self._n_weights * len(ids) >= MIN_PRODUCTS_TO_SHARE else 1
+        fault = self._library.parakit_forward(self._description, cache, batch, n_threads)
         if fault:
             raise ValueError(FAULTS[fault])
         return logits

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from parakit.checkpoints import load_model
 from parakit.common.seeds import rng
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.decoding import generate_ids
 from parakit.inference.native_forward import NativeForward, PagedTensors, can_run_natively
-from parakit.model import DecoderConfig
+from parakit.model import DecoderConfig, LanguageModel
 from parakit.model.kernels import load_kernels
 from parakit.model.transformer_config import RopeScaling
 
@@ -187,3 +188,18 @@ def test_ids_and_positions_that_do_not_exist_are_refused(make_model, token_id, p
     cache.page_tables[0][0, 0] = -1
     with pytest.raises(ValueError, match="page is missing"):
         forward([5], [0], [0], cache.describe(), [0])
+
+
+@pytest.mark.long
+def test_the_real_models_logits_are_pytorchs(smollm2_folder):
+    model, _ = load_model(smollm2_folder)
+    assert isinstance(model, LanguageModel)
+    ids = rng(7, "real").integers(0, model.config.vocab_size, 150).tolist()
+    with torch.no_grad():
+        expected = model(torch.tensor([ids]))[0]
+    forward, cache = NativeForward(model), new_cache(model.config.replace(max_seq_len=160)).describe()
+    whole = forward(ids, range(150), [0] * 150, cache, range(150))
+    assert (whole - expected).abs().max() < 1e-4 * expected.abs().max()
+    assert torch.equal(whole.argmax(-1), expected.argmax(-1))
+    steps = [forward([ids[i]], [i], [1], cache, [0]) for i in range(40)]
+    assert torch.equal(torch.cat(steps), whole[:40])
