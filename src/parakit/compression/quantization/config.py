@@ -77,7 +77,7 @@ class QuantizeConfig(ChoiceConfig):
 
     method: Method = Field(
         default="rounding",
-        description="rounding: to the nearest integer; gptq: the columns not yet rounded make up for the error of the others;"
+        description="rounding: to the closest integer; gptq: the columns not yet rounded make up for the error of the others;"
         " awq: inputs that matter get finer steps. The last two read calibration text.",
     )
     bits: Literal[4, 8] | None = Field(

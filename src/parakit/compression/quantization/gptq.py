@@ -84,7 +84,7 @@ def inverse_factor(hessian: Tensor) -> Tensor:
 
 
 def corrected_weight(weight: Tensor, cross: Tensor, hessian: Tensor, damping: float) -> Tensor:
-    """The matrix (O, I) whose outputs for the inputs that the layer now gets, x, are nearest to W's for those that it had, u:
+    """The matrix (O, I) whose outputs for the inputs that the layer now gets, x, are closest to W's for those that it had, u:
     W mean(u x^T) mean(x x^T)^-1, with `cross` = mean(u x^T) (I, I).
     """
     exact = damped(hessian, damping)

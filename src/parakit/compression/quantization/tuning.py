@@ -45,7 +45,7 @@ class TunedMatrix(nn.Module):
 
     def tuned(self) -> QuantizedTensor:
         """The same codes with the scales as they are now, rounded as they are stored."""
-        scales = _nearest_scale(self.scales * self.log_gain.detach().exp(), self.tensor.scheme)
+        scales = _closest_scale(self.scales * self.log_gain.detach().exp(), self.tensor.scheme)
         return replace(self.tensor, scales=scales[..., 0].to(scale_dtype(self.tensor.scheme)))
 
 
@@ -103,8 +103,8 @@ def tune_scales(
     return {name.removesuffix(".weight"): matrix.tuned() for name, matrix in matrices.items()}
 
 
-def _nearest_scale(scale: Tensor, scheme: QuantScheme) -> Tensor:
-    """The stored scale nearest to `scale`; `store_scale` gives the next larger one."""
+def _closest_scale(scale: Tensor, scheme: QuantScheme) -> Tensor:
+    """The stored scale closest to `scale`; `store_scale` gives the next larger one."""
     larger = store_scale(scale, scheme)
     below = store_scale((2 * scale - larger).clamp(min=0), scheme)  # as far on the other side
     return torch.where(scale - below < larger - scale, below, larger)
