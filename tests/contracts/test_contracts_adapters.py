@@ -45,7 +45,9 @@ def tuned(tokenizer: Tokenizer, settings: dict[str, Any]) -> TrainingCase:
     return case.replace(frozen=tuning.frozen)
 
 
-@pytest.mark.parametrize("settings", METHODS, ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize(
+    "settings", [*METHODS, {"method": "quantization_aware"}], ids=lambda s: "-".join(map(str, s.values()))
+)
 def test_healthy_tuning_raises_no_alarm(settings: dict[str, Any], tokenizer: Tokenizer) -> None:
     assert tuned(tokenizer, settings).failures() == []
 

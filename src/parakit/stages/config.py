@@ -11,6 +11,7 @@ from parakit.common.choices import ABSENT, GIVEN, chosen_class, part_of
 from parakit.common.settings import Choices, Config
 from parakit.model.adapters.config import LoraConfig, LoraInit
 from parakit.model.config import Pooling
+from parakit.model.quantized.scheme import Bits, GroupSize, QuantScheme
 from parakit.tokens.config import LongRowSettings
 from parakit.training.config import (
     BeforeAfter,
@@ -22,7 +23,7 @@ from parakit.training.config import (
 )
 from parakit.training.task_names import SPAN_RATE, ObjectiveName, TaskName
 
-FinetuneMethod = Literal["full", "lora", "prompt", "prefix", "layers"]
+FinetuneMethod = Literal["full", "lora", "prompt", "prefix", "layers", "quantization_aware"]
 
 
 class ReplayShare(Config):
@@ -154,7 +155,8 @@ class FinetuneConfig(TrainingConfig, BeforeAfter):
     method: FinetuneMethod = Field(
         default="full",
         description="What is trained: all weights (full), low-rank adapters (lora), vectors before the "
-        "text (prompt), keys and values before the text (prefix), or some blocks (layers).",
+        "text (prompt), keys and values before the text (prefix), some blocks (layers), or all weights rounded to few bits"
+        " in every step (quantization_aware).",
     )
     task: TaskName = Field(default="chat", description="Task that the model is tuned for.")
     dropout: float | None = Field(
@@ -250,8 +252,33 @@ class LayersFinetuneConfig(FinetuneConfig):
     )
 
 
+class QuantizationAwareConfig(FinetuneConfig):
+    """All weights train, and every step computes with rounded ones; the quantized model is written (Bengio et al. 2013)."""
+
+    method: Literal["quantization_aware"] = "quantization_aware"
+    bits: Bits = Field(default=4, description="Bits of a weight.")
+    quant_group_size: GroupSize | None = Field(
+        default=None,
+        description="Weights of a row that share a scale. Default: with 4 bits 32, with 8 bits all of a row. A layer whose"
+        " width is no multiple of it has 8 bits.",
+    )
+    symmetric: bool = Field(
+        default=True, description="Values around zero; otherwise each group has a zero point (4 bits only)."
+    )
+    quantize_embeddings: bool = Field(
+        default=True, description="Round the token embedding and the output matrix too."
+    )
+
+    def scheme(self) -> QuantScheme:
+        """The scheme of the layers."""
+        group = 32 if self.quant_group_size is None and self.bits == 4 else self.quant_group_size
+        settings = {"bits": self.bits, "quant_group_size": group, "symmetric": self.symmetric}
+        return QuantScheme.parse(settings, "finetune")
+
+
 FinetuneConfig.choices = {
     "method": {
+        "quantization_aware": QuantizationAwareConfig,
         "lora": LoraFinetuneConfig,
         "prompt": PromptFinetuneConfig,
         "prefix": PrefixFinetuneConfig,

@@ -1,7 +1,7 @@
 """The methods of fine-tuning: which parameters train, and whether an adapter or the model is written.
 
-`full` trains all weights and `layers` some blocks; `lora`, `prompt` and `prefix` attach an adapter. A new head always
-trains.
+`full` trains all weights and `layers` some blocks; `lora`, `prompt` and `prefix` attach an adapter; `quantization_aware` trains
+all weights under rounding. A new head always trains.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from pathlib import Path
 
 from parakit.checkpoints.adapters.base_model import require_full_model
 from parakit.checkpoints.adapters.folder import check_adapter_can_be_saved
-from parakit.checkpoints.model_folder import require_plain_weights
+from parakit.checkpoints.compressed_tensors.export import check_plan_can_be_saved
+from parakit.checkpoints.model_folder import head_of, require_plain_weights
+from parakit.checkpoints.publisher import choose_architecture, publisher_of
 from parakit.common.errors import UserError
 from parakit.model.adapters import (
     Adapter,
@@ -28,12 +30,15 @@ from parakit.model.adapters.creation import find_norms
 from parakit.model.config import DecoderConfig, ModelConfig
 from parakit.model.heads import Classifier, TransformerModel
 from parakit.model.presets import ModelSizing
+from parakit.model.quantized import QuantScheme, make_plan, quantizable
+from parakit.model.quantized.fake_quantization import finish, prepare
 from parakit.stages.config import (
     AdapterFinetuneConfig,
     FinetuneConfig,
     LayersFinetuneConfig,
     LoraFinetuneConfig,
     PromptFinetuneConfig,
+    QuantizationAwareConfig,
     VirtualTokensConfig,
 )
 from parakit.stages.defaults.published import PUBLISHED_FACTORS
@@ -54,6 +59,8 @@ class FinetuneSetup:
 
     adapter: Adapter | None = None
     frozen: Callable[[str], bool] | None = None
+    finish: Callable[[TransformerModel], None] | None = None
+    """What is done to the trained model before it is written."""
 
 
 def setup_method(
@@ -65,6 +72,12 @@ def setup_method(
     heads = _label_heads(model)
     if training.method == "full":
         return FinetuneSetup()
+    if isinstance(training, QuantizationAwareConfig):
+        plan, head = _rounding_plan(model, training), head_of(model)
+        architecture = choose_architecture(model.config, head, publisher_of(model))
+        check_plan_can_be_saved(model, plan, architecture, head)
+        prepare(model, plan)
+        return FinetuneSetup(finish=finish)
     if isinstance(training, LayersFinetuneConfig):
         return FinetuneSetup(frozen=_freeze_other_layers(model, training.trained_layers, heads))
     if isinstance(training, LoraFinetuneConfig):
@@ -115,8 +128,22 @@ def adjust_sizing(sizing: ModelSizing, training: FinetuneConfig) -> ModelSizing:
 
 
 def adjust_plan(plan: TrainingPlan, training: FinetuneConfig) -> TrainingPlan:
-    """The plan for this method; with prompts nothing is compiled, because each step would be compiled again."""
-    return plan.replace(compile="off") if isinstance(training, VirtualTokensConfig) else plan
+    """The plan for this method; with prompts nothing is compiled, because each step would be compiled again, nor are layers
+    that round their weights.
+    """
+    eager = isinstance(training, VirtualTokensConfig | QuantizationAwareConfig)
+    return plan.replace(compile="off") if eager else plan
+
+
+def _rounding_plan(model: TransformerModel, training: QuantizationAwareConfig) -> dict[str, QuantScheme]:
+    """The scheme of every matrix; one that does not fit the groups has 8 bits."""
+    scheme = training.scheme()
+    outside = scheme if training.quantize_embeddings else None
+    plan = make_plan(model, scheme, embeddings=outside, head=outside)
+    shapes = quantizable(model)
+    return {
+        name: one if one.fault(shapes[name]) is None else QuantScheme(bits=8) for name, one in plan.items()
+    }
 
 
 def _shorten(config: ModelConfig, training: FinetuneConfig) -> ModelConfig:

@@ -136,6 +136,7 @@ class FinetuneJob:
             summarize=self._summarize,
             adapter=method.adapter,
             method=training.method,
+            finish=method.finish,
             merge=isinstance(training, LoraFinetuneConfig) and bool(training.merge),
             comparison=plan_comparison(
                 training, model, tokenizer, splits.validation, needs_validation=replay is not None

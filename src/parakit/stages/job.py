@@ -57,6 +57,8 @@ class PreparedRun:
     adapter: Adapter | None = None
     """Saved instead of the model."""
     method: str = "full"
+    finish: Callable[[TransformerModel], None] | None = None
+    """What is done to the trained model before it is written."""
     merge: bool = False
     """Merge the adapter into the weights and save the model."""
     saved_model: TransformerModel | None = None
@@ -155,6 +157,8 @@ def _save(run: PreparedRun, figures: JsonObject, out: Path, overwrite: bool, run
     ]  # a published folder has no lineage
     kept = run.adapter if not run.merge else None
     model = _merged(run, figures) if run.merge and not run.saved_model else run.saved_model or setup.model
+    if run.finish is not None:
+        run.finish(model)
     lineage = Lineage(
         "adapter" if kept else "model", settings, list(parents), setup.plan.seed, figures, run_name
     )

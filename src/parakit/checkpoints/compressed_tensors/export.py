@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from parakit.checkpoints.compressed_tensors.settings import quantization_json
@@ -58,23 +58,36 @@ def saved_quantization(model: TransformerModel, architecture: Architecture, head
     return quantization_json(linear, embeddings, plain)
 
 
+def check_plan_can_be_saved(
+    model: TransformerModel, plan: Mapping[str, QuantScheme], architecture: Architecture, head: Head
+) -> None:
+    """Raise the `UserError` of `saved_quantization` for a plain model and a plan, before anything is computed."""
+    for tensor in architecture.hf_tensors(model.config, head):
+        _check_tensor(tensor, [plan.get(part.name.removesuffix(WEIGHT)) for part in tensor.sorted_slices()])
+
+
 def modules_of(model: nn.Module, tensor: HFTensor) -> list[QuantizedWeight]:
     """The quantized modules that one tensor of the folder consists of; [] where it is plain."""
+    modules = [quantized_module(model, part.name) for part in tensor.sorted_slices()]
+    _check_tensor(tensor, [None if module is None else module.scheme for module in modules])
+    return [module for module in modules if module is not None]
+
+
+def _check_tensor(tensor: HFTensor, schemes: Sequence[QuantScheme | None]) -> None:
+    """`schemes`: of the tensor's slices, None where plain."""
     slices = tensor.sorted_slices()
-    modules = [module for part in slices if (module := quantized_module(model, part.name)) is not None]
-    if not modules:
-        return []
-    if len(modules) < len(slices) or len({module.scheme for module in modules}) > 1:
+    if not any(schemes):
+        return
+    if len(set(schemes)) > 1:
         raise UserError(
             f"{', '.join(part.name for part in slices)} are one matrix in {tensor.hf_name}, and are quantized differently",
             "quantize them alike",
         )
     if any(part.transposed or part.stacked or part.expert is not None for part in slices):
         raise UserError(
-            f"{tensor.hf_name} is stored transposed, which the layout of quantized weights does not have",
-            "this architecture cannot be saved quantized",
+            f"{tensor.hf_name} is stored transposed or stacked, which the layout of quantized weights does not have",
+            "leave its layers out; where all are stored so, this architecture cannot be quantized",
         )
-    return modules
 
 
 def quantized_tensors(tensor: HFTensor, modules: list[QuantizedWeight]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -95,7 +95,7 @@ def quantize_modules(
     """
     heads = tied_heads(model)
     plan = {heads.get(name, name): scheme for name, scheme in plan.items()}
-    _check(model, plan)
+    check_plan(model, plan)
     for name, scheme in plan.items():
         module = model.get_submodule(name)
         assert isinstance(module, nn.Linear | nn.Embedding)
@@ -104,14 +104,14 @@ def quantize_modules(
         if not module.weight.is_meta:
             swapped.to(module.weight.device)
             swapped.quantized = tensor or quantize_tensor(module.weight, scheme, search=search)
-        _replace(model, module, swapped)
+        replace_module(model, module, swapped)
         for tied, embedding in heads.items():
             if embedding == name:
                 old = model.get_submodule(tied)
                 assert isinstance(swapped, QuantizedEmbedding)
                 assert isinstance(old, nn.Linear)
                 head = TiedQuantizedLinear(swapped, old.bias)
-                _replace(model, old, head.to(old.weight.device))
+                replace_module(model, old, head.to(old.weight.device))
 
 
 def quantized_modules(model: nn.Module) -> dict[str, QuantizedWeight]:
@@ -140,12 +140,12 @@ def dequantize_modules(model: TransformerModel) -> None:
         else:
             plain = nn.Embedding(n_out, n_in, device="meta")
             plain.weight = weight
-        _replace(model, module, plain)
+        replace_module(model, module, plain)
         for tied, embedding in heads.items():
             if embedding == name:
                 old = model.get_submodule(tied)
                 assert isinstance(old, TiedQuantizedLinear)
-                _replace(model, old, _plain_linear(weight, old.bias))
+                replace_module(model, old, _plain_linear(weight, old.bias))
 
 
 def _plain_linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
@@ -170,7 +170,7 @@ def _empty(module: nn.Linear | nn.Embedding, scheme: QuantScheme) -> QuantizedWe
     return QuantizedEmbedding(n_out, n_in, scheme.replace(activation_bits=None), module.weight.dtype)
 
 
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put `new` in the place of `old` under all its names: an embedding may be shared by two stacks."""
     new.train(old.training)
     for name in [name for name, module in model.named_modules(remove_duplicate=False) if module is old]:
@@ -178,7 +178,8 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         setattr(model.get_submodule(parent), attribute, new)
 
 
-def _check(model: nn.Module, plan: QuantPlan) -> None:
+def check_plan(model: nn.Module, plan: QuantPlan) -> None:
+    """Raise `UserError` naming a module of `plan` that is not there, is no matrix, or does not fit its scheme."""
     shapes = quantizable(model)
     for name, scheme in plan.items():
         if name not in shapes:
