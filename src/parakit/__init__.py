@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from parakit.api_training import finetune as finetune
     from parakit.api_training import pretrain as pretrain
     from parakit.api_training import quantize as quantize
+    from parakit.compression.gguf_export import export_gguf as export_gguf
+    from parakit.compression.merging.models import merge_models as merge_models
     from parakit.inference.loaded_model import Model as Model
     from parakit.tokens.tokenizer.tokenizer import Tokenizer as Tokenizer
 
@@ -34,8 +36,10 @@ __getattr__, __dir__ = lazy_exports(
         "build": "api_training",
         "distill": "api_training",
         "evaluate": "api",
+        "export_gguf": "compression.gguf_export",
         "finetune": "api_training",
         "load": "api",
+        "merge_models": "compression.merging.models",
         "pretrain": "api_training",
         "quantize": "api_training",
     },
@@ -49,8 +53,10 @@ __all__ = [
     "build",
     "distill",
     "evaluate",
+    "export_gguf",
     "finetune",
     "load",
+    "merge_models",
     "pretrain",
     "quantize",
 ]

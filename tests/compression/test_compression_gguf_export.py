@@ -9,13 +9,16 @@ import pytest
 import torch
 
 from parakit.checkpoints import load_model, save_model
+from parakit.checkpoints.adapters import save_adapter
 from parakit.checkpoints.gguf import export as gguf_export_module
+from parakit.checkpoints.gguf.export import load_gguf
 from parakit.checkpoints.gguf.reader import read_gguf
 from parakit.checkpoints.import_export import import_model
 from parakit.cli.main import main
 from parakit.common import Lineage
 from parakit.common.errors import UserError
 from parakit.compression.gguf_export import export_gguf
+from parakit.model.adapters import LoraConfig, attach, make_lora
 from tests.alignment.tiny_chat_model import tiny_chat_model
 
 
@@ -61,9 +64,7 @@ def test_every_type_is_read_again(chat_model: Path, tmp_path: Path, file_type) -
     written = export_gguf(chat_model, tmp_path / "m.gguf", file_type)
     assert written.n_bytes == (tmp_path / "m.gguf").stat().st_size
     assert written.comparison.n_positions == 1000
-    assert [p.name for p in tmp_path.iterdir()] == ["m.gguf", "m.Modelfile"] or len(
-        list(tmp_path.iterdir())
-    ) == 2
+    assert {p.name for p in tmp_path.iterdir()} == {"m.gguf", "m.Modelfile"}
 
 
 def test_a_wrong_file_is_not_kept(chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,3 +129,28 @@ def test_flags_of_the_other_format_are_refused(chat_model: Path, tmp_path: Path,
     ):
         assert main(["export", str(chat_model), "--output", str(tmp_path / "m.gguf"), *flags]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_last_line_names_file_size_and_modelfile(chat_model: Path, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "m.gguf"
+    assert main(["export", str(chat_model), "--format", "gguf", "--output", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert printed == f"{file}: a GGUF file of {file.stat().st_size / 1e6:,.1f} MB (Q8_0), with m.Modelfile\n"
+
+
+def test_an_adapter_is_merged_on_the_way(chat_model: Path, tmp_path: Path) -> None:
+    model, _ = load_model(chat_model)
+    adapter = attach(model, make_lora(model, LoraConfig(rank=2)))
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    folder = tmp_path / "adapter"
+    save_adapter(model, adapter, chat_model, folder, Lineage("adapter", {"chat": True}, [chat_model]))
+    written = export_gguf(folder, tmp_path / "m.gguf", "F32")
+    assert written.comparison.n_equal == 1000
+    read, _ = load_gguf(written.file)
+    ids = torch.tensor([[4, 9, 7, 22, 5, 1]])
+    with torch.no_grad():
+        assert (read(ids) - model(ids)).abs().max() < 1e-4
+        assert (read(ids) - load_model(chat_model)[0](ids)).abs().max() > 1e-2

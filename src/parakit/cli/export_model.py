@@ -123,10 +123,11 @@ def _gguf(command: ExportCommandConfig, model: Path) -> JsonObject:
     for note in written.notes:
         log(f"note: {note}")
     return {
-        "kind": "gguf",
         "path": str(written.file),
+        "kind": "gguf",
+        "what": f"a GGUF file of {written.n_bytes / 1e6:,.1f} MB ({written.file_type}), with {written.modelfile.name}",
         "type": written.file_type,
-        "size_mb": round(written.n_bytes / 1e6, 1),
+        "n_bytes": written.n_bytes,
         "quantization": written.quantization,
         "modelfile": str(written.modelfile),
         "comparison": asdict(found),
