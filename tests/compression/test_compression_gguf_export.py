@@ -140,7 +140,8 @@ def test_the_last_line_names_file_size_and_modelfile(chat_model: Path, tmp_path:
 
 def test_an_adapter_is_merged_on_the_way(chat_model: Path, tmp_path: Path) -> None:
     model, _ = load_model(chat_model)
-    adapter = attach(model, make_lora(model, LoraConfig(rank=2)))
+    adapter = make_lora(model, LoraConfig(rank=2))
+    attach(model, adapter)
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_" in name:

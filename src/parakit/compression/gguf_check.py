@@ -185,6 +185,11 @@ def _compare_templates(tokenizer: Tokenizer, other: Tokenizer) -> int:
             if ids != compile_chat(other, messages, opened).token_ids:
                 raise _wrong(f"the ids of a conversation that begins with {turns[0][1]!r} differ")
             n += 1
+    if n == 0:
+        raise UserError(
+            "the chat template renders none of the conversations by which it is compared",
+            "correct the model's chat_template.jinja: see parakit chat",
+        )
     return n
 
 
