@@ -157,6 +157,22 @@ def unsupported(path: Path, number: int) -> None:
     path.write_bytes(raw)
 
 
+def _refused(path: Path, out: Path, number: int) -> Callable[[], int]:
+    """An import that ends with 2 where it refuses the kind by its name."""
+
+    def case() -> int:
+        from parakit.checkpoints.import_export import import_model
+        from parakit.common.errors import UserError
+
+        try:
+            import_model(str(path), out)
+        except UserError as error:
+            return 2 if f"quantized as {KIND_NAMES.get(number, f'number {number}')}" in error.message else 3
+        return 0
+
+    return case
+
+
 def sweep(sample: Path, n: int, seed: int = 0, kinds: tuple[int, ...] = tuple(UNREAD)) -> dict[str, Any]:
     """`n` damaged files from `seed` on, and one of each of `kinds`, which are not read: how they ended, every fault."""
     ends: Counter[str] = Counter()
