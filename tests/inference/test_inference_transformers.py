@@ -205,7 +205,7 @@ def sweep_settings(number):
         "no_repeat_ngram_size": int(draw.integers(0, 4)),
         "repetition_penalty": float(draw.choice([1.0, 1.3])),
         "min_new_tokens": int(draw.integers(0, 6)),
-        "max_new_tokens": int(draw.integers(4, 20)),
+        "max_new_tokens": int(draw.integers(6, 20)),
     }
 
 
