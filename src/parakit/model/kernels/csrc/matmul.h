@@ -34,7 +34,7 @@ inline void matmul_tokens(const Weight& w, const float* x, int64_t x_stride, con
 inline int64_t rows_of_claim(const Weight& w, int n_threads) {
   int64_t bytes = row_bytes(w), claim = bytes * w.n_out / (n_threads * 4);
   claim = claim < 16384 ? 16384 : claim > 131072 ? 131072 : claim;
-  return claim / bytes < 4 ? 4 : claim / bytes;
+  return claim / bytes < 4 ? 4 : claim / bytes / 4 * 4;
 }
 
 // All rows of all products are shared out at once; each thread quantizes x for itself.

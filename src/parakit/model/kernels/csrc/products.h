@@ -27,10 +27,29 @@ inline const char* row_of(const Weight& w, int64_t row) {
   return static_cast<const char*>(w.data) + row * row_bytes(w);
 }
 
+// Zeros, one by one: the compiler fills an array by `rep stos`, which takes as long as a short row's products.
+template <int R, int N>
+inline void clear(Floats (&acc)[N][R]) {
+#pragma GCC unroll 4
+  for (int n = 0; n < N; n++)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) acc[n][r] = all(0.0f);
+}
+
+template <int R, int N>
+inline void sum_all(const Floats (&acc)[N][R], float y[N][R]) {
+  for (int n = 0; n < N; n++) {
+    if constexpr (R == 4) sum4(acc[n], 1, y[n]);
+    else
+      for (int r = 0; r < R; r++) y[n][r] = sum(acc[n][r]);
+  }
+}
+
 // y[n][r] = row (first + r step) . x[n]; x (N, x_stride) floats.
 template <int32_t KIND, int R, int N>
 inline void float_tile(const Weight& w, int64_t first, int64_t step, const float* x, int64_t x_stride, float y[N][R]) {
-  Floats acc[N][R] = {};
+  Floats acc[N][R];
+  clear<R, N>(acc);
   const char* rows[R];
   for (int r = 0; r < R; r++) rows[r] = row_of(w, first + r * step);
   int k = 0, n_in = w.n_in;
@@ -52,8 +71,7 @@ inline void float_tile(const Weight& w, int64_t first, int64_t step, const float
         acc[n][r] = fused_multiply_add(load_tail<KIND>(rows[r], k, n_in - k), xs, acc[n][r]);
     }
   }
-  for (int n = 0; n < N; n++)
-    for (int r = 0; r < R; r++) y[n][r] = sum(acc[n][r]);
+  sum_all<R, N>(acc, y);
 }
 
 // 32-bit sums of products of pairs: acc[lane] + a[2 lane] b[2 lane] + a[2 lane + 1] b[2 lane + 1].
@@ -227,7 +245,8 @@ inline Floats spread(Floats scales) {
 // y[n][r] of INT4 weights; a block of LANES * 8 elements a step, in order; then `sum`.
 template <bool SMALL, bool HAS_ZEROS, int R, int N>
 inline void int4_tile(const Weight& w, int64_t first, int64_t step, const Activations* x, float y[N][R]) {
-  Floats acc[N][R] = {};
+  Floats acc[N][R];
+  clear<R, N>(acc);
   const int shift = SMALL ? 5 : group_shift(w.group);
   int n_groups = w.group ? w.n_in >> shift : 1, n_blocks = w.n_in / BLOCK;
   const uint8_t* rows[R];
@@ -303,11 +322,10 @@ inline void int4_tile(const Weight& w, int64_t first, int64_t step, const Activa
       }
     }
   }
+  sum_all<R, N>(acc, y);
+  if (SMALL || w.group) return;
   for (int n = 0; n < N; n++)
-    for (int r = 0; r < R; r++) {
-      y[n][r] = sum(acc[n][r]);
-      if (!SMALL && !w.group) y[n][r] *= static_cast<const float*>(w.scales)[first + r * step];
-    }
+    for (int r = 0; r < R; r++) y[n][r] *= static_cast<const float*>(w.scales)[first + r * step];
 }
 
 // One group of 32 of INT8: the products' sums by lane.
@@ -321,7 +339,8 @@ inline Floats int8_group(const int8_t* data, const int16_t* x) {
 // y[n][r] of INT8 weights; a group of 32 elements a step, in order; then `sum`. Not GROUPED: one float32 scale a row.
 template <bool GROUPED, int R, int N>
 inline void int8_tile(const Weight& w, int64_t first, int64_t step, const Activations* x, float y[N][R]) {
-  Floats acc[N][R] = {};
+  Floats acc[N][R];
+  clear<R, N>(acc);
   const int shift = group_shift(w.group) - 5;
   int n_steps = w.n_in / X_GROUP;
   const int8_t* rows[R];
@@ -353,11 +372,10 @@ inline void int8_tile(const Weight& w, int64_t first, int64_t step, const Activa
                                        acc[n][r]);
     }
   }
-  for (int n = 0; n < N; n++)
-    for (int r = 0; r < R; r++) {
-      y[n][r] = sum(acc[n][r]);
-      if constexpr (!GROUPED) y[n][r] *= static_cast<const float*>(w.scales)[first + r * step];
-    }
+  sum_all<R, N>(acc, y);
+  if constexpr (!GROUPED)
+    for (int n = 0; n < N; n++)
+      for (int r = 0; r < R; r++) y[n][r] *= static_cast<const float*>(w.scales)[first + r * step];
 }
 
 inline bool is_quantized(const Weight& w) { return w.kind == INT8 || w.kind == INT4; }
