@@ -49,7 +49,7 @@ def _f16(blocks: Floats) -> Bytes:
 
 
 def _bf16(blocks: Floats) -> Bytes:
-    """To the nearest, and of two equally near to the even one."""
+    """To the closest, and of two equally close to the even one."""
     bits = blocks.view(np.uint32)
     rounded = bits + (np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1)))
     return (rounded >> 16).astype(np.uint16).view(np.uint8)

@@ -22,7 +22,7 @@ class LinearMerge(Config):
 
 class SlerpMerge(Config):
     """Two models along the great circle between them, tensor by tensor (Shoemake 1985): the length of the result is
-    between theirs, where a mean of different directions is shorter.
+    between those two, where a mean of different directions is shorter.
     """
 
     method: Literal["slerp"] = "slerp"
