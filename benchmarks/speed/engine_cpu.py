@@ -104,7 +104,9 @@ def _files(size: str, weights: str, folder: Path, threads: int) -> dict[str, str
     model = model_folder(size, folder)
     plain, kind = folder / f"{size}-F32.gguf", WEIGHTS[weights]
     if not plain.exists():
-        engine_work.write_gguf(model, plain)
+        part = plain.with_suffix(".part")
+        engine_work.write_gguf(model, part)
+        part.replace(plain)
     wanted = folder / f"{size}-{kind}.gguf"
     if not wanted.exists():
         file_type = engine_work.LLAMA_FILE_TYPES[kind]

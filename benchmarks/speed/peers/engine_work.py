@@ -99,8 +99,8 @@ def write_random_model(folder: Path, shape: Shape) -> None:
         "eos_token_id": None,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 GGUF_NAMES = {

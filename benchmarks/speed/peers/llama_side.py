@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -16,14 +17,19 @@ import numpy as np
 N_BATCH = 512
 
 
+def be_quiet() -> Any:
+    """No messages of llama.cpp's while the result lives."""
+    callback = llama_cpp.llama_log_callback(lambda *_: None)
+    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+    return callback
+
+
 class Context:
     """A model and its cache for some sequences."""
 
     def __init__(self, spec: dict[str, Any], n_tokens: int, n_sequences: int = 1) -> None:
         llama_cpp.llama_backend_init()
-        keep = llama_cpp.llama_log_callback(lambda *_: None)
-        llama_cpp.llama_log_set(keep, ctypes.c_void_p(0))
-        self._keep = keep
+        self._keep = be_quiet()
         self.model = llama_cpp.llama_model_load_from_file(
             spec["gguf"].encode(), llama_cpp.llama_model_default_params()
         )
@@ -115,9 +121,10 @@ def quantize(spec: dict[str, Any]) -> dict[str, Any]:
     """Write the file `to` with weights of another type, by llama.cpp's own quantizer."""
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.pure = spec["file_type"], spec["threads"], True
-    status = llama_cpp.llama_model_quantize(spec["gguf"].encode(), spec["to"].encode(), ctypes.byref(params))
-    if status:
+    _keep, part = be_quiet(), spec["to"] + ".part"
+    if status := llama_cpp.llama_model_quantize(spec["gguf"].encode(), part.encode(), ctypes.byref(params)):
         raise RuntimeError(f"llama_model_quantize: {status}")
+    os.replace(part, spec["to"])
     return {}
 
 
