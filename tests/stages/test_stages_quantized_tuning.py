@@ -59,7 +59,7 @@ def test_training_under_rounding_writes_a_quantized_model(folders, tmp_path):
 def test_training_the_weights_of_a_quantized_model_is_refused_with_the_way_out(
     settings, int4, folders, tmp_path
 ):
-    with pytest.raises(UserError, match="quantized.*and cannot be trained") as refused:
+    with pytest.raises(UserError, match=r"quantized.*and cannot be trained") as refused:
         parakit.finetune(int4, out=tmp_path / "out", conversations=[folders[1]], **settings)
     assert "--method lora" in str(refused.value.hint)
     assert not (tmp_path / "out").exists()

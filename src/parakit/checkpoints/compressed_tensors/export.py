@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from parakit.checkpoints.compressed_tensors.settings import quantization_json
+from parakit.checkpoints.compressed_tensors.settings import quantization_json, transformers_reads
 from parakit.checkpoints.compressed_tensors.tensors import (
     WEIGHT,
     joined_modules,
@@ -15,6 +15,7 @@ from parakit.checkpoints.compressed_tensors.tensors import (
 from parakit.checkpoints.mapping import Architecture, Head, HFTensor
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
+from parakit.common.progress import log
 from parakit.model.quantized.scheme import QuantScheme
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ def saved_quantization(model: TransformerModel, architecture: Architecture, head
             embeddings[copied] = embeddings[source]
         elif source in plain:
             plain.append(copied)
+    if not transformers_reads(linear.values(), embeddings.values()):
+        log(
+            "quantized weights: Parakit reads this folder; transformers 5 does not read several schemes together with quantized"
+            " embeddings or zero points"
+        )
     return quantization_json(linear, embeddings, plain)
 
 
