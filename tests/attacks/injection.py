@@ -12,6 +12,7 @@ must be the same, in the same order. Prints the number of checks and violations 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -21,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -31,7 +33,14 @@ from parakit.data.conversations.conversation import Conversation
 from parakit.data.conversations.messages import Message
 from parakit.data.documents import make_document
 from parakit.evaluation.perplexity import encode_documents
+from parakit.inference.config import SamplingConfig
+from parakit.inference.generation import constraints
+from parakit.inference.generation.completion import resolve_logit_bias
+from parakit.inference.generation.constraints import compile_constraint
+from parakit.inference.generation.drafts import PromptLookup
+from parakit.inference.generation.sampling import RequestSampler
 from parakit.inference.generation.text import context_ids, prompt_ids
+from parakit.inference.generation.text_stream import StopStringCheck, TextStream
 from parakit.inference.prediction.batches import encode_texts
 from parakit.inference.prediction.fill_mask import PLACEHOLDER, _encode_masked
 from parakit.inference.scoring import encode_pair
@@ -39,6 +48,7 @@ from parakit.model import EncoderConfig
 from parakit.primer.attacks.attack import as_messages
 from parakit.primer.critique_prompts import comparison_prompt, critique_prompt
 from parakit.tokens import Tokenizer, TokenizerConfig, compile_chat, train_tokenizer
+from parakit.tokens.chat.template import stop_ids
 from parakit.tokens.examples.encoding import word_numbers
 from parakit.tokens.preferences.encoding import completion_ids
 from parakit.tokens.shards import document_boundaries, encode_between
@@ -78,6 +88,7 @@ ODD = [
     "\u010a", "\ud800", "\udc80", "\ue000", "\uf8ff", "\U000f0000", "\ufffe", "é", "👩\u200d🚀", "{{ bos_token }}",
     "{% endfor %}", "{# #}", "{% raw %}", "{{ messages }}", "}}", "\\u003c", "&lt;|", "%3C%7C",
 ]  # fmt: skip
+MAX_STEPS = 40  # of a completion under a constraint
 PLAIN = ("how are you", "the small bird", "a", "it is late", "so it goes")
 
 
@@ -200,6 +211,66 @@ def _masked(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     return _encode_masked(tokenizer, f"{first} {PLACEHOLDER} {second}", PLACEHOLDER, 1).token_ids
 
 
+def _biased(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """The ids that texts stand for in logit_bias."""
+    found: list[int] = []
+    for text in (*texts, *tokenizer.special_tokens):
+        with contextlib.suppress(UserError):  # not one token
+            config = SamplingConfig.parse({"logit_bias": {text[:1000]: 1.0}})
+            found += map(int, resolve_logit_bias(config, tokenizer, tokenizer.vocab_size).logit_bias)
+    return found
+
+
+def _stopping(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """Control tokens that count as the text of a stop string."""
+    stop = [text[:1000] for text in (*texts, *tokenizer.special_tokens) if text]
+    check, found = StopStringCheck(tokenizer, stop), []
+    for token_id in sorted(tokenizer.control_ids):
+        stream = TextStream(tokenizer, stop)
+        stream.push(token_id)
+        if stream.stopped or check.confirms([token_id]):
+            found.append(token_id)
+    return found
+
+
+def _constrained(setting: Callable[[str], dict[str, Any]]) -> Place:
+    """Control tokens that a constraint made of a text allows: others than stop ids, and these where text can follow."""
+
+    def place(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+        ends, found, token_ids = set(stop_ids(tokenizer)), set[int](), list[int]()
+        with contextlib.suppress(
+            UserError
+        ):  # half a surrogate pair, characters that no token has, no grammar
+            state = compile_constraint(tokenizer, **setting(texts[0])).start()
+            while len(token_ids) < MAX_STEPS:
+                allowed = set(state.allowed(token_ids).nonzero()[:, 0].tolist())
+                texts_on = allowed - tokenizer.control_ids
+                found |= allowed & tokenizer.control_ids - (set() if texts_on else ends)
+                if not texts_on:
+                    break
+                token_ids.append(max(texts_on, key=lambda i: len(tokenizer.token(i))))
+        return sorted(found)
+
+    return place
+
+
+def _looked_up(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """What prompt look-up proposes."""
+    token_ids = [*tokenizer.encode(texts[0] * 2), *tokenizer.encode(texts[0])]
+    return PromptLookup(8).propose(RequestSampler(SamplingConfig(), token_ids, 0, None, 20), 8).token_ids
+
+
+DECODING: dict[str, Place] = {
+    "decoding: logit bias": _biased,
+    "decoding: stop strings": _stopping,
+    "decoding: regex": _constrained(lambda text: {"regex": re.escape(text)}),
+    "decoding: JSON schema": _constrained(lambda text: {"json_schema": {"enum": [text, {text: text}]}}),
+    "decoding: grammar": _constrained(
+        lambda text: {"grammar": f"start: {json.dumps(text, ensure_ascii=False)}"}
+    ),
+    "decoding: names in a grammar": _constrained(lambda text: {"grammar": f'start: "a" {text} "b" | "c"'}),
+    "decoding: prompt look-up": _looked_up,
+}
 CHAT: dict[str, Place] = {
     "chat: user": lambda t, x: prompt_ids(t, [Message("user", x[0])]),
     "chat: system": lambda t, x: prompt_ids(t, [Message("system", x[0]), Message("user", x[1])]),
@@ -236,7 +307,7 @@ OWN_CHAT: dict[str, Place] = {
 def places(name: str) -> dict[str, Place]:
     """The places that a tokenizer's models have."""
     own = name.startswith("own ")
-    return CHAT | TEXT | (ENCODER | OWN_CHAT if own else {})
+    return CHAT | TEXT | DECODING | (ENCODER | OWN_CHAT if own else {})
 
 
 def control_tokens(tokenizer: Tokenizer, token_ids: Sequence[int]) -> list[int]:
@@ -246,6 +317,11 @@ def control_tokens(tokenizer: Tokenizer, token_ids: Sequence[int]) -> list[int]:
 
 def attack(n: int, seed: int = 0) -> tuple[Counter[str], list[dict[str, Any]], Counter[str]]:
     """Checks by place, violations, and refusals by place, in `n` rounds."""
+    with mock.patch.object(constraints, "_try_in_child"):  # a quarter of a second each, and no text explodes
+        return _attack(n, seed)
+
+
+def _attack(n: int, seed: int) -> tuple[Counter[str], list[dict[str, Any]], Counter[str]]:
     checks: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     violations = []

@@ -11,7 +11,9 @@ from tests.attacks import injection, sandbox
 def test_no_text_becomes_a_control_token() -> None:
     checks, violations, _ = injection.attack(len(injection.tokenizers()) * 2, seed=2)
     assert violations == []
-    assert len(checks) == len(injection.CHAT | injection.TEXT | injection.ENCODER | injection.OWN_CHAT)
+    assert len(checks) == len(
+        injection.CHAT | injection.TEXT | injection.DECODING | injection.ENCODER | injection.OWN_CHAT
+    )
     assert sum(checks.values()) > 300
 
 
