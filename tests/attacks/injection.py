@@ -52,6 +52,7 @@ from parakit.tokens.chat.template import stop_ids
 from parakit.tokens.examples.encoding import word_numbers
 from parakit.tokens.preferences.encoding import completion_ids
 from parakit.tokens.shards import document_boundaries, encode_between
+from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
 from tests.sample_text import sentences
 
 TEMPLATES = {
@@ -223,7 +224,7 @@ def _biased(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
 
 def _stopping(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     """Control tokens that count as the text of a stop string."""
-    stop = [text[:1000] for text in (*texts, *tokenizer.special_tokens) if text]
+    stop = [fix_surrogates(text)[:1000] for text in (*texts, *tokenizer.special_tokens) if text]
     check, found = StopStringCheck(tokenizer, stop), []
     for token_id in sorted(tokenizer.control_ids):
         stream = TextStream(tokenizer, stop)
