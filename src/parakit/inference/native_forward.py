@@ -34,6 +34,7 @@ FAULTS = {
     2: "a position is beyond the model or the cache",
     3: "a page is missing",
 }
+NO_MEMORY = 4
 MAX_TOKENS = 512  # of one call; more need more memory, and are no faster
 
 MIN_PRODUCTS_TO_SHARE = 500_000  # fewer take one thread less time than barriers between threads do
@@ -98,9 +99,8 @@ class NativeForward:
         tokens. Their keys and values are written into the cache's pages before any of them attends. A row of the result
         does not depend on the other tokens of the call. Raises `ValueError` for ids and positions that do not exist.
         """
-        if [
-            tensor.data_ptr() for tensor in self._tensors
-        ] != self._addresses:  # moved by an optimizer or a load
+        addresses = [tensor.data_ptr() for tensor in self._tensors]
+        if addresses != self._addresses:  # an optimizer or a load replaced a tensor's memory
             self._description, self._tensors = describe(self.model)
             self._addresses = [tensor.data_ptr() for tensor in self._tensors]
         ids, wanted = array("q", token_ids), array("i", logits_of)
@@ -115,6 +115,8 @@ class NativeForward:
         )
         n_threads = torch.get_num_threads() if self._n_weights * len(ids) >= MIN_PRODUCTS_TO_SHARE else 1
         fault = self._library.parakit_forward(self._description, cache, batch, n_threads)
+        if fault == NO_MEMORY:
+            raise MemoryError(f"no memory for a pass of {len(ids)} tokens")
         if fault:
             raise ValueError(FAULTS[fault])
         return logits

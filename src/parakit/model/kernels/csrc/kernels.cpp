@@ -1,6 +1,8 @@
 // The C interface; `library.py` has the same declarations.
 #include <pthread.h>
 
+#include <new>
+
 #include "forward.h"
 
 using namespace parakit;
@@ -43,7 +45,7 @@ void parakit_matmul(const Weight* w, const float* x, int64_t n_tokens, float* y,
   pool().run(n_threads, [&](Team& team) { matmul(&product, 1, x, w->n_in, int(n_tokens), team); });
 }
 
-// 0; or 1 for a token id, 2 for a position, 3 for a page that does not exist: nothing is computed then.
+// 0; or 1 for a token id, 2 for a position, 3 for a page that does not exist, 4 without memory: nothing is computed then.
 int32_t parakit_forward(const Model* model, const Cache* cache, const Batch* batch, int32_t n_threads) {
   for (int i = 0; i < batch->n_tokens; i++) {
     int64_t id = batch->token_ids[i], position = batch->positions[i], row = batch->rows[i];
@@ -57,7 +59,11 @@ int32_t parakit_forward(const Model* model, const Cache* cache, const Batch* bat
   Pool& threads = pool();
   std::lock_guard<std::mutex> one(*one_pass);
   Forward forward(*model, *cache, *batch, n_threads);
-  forward.allocate(*arena);
+  try {
+    forward.allocate(*arena);
+  } catch (const std::bad_alloc&) {
+    return 4;
+  }
   threads.run(n_threads, [&](Team& team) { forward.run(team); });
   return 0;
 }
