@@ -42,7 +42,9 @@ class Scratch {
 // The compiler otherwise reads a vector from memory again for every use.
 template <class V>
 inline void keep_in_register(V& v) {
-#if defined(__AVX2__)
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__AVX2__)
   asm("" : "+x"(v));
 #endif
 }
