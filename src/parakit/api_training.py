@@ -23,7 +23,7 @@ from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.job import run_job
 from parakit.stages.job_builders import align as run_alignment
 from parakit.stages.job_builders import align_job, distill_job, finetune_job, output_folder, pretrain_job
-from parakit.stages.quantization import quantize_folder, recorded_suites
+from parakit.stages.quantization.running import quantize_folder, recorded_suites
 from parakit.training.task_names import OBJECTIVES
 
 Settings = TypeVar("Settings", bound=Config)

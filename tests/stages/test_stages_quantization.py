@@ -13,7 +13,7 @@ from parakit.common.errors import UserError
 from parakit.common.files import read_json
 from parakit.compression.quantization import quantize
 from parakit.model.quantized import dequantize_modules, is_quantized
-from parakit.stages.quantization import recorded_suites
+from parakit.stages.quantization.running import recorded_suites
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@ def _quantize(recipe: RecipeConfig, model: str, folder: Path) -> Stage:
     def run(out: Path) -> None:
         from parakit.compression.quantization.quantize import QualityLoss
         from parakit.reports.quantization import quantization_rows
-        from parakit.stages.quantization import quantize_folder
+        from parakit.stages.quantization.running import quantize_folder
 
         try:
             quantize_folder(folder / model, out, config, suites=suites, overwrite=True)

@@ -53,6 +53,17 @@ def quantization_notes(figures: Mapping[str, Any]) -> list[str]:
     return notes
 
 
+def quantization_section(figures: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The rows, notes and picture of a report; None for a build that quantizes nothing."""
+    if not figures:
+        return None
+    return {
+        "rows": quantization_rows(figures),
+        "notes": quantization_notes(figures),
+        "picture": sensitivity_svg(figures["sensitivity"]),  # made of numbers and of escaped names
+    }
+
+
 def sensitivity_rows(figures: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The matrices by how much they matter, the most first."""
     return sorted(figures["sensitivity"], key=lambda row: (-row["kl"], row["name"]))
@@ -80,7 +91,7 @@ def sensitivity_svg(rows: Sequence[Mapping[str, Any]]) -> str:
         for i, kind in enumerate(kinds)
     ]
     width, height = LEFT + CELL * n_blocks + 10, TOP + CELL * len(kinds) + 30
-    frame = "; framed: 8 bits" if wider else ""
+    frame = "; with a frame: 8 bits" if wider else ""
     title = f"KL when one matrix alone has {fewest} bits: {low:.1e} (pale) to {high:.1e} nats a token{frame}"
     return "\n".join(
         [
@@ -95,8 +106,8 @@ def sensitivity_svg(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _cell(row: int, column: int, name: str, kl: float, colour: str, framed: bool) -> str:
-    stroke = ' stroke="#222222" stroke-width="2"' if framed else ' stroke="#ffffff"'
+def _cell(row: int, column: int, name: str, kl: float, colour: str, has_frame: bool) -> str:
+    stroke = ' stroke="#222222" stroke-width="2"' if has_frame else ' stroke="#ffffff"'
     return (
         f'<rect x="{LEFT + CELL * column}" y="{TOP + CELL * row}" width="{CELL - 2}" height="{CELL - 2}"'
         f' fill="{colour}"{stroke}><title>{html.escape(name)}: {kl:.2e}</title></rect>'

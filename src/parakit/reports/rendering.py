@@ -44,7 +44,7 @@ from parakit.reports.formatting import (
     task,
     training,
 )
-from parakit.reports.quantization import quantization_notes, quantization_rows, sensitivity_svg
+from parakit.reports.quantization import quantization_section
 from parakit.reports.stage_comparison import loss_change, stage_deltas, trained_stages
 from parakit.reports.start_comparison import figure_rows, sample_rows
 from parakit.reports.summary_parts import Sample
@@ -88,7 +88,7 @@ def page_template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    for write in (
+    filters = (
         hide_missing,
         compact,
         model_name,
@@ -98,7 +98,8 @@ def page_template(name: str) -> Template:
         byte_size,
         humanize,
         loss_change,
-    ):
+    )
+    for write in filters:
         environment.filters[write.__name__] = write
     return environment.get_template(name)
 
@@ -124,12 +125,8 @@ def _page(summary: BuildSummary) -> JsonObject:
         "effects": stage_effects(summary),
         "task": task_section(summary),
         "evaluations": () if summary.against_start else summary.evaluations,
-        "quantization": _quantization(summary),
-        "trained": [
-            _trained(summary, name)
-            for name in trained_stages(summary)
-            if stage(summary, name) and not training(summary, name).quantization
-        ],
+        "quantization": quantization_section(training(summary, "quantize").quantization),
+        "trained": [_trained(summary, name) for name in trained_stages(summary) if stage(summary, name)],
         "samples": _samples(summary),
         "tokenizer": larger_vocabulary(summary) or _tokenizer(summary),
         "corpus": _corpus(summary),
@@ -270,18 +267,6 @@ def _trained(summary: BuildSummary, name: str) -> TrainedStage:
     return TrainedStage(
         _stage_title(summary, name), "; ".join(part for part in parts if part), charts.training_plots(figures)
     )
-
-
-def _quantization(summary: BuildSummary) -> JsonObject | None:
-    """What quantizing the last model cost: rows, notes and the picture of the matrices, made here from numbers and names."""
-    figures = training(summary, "quantize").quantization
-    if not figures:
-        return None
-    return {
-        "rows": quantization_rows(figures),
-        "notes": quantization_notes(figures),
-        "picture": sensitivity_svg(figures["sensitivity"]),
-    }
 
 
 def _samples(summary: BuildSummary) -> list[tuple[str, str, list[Sample]]]:

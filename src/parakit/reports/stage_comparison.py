@@ -58,8 +58,8 @@ def loss_change(entry: TextEvaluation) -> str:
 
 
 def trained_stages(summary: BuildSummary) -> list[str]:
-    """Every stage that made a model or recorded metrics, in the order in which they ran."""
-    made = set(model_stages(summary).values()) - {"start"}
+    """Every stage that trained a model or recorded metrics, in the order in which they ran."""
+    made = set(model_stages(summary).values()) - {"start", "quantize"}
     return [
         name
         for name, figures in summary.stages.items()
