@@ -28,6 +28,7 @@ shutil.copy({library!r}, sys.argv[sys.argv.index("-o") + 1])
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
     """An empty cache, and nothing loaded yet."""
+    monkeypatch.delenv(library.SWITCH, raising=False)
     real = build.build_library() if load_kernels() is not None else "none"
     monkeypatch.setenv("PARAKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(library, "_load", library._load.__wrapped__)
