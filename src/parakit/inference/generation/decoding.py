@@ -10,7 +10,7 @@ Shapes: B rows, T tokens of the longest prompt, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeGuard
@@ -282,21 +282,32 @@ def stream_choices(
     seed = request_seeds(config.seed, 1)[0] if seed is None else seed
     limit = max_completion(len(prompt), config, model.config.max_seq_len)
     if runs_on_engine(model):
-        yield from stream_prompt(
+        return stream_prompt(
             model, prompt, config, stop_ids, seed=seed, rules=rules, constraint=constraint, engine=engine
         )
-        return
+    settings = {
+        "max_new_tokens": limit,
+        "rules": rules,
+        "stop_ids": stop_ids,
+        "constraints": [constraint],
+    }
+    return _stream_contiguous(model, prompt, config, seed, settings)
+
+
+def _stream_contiguous(
+    model: NextTokenModel,
+    prompt: Sequence[int],
+    config: SamplingConfig,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> Generator[Choice, None, None]:
+    """`stream_choices` without an engine; `settings` as for `DecodeState`."""
+    limit, stop_ids = settings["max_new_tokens"], settings["stop_ids"]
     if limit == 0:
         return
     with evaluation_mode(model):
         cache = allocate_cache(model, [prompt], limit)
         logits = prefill(model, cache, [prompt])
-        settings: dict[str, Any] = {
-            "max_new_tokens": limit,
-            "rules": rules,
-            "stop_ids": stop_ids,
-            "constraints": [constraint],
-        }
         state = DecodeState(model, cache, logits, [prompt], config, [seed], **settings)
         for _ in range(limit):
             [choice] = state.step()
