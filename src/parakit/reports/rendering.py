@@ -88,18 +88,9 @@ def page_template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    filters = (
-        hide_missing,
-        compact,
-        model_name,
-        number,
-        percent,
-        long_duration,
-        byte_size,
-        humanize,
-        loss_change,
-    )
-    for write in filters:
+    for write in (hide_missing, compact, model_name, number, percent):
+        environment.filters[write.__name__] = write
+    for write in (long_duration, byte_size, humanize, loss_change):
         environment.filters[write.__name__] = write
     return environment.get_template(name)
 
