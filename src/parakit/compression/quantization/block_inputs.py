@@ -1,8 +1,8 @@
 """What the layers of a decoder read on calibration text, block by block, so that memory does not grow with depth.
 
 The vectors before one block are held for all windows (N, T, D); a block is run on them as often as its layers need, then the
-vectors move behind it. `Stage`s are the layers of a block that read one tensor, in the order of the forward pass: queries,
-keys and values are one, and share their statistics.
+vectors move behind it. A `LayerGroup` is the layers of a block that read one tensor: queries, keys and values are one, and
+share their statistics.
 
 Shapes: N windows, T tokens, D width, B rows of a batch, I inputs of a layer.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from parakit.model.heads import LanguageModel
 
 TOKENS_PER_BATCH = 2048
-Stage = tuple[str, ...]
+LayerGroup = tuple[str, ...]
 """Names of layers inside a block that read the same tensor."""
 
 
@@ -45,7 +45,7 @@ class BlockInputs:
         for batch in range(len(self.batches)):
             self.batches[batch] = self.run(number, block, batch)
 
-    def stages(self, number: int, block: nn.Module, names: Collection[str]) -> list[Stage]:
+    def stages(self, number: int, block: nn.Module, names: Collection[str]) -> list[LayerGroup]:
         """The layers `names` of a block by the tensor that they read. A layer that is not called is in none."""
         read: list[tuple[Tensor, list[str]]] = []
 

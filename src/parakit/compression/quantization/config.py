@@ -12,7 +12,7 @@ from parakit.common.errors import UserError
 from parakit.common.settings import Choices, Config
 from parakit.model.quantized.scheme import GroupSize, QuantScheme
 
-Method = Literal["rounding", "gptq", "awq"]
+QuantizationMethod = Literal["rounding", "gptq", "awq"]
 GROUP_SIZES: tuple[GroupSize, ...] = (128, 64, 32)
 MatrixBits = Literal[4, 8, "plain"]
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -75,7 +75,7 @@ class ScaleSearch(Config):
 class QuantizeConfig(ChoiceConfig):
     """How to quantize: the base of all methods, and the method `rounding`, which reads no text."""
 
-    method: Method = Field(
+    method: QuantizationMethod = Field(
         default="rounding",
         description="rounding: to the closest integer; gptq: the columns not yet rounded make up for the error of the others;"
         " awq: inputs that matter get finer steps. The last two read calibration text.",

@@ -7,7 +7,7 @@ a block one stage after the other, on what the layers before them, rounded alrea
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -18,7 +18,7 @@ from parakit.compression.quantization.block_inputs import (
     TOKENS_PER_BATCH,
     BlockInputs,
     Hessians,
-    Stage,
+    LayerGroup,
     input_of,
     layer_inputs,
 )
@@ -26,9 +26,8 @@ from parakit.compression.quantization.config import AWQConfig, GPTQConfig, Quant
 from parakit.compression.quantization.gptq import corrected_weight, damped, gptq
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import QuantizedTensor, QuantScheme, dequantize, quantize_tensor
-from parakit.model.quantized.swapping import HEAD, tied_heads
+from parakit.model.quantized.swapping import HEAD, QuantPlan, tied_heads
 
-Schemes = Mapping[str, QuantScheme]
 BLOCKS = "trunk.blocks."
 OnMatrix = Callable[[str], object]
 """Called with the name of each matrix that was rounded."""
@@ -38,7 +37,7 @@ EMBEDDING_DAMPING = 1.0
 
 @torch.no_grad()
 def round_matrices(
-    model: LanguageModel, schemes: Schemes, config: QuantizeConfig, windows: Tensor | None, done: OnMatrix
+    model: LanguageModel, schemes: QuantPlan, config: QuantizeConfig, windows: Tensor | None, done: OnMatrix
 ) -> dict[str, QuantizedTensor]:
     """The rounded matrices of `schemes` by name. `windows` (N, T): calibration tokens, for the methods that read some.
 
@@ -59,7 +58,7 @@ def round_matrices(
 
 
 def _by_gptq(
-    model: LanguageModel, schemes: Schemes, config: GPTQConfig, windows: Tensor, done: OnMatrix
+    model: LanguageModel, schemes: QuantPlan, config: GPTQConfig, windows: Tensor, done: OnMatrix
 ) -> dict[str, QuantizedTensor]:
     found: dict[str, QuantizedTensor] = {}
     original = BlockInputs(model, windows) if config.correct_inputs else None
@@ -90,7 +89,7 @@ def _by_gptq(
 
 
 def _statistics(
-    stage: Stage,
+    stage: LayerGroup,
     number: int,
     block: nn.Module,
     inputs: BlockInputs,
@@ -108,7 +107,7 @@ def _statistics(
 
 
 def _by_awq(
-    model: LanguageModel, schemes: Schemes, config: AWQConfig, windows: Tensor, done: OnMatrix
+    model: LanguageModel, schemes: QuantPlan, config: AWQConfig, windows: Tensor, done: OnMatrix
 ) -> dict[str, QuantizedTensor]:
     found: dict[str, QuantizedTensor] = {}
     for name, hessian, damping in _outside_blocks(model, schemes, windows):
@@ -154,7 +153,7 @@ def _rounded(
 
 
 def _outside_blocks(
-    model: LanguageModel, schemes: Schemes, windows: Tensor
+    model: LanguageModel, schemes: QuantPlan, windows: Tensor
 ) -> list[tuple[str, Tensor | None, float | None]]:
     """The matrices outside the blocks, each with the Hessian of what it reads in the original model, where it is an output
     matrix, and the damping of a tied one.
@@ -173,7 +172,7 @@ def _outside_blocks(
     ]
 
 
-def _inside(schemes: Schemes, number: int) -> list[str]:
+def _inside(schemes: QuantPlan, number: int) -> list[str]:
     """The matrices of a block, by their names inside it."""
     prefix = f"{BLOCKS}{number}."
     return [name.removeprefix(prefix) for name in schemes if name.startswith(prefix)]

@@ -22,10 +22,9 @@ from parakit.compression.quantization.measurement import OriginalOutputs
 from parakit.compression.quantization.methods import BLOCKS
 from parakit.compression.quantization.plan import plan_bytes, plan_quantization, stored_together
 from parakit.model.heads import LanguageModel
-from parakit.model.quantized import QuantScheme, dequantize, quantizable, quantize_tensor
+from parakit.model.quantized import dequantize, quantizable, quantize_tensor
 from parakit.model.quantized.scheme import Bits
-
-Schemes = Mapping[str, QuantScheme]
+from parakit.model.quantized.swapping import QuantPlan
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Sensitivity:
 def measure_sensitivity(
     model: LanguageModel,
     windows: Tensor,
-    schemes: Schemes,
+    schemes: QuantPlan,
     search: bool,
     done: Callable[[str], object] = lambda name: None,
 ) -> list[Sensitivity]:
