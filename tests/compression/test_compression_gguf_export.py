@@ -43,7 +43,7 @@ def test_an_export_is_compared_and_described(
     printed = capsys.readouterr()
     described = json.loads(printed.out)
     found = described["comparison"]
-    assert found["n_equal"] == found["n_positions"] == 1000
+    assert found["n_equal"] == found["n_compared"] == 1000
     assert found["largest_difference"] < 1e-4
     assert found["n_conversations"] >= 6
     assert "top token equal on 1,000 of 1,000 positions" in printed.err
@@ -63,7 +63,7 @@ def test_an_export_is_compared_and_described(
 def test_every_type_is_read_again(chat_model: Path, tmp_path: Path, file_type) -> None:
     written = export_gguf(chat_model, tmp_path / "m.gguf", file_type)
     assert written.n_bytes == (tmp_path / "m.gguf").stat().st_size
-    assert written.comparison.n_positions == 1000
+    assert written.comparison.n_compared == 1000
     assert {p.name for p in tmp_path.iterdir()} == {"m.gguf", "m.Modelfile"}
 
 

@@ -78,7 +78,7 @@ def _models(folder: Path, data: Path, wanted: set[str]) -> list[tuple[str, Path]
 
 
 def _compared(
-    model_folder: Path, file: Path, text: str, n_prompts: int, n_tokens: int, n_positions: int
+    model_folder: Path, file: Path, text: str, n_prompts: int, n_tokens: int, n_compared: int
 ) -> Figures:
     export_gguf(model_folder, file, "F32", overwrite=True)
     model, tokenizer = load_gguf(file)
@@ -87,7 +87,7 @@ def _compared(
     starts = [text[i : i + 40] for i in range(0, 400 * n_prompts, 400)]
     before, _ = text_boundaries(tokenizer)
     prompts = [[*before, *tokenizer.encode(start)][: WINDOW // 2] for start in starts]
-    windows = _windows(tokenizer, text, n_positions)
+    windows = _windows(tokenizer, text, n_compared)
     stops = list(stop_ids(tokenizer))
     chats = [[{"role": role, "content": content} for role, content in chat] for chat in CHATS]
     job: dict[str, Any] = {"texts": texts, "prompts": prompts, "n": n_tokens, "stop": stops, "chats": chats}
@@ -102,7 +102,7 @@ def _compared(
         "top": _share(_flat(_top(model, windows)), _flat(found["top"])),
         "chats": _share([compile_chat(tokenizer, chat, True).token_ids for chat in chats], found["chats"]),
         "n_prompts": len(prompts),
-        "n_positions": sum(map(len, windows)),
+        "n_compared": sum(map(len, windows)),
         "types": {},
     }
     for kind in OTHER_TYPES:
@@ -115,8 +115,8 @@ def _compared(
     return figures
 
 
-def _windows(tokenizer: Tokenizer, text: str, n_positions: int) -> list[list[int]]:
-    ids = tokenizer.encode(text)[:n_positions]
+def _windows(tokenizer: Tokenizer, text: str, n_compared: int) -> list[list[int]]:
+    ids = tokenizer.encode(text)[:n_compared]
     return [ids[i : i + WINDOW] for i in range(0, len(ids), WINDOW)]
 
 

@@ -116,7 +116,7 @@ def _gguf(command: ExportCommandConfig, model: Path) -> JsonObject:
     found = written.comparison
     log(
         f"{command.type}, read again: largest difference {found.largest_difference:.2g}, top token equal on "
-        f"{found.n_equal:,} of {found.n_positions:,} positions, KL {found.kl:.2g} nats a token"
+        f"{found.n_equal:,} of {found.n_compared:,} positions, KL {found.kl:.2g} nats a token"
     )
     if found.n_conversations:
         log(f"chat template: equal ids in {found.n_conversations} conversations")

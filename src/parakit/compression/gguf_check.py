@@ -49,13 +49,13 @@ _CONVERSATIONS = (
 
 @dataclass(frozen=True)
 class GGUFComparison:
-    """A file against its source on `n_positions` positions of text."""
+    """A file against its source on `n_compared` positions of text."""
 
     largest_difference: float
     """Of one logit."""
     n_equal: int
     """Positions whose most likely token is the same."""
-    n_positions: int
+    n_compared: int
     kl: float
     """Nats a token, the mean."""
     n_conversations: int
@@ -81,16 +81,16 @@ def compare_gguf(
     n_conversations = _compare_templates(tokenizer, read_tokenizer) if with_template else 0
     _compare_weights(model, read_model, file_type)
     windows = _windows(tokenizer, model.config.max_seq_len, [*texts, *general_texts().values(), *SAMPLES])
-    largest, n_equal, n_positions, kl = compare_logits(model, read_model, windows)
+    largest, n_equal, n_compared, kl = compare_logits(model, read_model, windows)
     if not largest < math.inf or (file_type == "F32" and not largest <= MAX_DIFFERENCE_F32):
         raise _wrong(f"a logit differs by {largest:.3g} (limit {MAX_DIFFERENCE_F32:g})")
     if not kl <= MAX_KL[file_type] and not accept_loss:
         raise UserError(
             f"{file_type} moves the next-token distributions by {kl:.3g} nats a token (limit {MAX_KL[file_type]:g}), and"
-            f" the most likely token is the same on {n_equal:,} of {n_positions:,} positions",
+            f" the most likely token is the same on {n_equal:,} of {n_compared:,} positions",
             "choose a finer type, such as Q8_0 or F16, or accept it: --accept-loss",
         )
-    return GGUFComparison(largest, n_equal, n_positions, kl, n_conversations)
+    return GGUFComparison(largest, n_equal, n_compared, kl, n_conversations)
 
 
 @torch.inference_mode()
@@ -100,17 +100,17 @@ def compare_logits(
     """The largest difference of a logit, positions with the same most likely token, positions, and the mean KL
     divergence from `model` to `other` in nats.
     """
-    largest, n_equal, n_positions, total = 0.0, 0, 0, 0.0
+    largest, n_equal, n_compared, total = 0.0, 0, 0, 0.0
     for window in windows:
         ids = torch.tensor([window], device=next(model.parameters()).device)
         first, second = (_logits(one, ids) for one in (model, other))
         difference = float((first - second).abs().max())
         largest = max(largest, difference) if difference == difference else math.inf
         n_equal += int((first.argmax(-1) == second.argmax(-1)).sum())
-        n_positions += len(window)
+        n_compared += len(window)
         log_p, log_q = first.log_softmax(-1), second.log_softmax(-1)
         total += float((log_p.exp() * (log_p - log_q)).sum())
-    return largest, n_equal, n_positions, total / max(1, n_positions)
+    return largest, n_equal, n_compared, total / max(1, n_compared)
 
 
 def _logits(model: LanguageModel, ids: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from typing import cast
 import torch
 
 from parakit.checkpoints.adapters import base_folder, is_adapter_folder, load_with_adapter
-from parakit.checkpoints.gguf.export import gguf_layout, load_gguf, write_model
+from parakit.checkpoints.gguf.export import GGUFLayout, gguf_layout, load_gguf, write_model
 from parakit.checkpoints.gguf.metadata import SAMPLING
 from parakit.checkpoints.gguf.ollama import write_modelfile
 from parakit.checkpoints.gguf.reader import SUFFIX
@@ -113,11 +113,16 @@ def export_gguf(
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         modelfile = write_modelfile(out, tokenizer, loaded.config.max_seq_len, sampling, with_template)
-    notes = []
-    if layout.exported.window_ignored and (window := layout.config.get("sliding_window")):
-        notes.append(f"llama.cpp attends to the whole text where this model sees the last {window} tokens")
     quantization = dict(Counter(plan.kind for plan in layout.plans).most_common())
-    return GGUFExport(out, file_type, out.stat().st_size, quantization, comparison, modelfile, tuple(notes))
+    return GGUFExport(out, file_type, out.stat().st_size, quantization, comparison, modelfile, _notes(layout))
+
+
+def _notes(layout: GGUFLayout) -> tuple[str, ...]:
+    """What llama.cpp computes otherwise."""
+    window = layout.config.get("sliding_window")
+    if not layout.exported.window_ignored or not window:
+        return ()
+    return (f"llama.cpp attends to the whole text where this model sees the last {window} tokens",)
 
 
 def _check_request(out: Path, file_type: str, overwrite: bool) -> None:

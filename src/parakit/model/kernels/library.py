@@ -60,7 +60,12 @@ def _declare(library: ctypes.CDLL) -> None:
     """Types of arguments and results, as in `csrc/kernels.cpp`."""
     library.parakit_sizes.argtypes = (POINTER(c_int32),)
     library.parakit_matmul.argtypes = (POINTER(Weight), c_void_p, c_int64, c_void_p, c_int32)
-    library.parakit_forward.argtypes = (POINTER(ModelLayout), POINTER(CacheLayout), POINTER(BatchLayout), c_int32)
+    library.parakit_forward.argtypes = (
+        POINTER(ModelLayout),
+        POINTER(CacheLayout),
+        POINTER(BatchLayout),
+        c_int32,
+    )
     library.parakit_read.argtypes = (c_void_p, c_int64, c_int32)
     library.parakit_matmul.restype, library.parakit_forward.restype = None, c_int32
     library.parakit_read.restype = c_float
