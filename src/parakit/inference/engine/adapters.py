@@ -131,15 +131,16 @@ class RowAdapters:
     @contextlib.contextmanager
     def _swapped(self, modules: dict[str, nn.Module]) -> Iterator[None]:
         """These modules in the places of those of their names within the block."""
-        before = [(place, place[0]._modules[place[1]]) for name in modules for place in self._places_of(name)]
+        places = [place for name in modules for place in self._places_of(name)]
+        before = [(parent, attribute, parent._modules[attribute]) for parent, attribute in places]
         try:
             for name, module in modules.items():
                 for parent, attribute in self._places[name]:
                     parent._modules[attribute] = module
             yield
         finally:
-            for (parent, attribute), module in before:
-                parent._modules[attribute] = module
+            for parent, attribute, replaced in before:
+                parent._modules[attribute] = replaced
 
     def _places_of(self, name: str) -> list[Place]:
         """Where the module of this name is: an embedding may be shared by two stacks."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 
@@ -53,8 +54,9 @@ class Engine:
         self.model, self.tokenizer, self.config = model, tokenizer, config or EngineConfig()
         weight = weight_like(model.lm_head)
         self.memory_bound, self.memory_source = cache_memory(self.config, weight.device)
+        decoder: Any = model.trunk.config  # with prefix tuning `model.config` has a shorter window
         self.cache = PagedCache(
-            model.trunk.config,  # with prefix tuning `model.config` has a shorter window
+            decoder,
             memory_bytes=self.memory_bound,
             max_rows=self.config.max_rows,
             step_tokens=self.config.max_step_tokens,
@@ -183,23 +185,27 @@ class Engine:
                 assert self._n_idle < MAX_IDLE_STEPS, "rows wait for pages that nobody holds"
                 self._in_step = {id(row) for row, _ in planned}
                 works = [_work(row, n_new) for row, n_new in planned]
-            try:
-                logits = self._run([row for row, _ in planned], works)
-                with self._lock:
-                    self._commit([row for row, _ in planned], works, logits)
-            except BaseException:
-                self._restart_recurrent([row for row, _ in planned])
-                raise
-            finally:
-                with self._lock:
-                    self._in_step = set()
-                    for row, _ in planned:
-                        if row.finish_reason is not None:
-                            self._scheduler.leave(row)
-                    if not self._scheduler.has_work:
-                        self._scheduler.waiting.settle()
+            self._compute([row for row, _ in planned], works)
             self._counters.busy_seconds += time.perf_counter() - started
             return True
+
+    def _compute(self, rows: Sequence[Row], works: Sequence[Work]) -> None:
+        """Run a step and record it; rows that ended meanwhile let go of their pages, however it ends."""
+        try:
+            logits = self._run(rows, works)
+            with self._lock:
+                self._commit(rows, works, logits)
+        except BaseException:
+            self._restart_recurrent(rows)
+            raise
+        finally:
+            with self._lock:
+                self._in_step = set()
+                for row in rows:
+                    if row.finish_reason is not None:
+                        self._scheduler.leave(row)
+                if not self._scheduler.has_work:
+                    self._scheduler.waiting.settle()
 
     def _run(self, rows: Sequence[Row], works: Sequence[Work]) -> Logits:
         """The logits of a step. Where the model fails on all rows together, each is tried alone."""

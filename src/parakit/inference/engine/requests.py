@@ -62,9 +62,9 @@ class Request:
 
 
 class Piece(NamedTuple):
-    """One more token of a completion, and the text that has become certain with it."""
+    """One more token of a request's completion of this number, and the text that has become certain with it."""
 
-    index: int
+    number: int
     token_id: int
     text: str
 
