@@ -198,7 +198,7 @@ def _try_in_child(text: str, name: str) -> None:
         "cpu_seconds": TRIAL_CPU_SECONDS,
         "memory_bytes": TRIAL_BYTES,
     }
-    program = Path(__file__).with_name("constraint_trial.py")
+    program = Path(__file__).parents[1] / "constraint_trial.py"
     try:
         done = subprocess.run(
             [sys.executable, "-P", str(program)],
