@@ -18,7 +18,8 @@ from benchmarks.quality.real_models.data import find_source
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 ROWS: Mapping[str, Mapping[str, Any]] = {
-    "int8": {"bits": 8, "method": "gptq", "quant_group_size": "largest"},
+    "int8": {"bits": 8, "method": "gptq", "quant_group_size": "largest", "tune_steps": 96},
+    "int8_gptq": {"bits": 8, "method": "gptq", "quant_group_size": "largest"},
     "int8_rows": {"bits": 8, "method": "gptq"},
     "int8_rounding": {"bits": 8},
     "int4": {"size_budget": "82.6MB", "method": "gptq", "tune_steps": 96},
