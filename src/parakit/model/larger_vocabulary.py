@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parakit.common.errors import UserError
 from parakit.model.config import DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
 from parakit.model.heads import TokenPredictor, TransformerModel
+from parakit.model.quantized.swapping import is_quantized
 
 
 @torch.no_grad()
@@ -23,6 +25,11 @@ def add_token_rows(model: TransformerModel, pieces: Mapping[int, Sequence[int]])
 
     The vocabulary grows to the largest new id, or stays where the embedding has those rows already.
     """
+    if is_quantized(model):
+        raise UserError(
+            "the model's weights are quantized, and its vocabulary cannot grow",
+            "extend the model that it was quantized from, and quantize that",
+        )
     n_before = model.config.vocab_size
     n_rows = max(n_before, max(pieces, default=-1) + 1)
     embedding = model.trunk.token_embedding

@@ -139,7 +139,14 @@ def _memory(config: ModelConfig, entries: Iterable[TensorEntry]) -> list[JsonObj
     for entry in entries:
         stored[entry.dtype] = stored.get(entry.dtype, 0) + entry.stop - entry.start
     names = {dtype: WEIGHT_DTYPES.get(dtype, dtype) for dtype in sorted(stored)}
-    main = max(stored, key=lambda dtype: stored[dtype])
+    plain = {
+        dtype: n for dtype, n in stored.items() if dtype in WEIGHT_DTYPES
+    }  # the others hold quantized weights
+    main = (
+        "F32"
+        if "F32" in plain and len(plain) < len(stored)
+        else max(plain or stored, key=lambda dtype: stored[dtype])
+    )
     rows = [("weights", sum(stored.values()), ", ".join(names.values()))]
     cache = cache_bytes(config, DTYPE_BITS[main] // 8)
     if cache is not None:
