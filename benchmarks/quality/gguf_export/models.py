@@ -27,6 +27,10 @@ MIXED = (
     "\U0001f600 \U0001f469\u200d\U0001f467 \u2713",
     "\x7f\xa0\u3000 end",
 )
+WINDOWED = {
+    "mistral",
+    "phi 3",
+}  # windows shorter than the texts, which llama.cpp ignores (the export notes it)
 
 
 def own_model(folder: Path, data: Path, steps: int = 60) -> Path:
@@ -59,7 +63,7 @@ def random_models(folder: Path) -> Iterator[tuple[str, Path]]:
 
     template = gguf_files.TEMPLATE + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     settings = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-    for name in CASES:
+    for name in sorted(CASES.keys() - WINDOWED):
         case = folder / name.replace(" ", "-")
         make_case(name, case)
         (case / "tokenizer.json").write_text(gguf_files.byte_bpe().to_str(), encoding="utf-8")
