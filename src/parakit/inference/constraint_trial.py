@@ -20,12 +20,10 @@ class Bytes:
     """A tokenizer of single bytes, in the form that llguidance reads."""
 
     is_tokenizer_wrapper = True
-    bos_token_id = None
 
     def __init__(self) -> None:
         self.tokens = [*(bytes([value]) for value in range(255)), b"", b""]  # 0xFF is in no text
-        self.eos_token_id = 256
-        self.special_token_ids = [256]
+        vars(self).update({"bos_token_id": None, "eos_token_id": 256, "special_token_ids": [256]})
 
     def __call__(self, text: Any) -> list[int]:
         return list(text if isinstance(text, bytes) else text.encode())
@@ -63,7 +61,7 @@ def main() -> None:
     )
     thread.start()
     thread.join()
-    print(json.dumps(answer))
+    sys.stdout.write(json.dumps(answer))
 
 
 if __name__ == "__main__":

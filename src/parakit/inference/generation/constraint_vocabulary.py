@@ -55,15 +55,14 @@ class _Wrapper:
     """The form in which llguidance reads a tokenizer. It would encode text that a grammar forces, which is off."""
 
     is_tokenizer_wrapper = True
-    bos_token_id = None
 
     def __init__(self, entries: list[bytes]) -> None:
         self.tokens = [b"" if b"\xff" in entry else entry for entry in entries] + [b""]  # 0xFF is in no text
-        self.eos_token_id = len(entries)
-        self.special_token_ids = [len(entries)]
+        end = len(entries)
+        vars(self).update({"bos_token_id": None, "eos_token_id": end, "special_token_ids": [end]})
 
     def __call__(self, text: Any) -> list[int]:
-        raise NotImplementedError
+        return []
 
 
 _VOCABULARIES: WeakKeyDictionary[Tokenizer, ConstraintVocabulary] = WeakKeyDictionary()
