@@ -11,8 +11,6 @@ import sys
 import threading
 from typing import Any
 
-import llguidance
-
 STACK_BYTES = 512 * 1024  # less than any thread has in which the grammar is compiled again
 
 
@@ -41,6 +39,8 @@ def limit_process(cpu_seconds: int, memory_bytes: int) -> None:
 
 def first_error(grammar: str, limits: dict[str, Any]) -> str | None:
     """Why llguidance does not take the grammar, or None."""
+    import llguidance
+
     entries: Any = Bytes()
     tokenizer = llguidance.LLTokenizer(entries, slices=[])
     parser_limits = llguidance.LLParserLimits(**limits)
