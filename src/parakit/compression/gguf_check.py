@@ -162,7 +162,7 @@ def _compare_tokenizers(tokenizer: Tokenizer, other: Tokenizer) -> None:
         ("tokens", tokenizer.vocabulary, other.vocabulary),
         ("control tokens", tokenizer.special_tokens, other.special_tokens),
         ("ids around a text", text_boundaries(tokenizer), text_boundaries(other)),
-        ("stop ids", set(stop_ids(tokenizer)), set(stop_ids(other))),
+        ("stop ids", *({i for i in stop_ids(one) if i < one.vocab_size} for one in (tokenizer, other))),
     ):
         if mine != read:
             differ = sorted(set(map(str, mine)) ^ set(map(str, read)))[:3]

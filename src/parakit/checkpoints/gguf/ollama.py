@@ -45,7 +45,7 @@ def write_modelfile(
     path = file.with_suffix(".Modelfile")
     lines = [f"# ollama create {file.stem.lower()} -f {path.name}", f"FROM ./{file.name}"]
     lines.append(f"PARAMETER num_ctx {min(max_seq_len, MAX_CONTEXT)}")
-    stops = [tokenizer.token(i) for i in stop_ids(tokenizer)]
+    stops = [tokenizer.token(i) for i in stop_ids(tokenizer) if i < tokenizer.vocab_size]
     stops += list(sampling.get("stop") or ())
     lines += [f"PARAMETER stop {_quoted(stop)}" for stop in stops]
     lines += [f"PARAMETER {name} {sampling[key]}" for key, name in _PARAMETERS.items() if key in sampling]

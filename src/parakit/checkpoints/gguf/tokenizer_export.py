@@ -191,7 +191,8 @@ def _special_ids(tokenizer: Tokenizer) -> JsonObject:
         )
         if token_id is not None:
             written[key] = token_id
-    stops = [i for i in stop_ids(tokenizer) if i != written.get("eos_token_id")]
+    known = [i for i in stop_ids(tokenizer) if i < tokenizer.vocab_size]  # configs name ids that do not exist
+    stops = [i for i in known if i != written.get("eos_token_id")]
     if "eos_token_id" not in written:
         if not stops:
             raise _refusal("has no token that ends a text, and llama.cpp takes the token 11 for one then")
