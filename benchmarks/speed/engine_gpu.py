@@ -51,7 +51,7 @@ def engine_gpu(
     import torch
 
     from parakit.inference import speed
-    from parakit.inference.generation.decoding import decode_step
+    from parakit.inference.generation.steps.model_steps import decode_step
 
     figures: Figures = {}
     target = torch.device(device)

@@ -5,8 +5,9 @@ import torch
 
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.generation.beam_search import beam_search
-from parakit.inference.generation.decoding import decode_step, generate_ids, prefill, stream_ids
+from parakit.inference.generation.decoding import generate_ids, stream_ids
 from parakit.inference.generation.kv_cache import KVCache
+from parakit.inference.generation.steps.model_steps import decode_step, prefill
 from parakit.model.heads import LanguageModel
 from tests.model.test_model_gated_delta import HYBRID, RULE, model_of
 

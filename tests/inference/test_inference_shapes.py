@@ -9,8 +9,9 @@ import torch
 
 from parakit.common.seeds import rng
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.decoding import decode_step, generate_ids, prefill, stream_ids
+from parakit.inference.generation.decoding import generate_ids, stream_ids
 from parakit.inference.generation.kv_cache import KVCache
+from parakit.inference.generation.steps.model_steps import decode_step, prefill
 from parakit.model import DecoderConfig
 from parakit.model.transformer_config import RopeScaling
 

@@ -22,6 +22,8 @@ def test_a_build_stands_for_the_last_model_of_its_pipeline(tmp_path: Path) -> No
         (tmp_path / stage).mkdir()
         made.append(resolve_model_folder(tmp_path).name)
     assert made == ["pretrain", "finetune", "finetune", "dpo", "grpo", "distill", "quantize"]
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe | {"align": None, "distill": None, "quantize": None}))
+    (tmp_path / "recipe.json").write_text(
+        json.dumps(recipe | {"align": None, "distill": None, "quantize": None})
+    )
     assert resolve_model_folder(tmp_path) == tmp_path / "finetune"
     assert resolve_model_folder(tmp_path / "dpo") == tmp_path / "dpo"

@@ -160,7 +160,11 @@ def test_a_classifier_is_not_distilled() -> None:
 
 
 def test_a_whole_life_in_one_command(tmp_path: Path) -> None:
-    quantize = {"bits": 8, "n_measured_tokens": 64, "accept_loss": True}  # a suite of 8 questions falls by chance
+    quantize = {
+        "bits": 8,
+        "n_measured_tokens": 64,
+        "accept_loss": True,
+    }  # a suite of 8 questions falls by chance
     summary = build(life(quantize=quantize), tmp_path).to_dict()
     folder = tmp_path / "primer"
     assert list(summary["models"]) == ["base", "tuned", "dpo", "grpo", "distill", "quantize"]

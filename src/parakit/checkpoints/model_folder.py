@@ -89,11 +89,7 @@ def save_model(
     architecture = publisher.choose_architecture(config, head, came_with)
     quantization = saved_quantization(model, architecture, head)
     target = _torch_dtype(dtype)
-    sizes = Counter({parameter.dtype: 0 for parameter in model.parameters()})
-    for parameter in model.parameters():
-        sizes[target or parameter.dtype] += parameter.numel()
-    stored = str(sizes.most_common(1)[0][0]).removeprefix("torch.")
-    written = publisher.config_json(architecture, config, head, stored, tokenizer)
+    written = publisher.config_json(architecture, config, head, _stored_dtype(model, target), tokenizer)
     with writing_artifact(path, lineage, overwrite) as folder:
         if tokenizer is not None:
             from parakit.tokens.tokenizer.special_tokens_template import with_special_tokens_template
@@ -123,6 +119,14 @@ def save_model(
         kept = publisher.kept_tensors(came_with, architecture, head, names, target)
         write_weight_shards(chain(tensors, kept.items()), folder, max_shard_bytes)
     return Path(path)
+
+
+def _stored_dtype(model: TransformerModel, target: torch.dtype | None) -> str:
+    """The dtype of most parameters in the file."""
+    sizes = Counter({parameter.dtype: 0 for parameter in model.parameters()})
+    for parameter in model.parameters():
+        sizes[target or parameter.dtype] += parameter.numel()
+    return str(sizes.most_common(1)[0][0]).removeprefix("torch.")
 
 
 def write_logs_and_card(folder: Path, logs: Iterable[Path], card: str | None) -> None:

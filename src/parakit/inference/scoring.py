@@ -23,7 +23,7 @@ from parakit.inference.batching import (
     rows_by_length,
 )
 from parakit.inference.capabilities import require_capability
-from parakit.inference.generation.decoding import check_prompt
+from parakit.inference.generation.completion import check_prompt
 from parakit.inference.generation.text import Prompt, context_ids, prompt_ids
 from parakit.inference.prediction.batches import encode_texts
 from parakit.model.heads import LanguageModel, MaskedLanguageModel

@@ -19,8 +19,8 @@ import torch
 from parakit.common.errors import UserError
 from parakit.inference.batching import evaluation_mode
 from parakit.inference.capabilities import require_capability
-from parakit.inference.generation.decoding import allocate_cache, make_decode_step, prefill
 from parakit.inference.generation.kv_cache import KVCache
+from parakit.inference.generation.steps.model_steps import allocate_cache, make_decode_step, prefill
 from parakit.model.heads import LanguageModel
 from parakit.model.kernels import read_bandwidth
 from parakit.model.layers.experts import MixtureOfExperts

@@ -65,8 +65,8 @@ def test_a_layer_computes_the_product_with_its_dequantized_weight(scheme, block_
     expected = functional.linear(x, layer.weight, bias)
     torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
     gradient = torch.randn_like(expected)
-    ours = torch.autograd.grad(layer(x), (x, bias), gradient)
-    for one, other in zip(ours, torch.autograd.grad(expected, (x, bias), gradient), strict=True):
+    gradients = torch.autograd.grad(layer(x), (x, bias), gradient)
+    for one, other in zip(gradients, torch.autograd.grad(expected, (x, bias), gradient), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 

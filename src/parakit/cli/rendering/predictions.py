@@ -15,14 +15,14 @@ from parakit.data.readers.rows import RECORD_SUFFIXES, enumerate_lines, file_suf
 if TYPE_CHECKING:
     from parakit.inference.loaded_model import Model
 
-Row = Mapping[str, Any]
+InputRow = Mapping[str, Any]
 _TEXT_KEYS = ("text", "source", "words", "question")
 _N_SHOWN = 6  # numbers of a vector
 
 
 def predict(
     model: Model,
-    rows: Sequence[Row],
+    rows: Sequence[InputRow],
     translation: Mapping[str, Any],
     *,
     n_candidates: int = 5,
@@ -62,12 +62,12 @@ def predict(
     return _PREDICTORS[main](model, rows)
 
 
-def inputs_of(row: Row) -> JsonObject:
+def inputs_of(row: InputRow) -> JsonObject:
     """The part of a row that the model reads."""
     return {key: row[key] for key in (*_TEXT_KEYS, "text_pair", "context") if key in row}
 
 
-def prediction_text(row: Row, prediction: Mapping[str, Any]) -> str:
+def prediction_text(row: InputRow, prediction: Mapping[str, Any]) -> str:
     """One prediction for people."""
     if "label" in prediction:
         label, probability = prediction["label"], 100 * prediction["probability"]
@@ -94,13 +94,13 @@ def prediction_text(row: Row, prediction: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def read_rows(texts: Sequence[str], path: str | None) -> list[Row]:
+def read_rows(texts: Sequence[str], path: str | None) -> list[InputRow]:
     """Rows from the command line, from a file (of rows, or one text per line), or from standard input."""
     if texts:
         return [{"text": text} for text in texts]
     if path is None or path == "-":
         name = "standard input"
-        rows: list[Row] = [{"text": line} for line in sys.stdin.read().splitlines() if line.strip()]
+        rows: list[InputRow] = [{"text": line} for line in sys.stdin.read().splitlines() if line.strip()]
     elif file_suffix(Path(path)) in RECORD_SUFFIXES:
         name, rows = path, [_checked(row, where) for where, row in read_records(path)]
     else:
@@ -112,7 +112,7 @@ def read_rows(texts: Sequence[str], path: str | None) -> list[Row]:
     return rows
 
 
-def _checked(row: object, where: str) -> Row:
+def _checked(row: object, where: str) -> InputRow:
     if not isinstance(row, dict) or not any(key in row for key in _TEXT_KEYS):
         raise UserError(
             f"{where}: no object with `text`, `source`, `words` or `question`", 'a row is {"text": "..."}'
@@ -120,31 +120,31 @@ def _checked(row: object, where: str) -> Row:
     return row
 
 
-def _text(row: Row) -> str:
+def _text(row: InputRow) -> str:
     """The text of a row, under whichever key."""
     value = next(row[key] for key in _TEXT_KEYS if key in row)
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _texts(rows: Sequence[Row]) -> list[str | tuple[str, str]]:
+def _texts(rows: Sequence[InputRow]) -> list[str | tuple[str, str]]:
     return [(_text(row), str(row["text_pair"])) if row.get("text_pair") else _text(row) for row in rows]
 
 
-def _classify(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
+def _classify(model: Model, rows: Sequence[InputRow]) -> list[JsonObject]:
     return [
         {"label": one.label, "probability": one.probability, "probabilities": one.probabilities}
         for one in model.classify(_texts(rows))
     ]
 
 
-def _multi_label(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
+def _multi_label(model: Model, rows: Sequence[InputRow]) -> list[JsonObject]:
     return [
         {"labels": list(one.labels), "probabilities": one.probabilities}
         for one in model.multi_label(_texts(rows))
     ]
 
 
-def _answer(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
+def _answer(model: Model, rows: Sequence[InputRow]) -> list[JsonObject]:
     for number, row in enumerate(rows, 1):
         if not row.get("question") or not row.get("context"):
             raise UserError(
@@ -157,7 +157,7 @@ def _answer(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
     ]
 
 
-def _tag(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
+def _tag(model: Model, rows: Sequence[InputRow]) -> list[JsonObject]:
     words = [[str(word) for word in row["words"]] if "words" in row else _text(row).split() for row in rows]
     return [
         {
@@ -169,7 +169,7 @@ def _tag(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
     ]
 
 
-def _regress(model: Model, rows: Sequence[Row]) -> list[JsonObject]:
+def _regress(model: Model, rows: Sequence[InputRow]) -> list[JsonObject]:
     return [{"score": score} for score in model.regress(_texts(rows))]
 
 
@@ -182,7 +182,7 @@ def _visible(token: str) -> str:
     return token.strip() or repr(token)
 
 
-_PREDICTORS: dict[str, Callable[[Model, Sequence[Row]], list[JsonObject]]] = {
+_PREDICTORS: dict[str, Callable[[Model, Sequence[InputRow]], list[JsonObject]]] = {
     "classify": _classify,
     "multi_label": _multi_label,
     "tag": _tag,

@@ -95,8 +95,8 @@ class RowAdapters:
     def salts(self) -> dict[str | None, bytes]:
         """A digest of the weights that rows with each adapter run with."""
         of_adapters = {name: self.adapters.get(name).parameters().values() for name in self.adapters.names}
-        theirs = {id(p) for parameters in of_adapters.values() for p in parameters}
-        base = digest_of(p for p in self.model.parameters() if id(p) not in theirs)
+        of_any_adapter = {id(p) for parameters in of_adapters.values() for p in parameters}
+        base = digest_of(p for p in self.model.parameters() if id(p) not in of_any_adapter)
         salts: dict[str | None, bytes] = {None: base}
         for name, parameters in of_adapters.items():
             salts[name] = base + name.encode() + digest_of(parameters)

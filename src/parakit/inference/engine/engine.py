@@ -223,7 +223,7 @@ class Engine:
 
     @torch.inference_mode()
     def _commit(self, rows: Sequence[Row], works: Sequence[Work], logits: Logits) -> None:
-        """Record what a step computed, and choose the next tokens of the rows that have read all of theirs."""
+        """Record what a step computed, and choose the next tokens of the rows whose tokens are all read."""
         for row, work in zip(rows, works, strict=True):
             if row.cache is not None and row.finish_reason is None:
                 self.cache.commit(row.cache, work.token_ids)

@@ -70,7 +70,7 @@ class Piece(NamedTuple):
 
 
 class RequestHandle:
-    """A request on its way: `done` at the end, with `completions`, or with `error`."""
+    """A submitted request: `done` at the end, with `completions`, or with `error`."""
 
     def __init__(self, request: Request, prompt_ids: list[int], n_dropped_tokens: int = 0) -> None:
         self.request, self.prompt_ids, self.number = request, prompt_ids, 0

@@ -24,19 +24,18 @@ from torch.nn import functional
 from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, require_finite, rows_by_length
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import BeamConfig
-from parakit.inference.generation.decoding import (
+from parakit.inference.generation.completion import check_prompt, max_completion
+from parakit.inference.generation.decoding import token_histories
+from parakit.inference.generation.rules import GenerationRules, TokenHistory, request_rules
+from parakit.inference.generation.steps.model_steps import (
     NextTokenModel,
     allocate_cache,
-    check_prompt,
     make_decode_step,
-    max_completion,
     prefill,
-    token_histories,
 )
-from parakit.inference.generation.rules import GenerationRules, TokenHistory, request_rules
 
 FILLER_SCORE = -1e9  # of a beam that only fills the batch
-Candidate = tuple[float, int, int]  # score, beam, token
+BeamCandidate = tuple[float, int, int]  # score, beam, token
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,12 @@ class _Search:
     finished: list[Beam] = field(default_factory=list)
 
     def advance(
-        self, candidates: list[Candidate], config: BeamConfig, stop_ids: Collection[int]
-    ) -> list[Candidate]:
+        self, candidates: list[BeamCandidate], config: BeamConfig, stop_ids: Collection[int]
+    ) -> list[BeamCandidate]:
         """Extend by the best (score, beam, token), best first; returns those that continue, none when the search is done."""
         n_beams = len(self.unfinished)
         n_tokens = len(self.unfinished[0]) + 1
-        continuing: list[Candidate] = []
+        continuing: list[BeamCandidate] = []
         for rank, (score, beam, token_id) in enumerate(candidates):
             if token_id not in stop_ids and n_tokens < self.limit:
                 continuing.append((score, beam, token_id))
@@ -173,7 +172,7 @@ def _advance(
     stop_ids: Collection[int],
     rules: GenerationRules | None,
     begun: Sequence[TokenHistory],
-) -> list[list[Candidate]]:
+) -> list[list[BeamCandidate]]:
     """What continues of each search: log-probabilities (B K, V) of next tokens after beams with scores (B, K)."""
     if config.n_beam_groups == 1 or not config.diversity_penalty:
         if rules is not None:
@@ -183,7 +182,7 @@ def _advance(
             search.advance(candidates, config, stop_ids)
             for search, candidates in zip(searches, best, strict=True)
         ]
-    continuing: list[list[Candidate]] = []
+    continuing: list[list[BeamCandidate]] = []
     taken: list[int] = []  # by earlier groups of the same prompt
     n_beams = scores.shape[1]
     for row, search in enumerate(searches):
@@ -209,7 +208,7 @@ def _histories(begun: Sequence[TokenHistory], searches: Sequence[_Search]) -> li
     ]
 
 
-def _best(steps: torch.Tensor, scores: torch.Tensor, n_candidates: int) -> list[list[Candidate]]:
+def _best(steps: torch.Tensor, scores: torch.Tensor, n_candidates: int) -> list[list[BeamCandidate]]:
     """Each prompt's best (score, beam, token), best first: log-probabilities (B K, V) after beams with scores (B, K)."""
     vocab_size = steps.shape[-1]
     totals = (steps.view(*scores.shape, vocab_size) + scores[..., None]).flatten(1)  # (B, K V)

@@ -16,8 +16,6 @@ from parakit.inference.generation.completion import Prompt, check_prompt, prompt
 from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-Turns = Sequence[Message | Mapping[str, str]]
-
 
 @dataclass(frozen=True)
 class FittedPrompt:
@@ -43,7 +41,7 @@ def fit_prompt(tokenizer: Tokenizer, prompt: Prompt, config: DecodingConfig, win
 
 
 def without_oldest_turns(
-    tokenizer: Tokenizer, messages: Turns, config: DecodingConfig, window: int
+    tokenizer: Tokenizer, messages: Sequence[Message | Mapping[str, str]], config: DecodingConfig, window: int
 ) -> FittedPrompt:
     """A conversation without as few of its oldest turns as leave room for the answer; of one that never fits, its last
     turn. A turn begins with a message of the user. Left out are messages after the system prompt.

@@ -19,9 +19,10 @@ from parakit.inference.batching import evaluation_mode, require_finite
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import ContrastiveConfig
 from parakit.inference.generation.completion import check_prompt, max_completion
-from parakit.inference.generation.decoding import NextTokenModel, allocate_cache, token_histories
+from parakit.inference.generation.decoding import token_histories
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.rules import GenerationRules, request_rules
+from parakit.inference.generation.steps.model_steps import NextTokenModel, allocate_cache
 from parakit.model.quantized import weight_like
 
 

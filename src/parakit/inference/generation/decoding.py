@@ -1,125 +1,47 @@
 """Decoding: prompts as ids in, completions as ids out.
 
-Decoders run on an `Engine` made for the call. `prefill` and `decode_step` advance a model and a contiguous cache, for beam
-search and for encoder-decoders; a `DecodeState` adds the samplers of a batch in flight. Prompts of any lengths share one
-forward pass there: each is padded on the right, where causal attention cannot look, and the padding leaves the cache before
-the first step. Finished rows leave the batch at once. Greedy tokens are the same alone, batched or streamed.
+Decoders run on an `Engine` made for the call. Encoder-decoders, and decoders whose steps a GPU replays, run on a contiguous
+cache: a `DecodeState` is a batch of them in flight with its samplers. Finished rows leave the batch at once. Greedy tokens are
+the same alone, batched or streamed.
 
-Shapes: B rows, T tokens of the longest prompt, V vocabulary.
+Shapes: B rows, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 
-from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, pad_rows, rows_by_length
+from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, rows_by_length
 from parakit.inference.capabilities import require_capability
 from parakit.inference.config import DecodingConfig, SamplingConfig
 from parakit.inference.engine.batch import complete_prompts, stream_prompt
 from parakit.inference.engine.engine import Engine
-from parakit.inference.engine.requests import StopCheck as StopCheck
-from parakit.inference.generation.completion import check_prompt as check_prompt
-from parakit.inference.generation.completion import max_completion as max_completion
+from parakit.inference.engine.requests import StopCheck
+from parakit.inference.generation.completion import check_prompt, max_completion
 from parakit.inference.generation.constraints import Constraint
 from parakit.inference.generation.kv_cache import KVCache
-from parakit.inference.generation.native_step import native_step
 from parakit.inference.generation.rules import GenerationRules, TokenHistory
 from parakit.inference.generation.sampling import Choice, RequestSampler, choose_tokens, request_seeds
-from parakit.inference.generation.static_step import StaticStep, has_static_step
-from parakit.model.config import DecoderConfig
+from parakit.inference.generation.steps.model_steps import (
+    NextTokenModel,
+    allocate_cache,
+    make_decode_step,
+    prefill,
+    records_graphs,
+)
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import weight_like
-
-
-class NextTokenModel(Protocol):
-    """What decoding needs of a model: a `LanguageModel`, or the decoder of an encoder-decoder with its sources."""
-
-    config: DecoderConfig
-    lm_head: torch.nn.Linear
-    training: bool
-
-    def hidden(self, input_ids: torch.Tensor, *, cache: KVCache, **context: Any) -> torch.Tensor:
-        """The vectors (B, T, d_model) of new tokens; `context` as for `Stack.forward`."""
-        ...
-
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Vectors (..., d_model) to logits (..., V)."""
-        ...
-
-    def train(self, mode: bool = True) -> Any:
-        """Switch dropout on or off."""
-        ...
-
-
-@torch.inference_mode()
-def prefill(model: NextTokenModel, cache: KVCache, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Run each row's new tokens (at least one) through the model in one pass; logits (B, V) after each row's last."""
-    if (native := native_step(model)) is not None:
-        return native.prefill(cache, prompts)
-    prompts = cache.to_run(prompts)
-    lengths = [len(prompt) for prompt in prompts]
-    assert min(lengths) > 0, "an empty prompt has no last token"
-    before, longest = list(cache.lengths), max(lengths)
-    input_ids, _ = pad_rows(prompts, cache.keys[0].device)  # (B, T)
-    position_ids = cache.position_ids(longest)
-    if cache.switches_angles:  # by a row's last position, which is not that of its padding
-        last_position = [old + new - 1 for old, new in zip(before, lengths, strict=True)]
-        position_ids = position_ids.minimum(torch.tensor(last_position, device=input_ids.device)[:, None])
-    cache.expect(lengths)
-    hidden = model.hidden(
-        input_ids,
-        position_ids=position_ids,
-        attention_mask=cache.attention_mask(longest),
-        cache=cache,
-    )
-    cache.truncate([old + new for old, new in zip(before, lengths, strict=True)])
-    last = torch.tensor(lengths, device=input_ids.device) - 1
-    return model.logits(hidden[torch.arange(len(lengths), device=input_ids.device), last])
-
-
-@torch.inference_mode()
-def decode_step(model: NextTokenModel, cache: KVCache, token_ids: torch.Tensor) -> torch.Tensor:
-    """Run one new token per row, (B,), through the model; logits (B, V) of the token after it."""
-    if cache.switches_angles:
-        return prefill(model, cache, token_ids[:, None].tolist())
-    hidden = model.hidden(
-        token_ids[:, None],
-        position_ids=cache.position_ids(1),
-        attention_mask=cache.attention_mask(1),
-        cache=cache,
-    )
-    return model.logits(hidden[:, 0])
-
-
-def make_decode_step(model: NextTokenModel) -> Callable[[KVCache, torch.Tensor], torch.Tensor]:
-    """`decode_step` for this model: by the compiled kernels where they compute it, on a GPU as recorded graphs."""
-    eager = partial(decode_step, model)
-    if _records_graphs(model):
-        return StaticStep(model, eager)
-    return native_step(model) or eager
-
-
-def _records_graphs(model: object) -> TypeGuard[LanguageModel]:
-    return has_static_step(model) and weight_like(model.lm_head).device.type == "cuda"
 
 
 def runs_on_engine(model: object) -> TypeGuard[LanguageModel]:
     """Whether completions run on an engine of their own: of decoders, but where a GPU replays recorded steps, which need a
     contiguous cache.
     """
-    return isinstance(model, LanguageModel) and not _records_graphs(model)
-
-
-def allocate_cache(model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> KVCache:
-    """An empty cache that holds these prompts and their completions."""
-    like = weight_like(model.lm_head)
-    capacity = min(max(len(prompt) for prompt in prompts) + max_new_tokens, model.config.max_seq_len)
-    return KVCache(model.config, len(prompts), capacity, like.device, like.dtype)
+    return isinstance(model, LanguageModel) and not records_graphs(model)
 
 
 class DecodeState:

@@ -23,7 +23,6 @@ from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.inference.batching import evaluation_mode
 from parakit.inference.capabilities import require_capability
-from parakit.inference.generation.decoding import allocate_cache, make_decode_step, prefill
 from parakit.inference.generation.filters import draw
 from parakit.inference.generation.sampling import (
     LARGEST_UNIFORM,
@@ -32,6 +31,7 @@ from parakit.inference.generation.sampling import (
     choose_tokens,
     distribution,
 )
+from parakit.inference.generation.steps.model_steps import allocate_cache, make_decode_step, prefill
 from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 

@@ -24,11 +24,9 @@ from parakit.inference.capabilities import require_capability
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.completion import SpeculationStatistics, check_prompt, max_completion
 from parakit.inference.generation.constraints import Constraint
-from parakit.inference.generation.decoding import allocate_cache, make_decode_step, prefill
 from parakit.inference.generation.drafts import Draft, Speculation, Uniforms, require_no_recurrence
 from parakit.inference.generation.filters import draw
 from parakit.inference.generation.kv_cache import KVCache
-from parakit.inference.generation.native_step import native_step
 from parakit.inference.generation.rules import GenerationRules
 from parakit.inference.generation.sampling import (
     Choice,
@@ -38,6 +36,8 @@ from parakit.inference.generation.sampling import (
     request_seeds,
     with_log_probabilities,
 )
+from parakit.inference.generation.steps.model_steps import allocate_cache, make_decode_step, prefill
+from parakit.inference.generation.steps.native_step import native_step
 from parakit.model.heads import LanguageModel
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from parakit.inference.generation.decoding import allocate_cache, decode_step, prefill
-from parakit.inference.generation.static_step import SLOT_STEP, StaticStep, has_static_step
+from parakit.inference.generation.steps.model_steps import allocate_cache, decode_step, prefill
+from parakit.inference.generation.steps.static_step import SLOT_STEP, StaticStep, has_static_step
 from parakit.model.delta_rule import DeltaRule
 from tests.inference.conftest import TINY, build_model
 
