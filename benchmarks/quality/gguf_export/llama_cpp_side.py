@@ -11,8 +11,8 @@ import json
 import sys
 from itertools import islice
 
-from llama_cpp import Llama
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+from llama_cpp import Llama  # type: ignore[import-not-found]
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter  # type: ignore[import-not-found]
 
 
 def main() -> None:

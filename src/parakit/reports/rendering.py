@@ -7,7 +7,7 @@ missing does not appear. Left out: anything interactive.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,9 @@ def page_template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    for write in (hide_missing, compact, model_name, number, percent):
-        environment.filters[write.__name__] = write
-    for write in (long_duration, byte_size, humanize, loss_change):
+    filters: tuple[Callable[..., str], ...] = (hide_missing, compact, model_name, number, percent)
+    filters += (long_duration, byte_size, humanize, loss_change)
+    for write in filters:
         environment.filters[write.__name__] = write
     return environment.get_template(name)
 

@@ -5,7 +5,6 @@ from parakit.common.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "MergeResult": "adapters",
         "merge_adapter": "adapters",
         "merge_adapter_folder": "adapters",
         "merge_checked": "adapters",
@@ -16,7 +15,6 @@ __getattr__, __dir__ = lazy_exports(
 )
 
 __all__ = [
-    "MergeResult",
     "merge_adapter",
     "merge_adapter_folder",
     "merge_checked",

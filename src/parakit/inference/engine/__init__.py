@@ -10,11 +10,9 @@ __getattr__, __dir__ = lazy_exports(
     {
         "Engine": "engine",
         "EngineConfig": "config",
-        "EngineStatistics": "statistics",
-        "PagedCache": "paged_cache",
         "Request": "requests",
         "RequestHandle": "requests",
     },
 )
 
-__all__ = ["Engine", "EngineConfig", "EngineStatistics", "PagedCache", "Request", "RequestHandle"]
+__all__ = ["Engine", "EngineConfig", "Request", "RequestHandle"]
