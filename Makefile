@@ -15,6 +15,9 @@ DEV    := $(VENV)/.parakit-dev
 SHOW_PIP := awk '/^Collecting/ {print "  fetching " $$2} /^Installing collected/ {print "  installing them"} \
   /^(Successfully installed|ERROR)/ {print "  " substr($$0, 1, 100)} {fflush()}'
 
+# The CPU kernels, so that the first command does not wait for them; without a compiler it says what runs instead.
+COMPILE := $(BIN)/python -c 'from parakit.model.kernels.library import load_kernels; load_kernels()'
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -34,11 +37,13 @@ $(BIN)/python:
 $(CORE): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing PyTorch and what Parakit needs into $(VENV) (one to three minutes, about 1 GB)"
 	@$(PIP) install -c constraints.txt -e . | $(SHOW_PIP)
+	@$(COMPILE)
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing PyTorch, what Parakit needs and the development tools into $(VENV) (some minutes, about 2 GB)"
 	@$(PIP) install -c constraints.txt -e '.[dev]' | $(SHOW_PIP)
+	@$(COMPILE)
 	@touch $(CORE) $@
 
 install: $(DEV) ## create .venv with everything for development
