@@ -11,7 +11,7 @@ from package import SRC
 MAX_FRAMES = 7
 MAX_FILES = 5
 MAX_ENGINE_FRAMES = (
-    11  # the engine's own are the tokens of a request, a stream, a step, a pass of all rows, a pass
+    12  # the engine's own are the tokens of a request, a stream, a step, a pass of all rows, a pass
 )
 
 

@@ -65,6 +65,9 @@ INERT = [
     *_inert("doctor", "MODEL", n_documents="2"),
     *_inert("doctor", "MODEL --data SHARDS", method="dpo"),
     *_inert("merge", "MODEL MODEL --output OUT", base="MODEL", max_rounding_loss="0.5", prompts="TEXT/0.txt"),
+    *_inert("merge", "MODEL MODEL --output OUT", t="0.3", density="0.3", scale="2", elect_signs="", seed="3"),
+    *_inert("export", "MODEL --output OUT", type="F16", base="MODEL", name="bird", text_file="TEXT/0.txt"),
+    *_inert("export", "MODEL --output OUT", accept_loss="", overwrite=""),
     *_inert("build", "--text TEXT", fetch="", extend_vocab="9"),
     *_inert("build", "RECIPE", conversations="CHATS", examples="CHATS", exclude="*.md", text="TEXT"),
     *_inert("build", "--text TEXT --size 40k --set", set="size=50k"),
@@ -97,6 +100,7 @@ PENALTIES = (
 )
 
 CONSTRAINTS = ("json_schema", "regex", "grammar")  # act on every choice
+DRAFTS = ("draft", "prompt_lookup")  # change the speed alone
 
 # Every other flag, by command: acts in every combination, or changes the place or the form of the output, or speed.
 OTHERS = {
@@ -104,6 +108,7 @@ OTHERS = {
     "generate": {
         *PENALTIES,
         *CONSTRAINTS,
+        *DRAFTS,
         # choose the way of decoding, and are refused where another is chosen
         *("n_beams", "length_penalty", "stop_when", "n_beam_groups", "diversity_penalty", "penalty_alpha"),
         "repetition_penalty",
@@ -119,6 +124,7 @@ OTHERS = {
     "chat": {
         *PENALTIES,
         *CONSTRAINTS,
+        *DRAFTS,
         *("repetition_penalty", "temperature", "max_new_tokens", "stop", "adapters", "system", "when_full"),
         *("stats", "device", "dtype", "json"),
     },
@@ -129,7 +135,10 @@ OTHERS = {
     "tokenizer encode": {"output", "json"},
     "tokenizer compare": {"text", "json"},
     "doctor": {"data", "split", "seq_len", "show", "json"},
-    "merge": {"output", "dtype", "text", "max_logit_difference", "weights", "overwrite", "json"},
+    "merge": {
+        *("output", "dtype", "text", "max_logit_difference", "weights", "overwrite", "json"),
+        *("method", "checkpoints", "tokenizer"),
+    },
     "build": {
         *(
             "model",
@@ -157,7 +166,7 @@ OTHERS = {
         "json",
     },
     "import": {"output", "dtype", "accept_config", "overwrite", "json"},
-    "export": {"output", "dtype", "max_shard_size", "json"},
+    "export": {"output", "format", "dtype", "max_shard_size", "json"},
     "show": {"verify", "json"},
     "bench": {"prompt_tokens", "new_tokens", "n_sequences", "repeats", "device", "dtype", "json"},
     "predict": {

@@ -137,7 +137,7 @@ def test_a_help_page_shows_placeholders_choices_and_defaults_in_plain_words(caps
     with pytest.raises(SystemExit):
         main(["finetune", "--method", "lora", "--help"])
     page = capsys.readouterr().out
-    for text in ("MODEL", "--output OUTPUT", "--method {full,lora,prompt,prefix,layers}", "--rank INT"):
+    for text in ("MODEL", "--output OUTPUT", "--method {full,lora,prompt,prefix,layers,", "--rank INT"):
         assert text in page
     assert "None" not in page
     assert "STR" not in page

@@ -14,9 +14,9 @@ from parakit.checkpoints.adapters import save_adapter
 from parakit.cli.main import main
 from parakit.common.artifacts import Lineage, open_artifact
 from parakit.common.errors import UserError
-from parakit.compression import merging
 from parakit.compression.merge_check import merge_prompts
-from parakit.compression.merging import merge_adapter_folder
+from parakit.compression.merging import merge_adapter, merge_adapter_folder
+from parakit.compression.merging.adapters import MergeResult
 from parakit.inference.generation.text import prompt_ids
 from parakit.model.adapters import LoraConfig, attach, make_lora
 from tests.alignment.rl.tiny_policy import tiny_policy, tiny_tokenizer
@@ -64,15 +64,14 @@ def test_the_difference_is_that_of_plain_forward_passes(adapter, tmp_path, dtype
 def test_a_merge_that_changes_the_model_is_refused_and_nothing_is_written(
     adapter, tmp_path, monkeypatch
 ) -> None:
-    merge = merging.merge_adapter
 
-    def damaged(*given: object) -> merging.MergeResult:
-        result = merge(*given)
+    def damaged(*given: object) -> MergeResult:
+        result = merge_adapter(*given)
         with torch.no_grad():
             result.model.get_parameter("trunk.blocks.0.feed_forward.down.weight").mul_(1.1)
         return result
 
-    monkeypatch.setattr(merging, "merge_adapter", damaged)
+    monkeypatch.setattr("parakit.compression.merging.adapters.merge_adapter", damaged)
     with pytest.raises(UserError, match=r"logits after .* differ by .* \(limit 0.001\)"):
         merge_adapter_folder(adapter, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()

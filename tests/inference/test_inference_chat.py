@@ -263,5 +263,6 @@ def test_a_turn_reads_only_what_is_new_and_answers_as_if_it_read_everything(tiny
         assert engine is not None
         n_read.append(engine.statistics.n_prompt_tokens - engine.statistics.n_shared_tokens)
     per_turn = [after - before for before, after in itertools.pairwise(n_read)]
-    assert max(per_turn) <= n_read[0] + 16  # a page at most is read again
+    # read again: a page at most, and the answer, whose text may be other tokens than the model chose
+    assert max(per_turn) <= n_read[0] + 16 + GREEDY.max_new_tokens
     assert engine.statistics.n_shared_tokens > n_read[0]

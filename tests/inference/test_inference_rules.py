@@ -136,12 +136,12 @@ def test_settings_of_a_folder_are_followed_or_named(tmp_path, capsys):
 def test_a_decoder_searches_as_its_publisher_does(tmp_path):
     groups = {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5, "max_new_tokens": 9}
     model, _ = published(tmp_path / "groups", **groups)
-    found = model.completions("the old bird", n=4)
-    wanted = {"n_beams": 4, "n_beam_groups": 2, "diversity_penalty": 0.5, "max_new_tokens": 9, "n": 4}
+    found = model.completions("the old bird")
+    wanted = {"n_beams": 4, "n_beam_groups": 2, "diversity_penalty": 0.5, "max_new_tokens": 9}
     assert found[0].score == max(one.score for one in found)
     ids = [one.token_ids for one in found]
     assert ids == [one.token_ids for one in model.completions("the old bird", **wanted)]
-    assert ids != [one.token_ids for one in model.completions("the old bird", n_beams=4, n=4)]
+    assert ids != [one.token_ids for one in model.completions("the old bird", n_beams=4)]
     model, _ = published(tmp_path / "contrast", penalty_alpha=0.6, top_k=3, max_new_tokens=9)
     wanted = model.generate("the old bird", penalty_alpha=0.6, top_k=3)
     assert model.generate("the old bird") == wanted != model.generate("the old bird", temperature=0.0)

@@ -183,7 +183,7 @@ def test_a_whole_life_in_one_command(tmp_path: Path) -> None:
     for name, stage in summary["models"].items():
         model, tokenizer = load_model(folder / stage)
         assert tokenizer is not None, name
-        assert sum(p.numel() for p in model.parameters()) == summary["stages"][stage]["parameters"]
+        assert model.config.n_params()["total"] == summary["stages"][stage]["parameters"]
     assert read_config(folder / "distill").n_layers == 1
     rows = {row["stage"]: row for row in summary["lineage"]}
     assert rows["dpo"]["digest"] in rows["grpo"]["parents"]
@@ -196,6 +196,6 @@ def test_a_whole_life_in_one_command(tmp_path: Path) -> None:
     kept = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert kept["models"] == summary["models"]
     digests = {name: open_artifact(folder / name).digest for name in rows}
-    again = build(life(), tmp_path).to_dict()
+    again = build(life(quantize=quantize), tmp_path).to_dict()
     assert {name: open_artifact(folder / name).digest for name in rows} == digests, "nothing was made anew"
     assert again["suites"] == summary["suites"]

@@ -125,7 +125,7 @@ def empty_model(
     from parakit.model.quantized import QuantizedWeight, quantize_modules
 
     class SkipInitializers(TorchFunctionMode):
-        """Initializers and `arange` on the meta device would import torch's compiler, which takes seconds."""
+        """Initializers and position tables on the meta device would import torch's compiler, which takes seconds."""
 
         def __torch_function__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: JsonObject | None = None
@@ -133,7 +133,7 @@ def empty_model(
             kwargs = kwargs or {}
             if getattr(func, "__module__", "") == "torch.nn.init":
                 return args[0] if args else kwargs["tensor"]
-            if func is torch.arange:
+            if func in (torch.arange, torch.tensor):
                 kwargs = {"device": "cpu", **kwargs}
             return func(*args, **kwargs)
 

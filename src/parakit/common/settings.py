@@ -43,8 +43,12 @@ class Config(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """A validated copy with `changes`; what the user set stays marked as set."""
-        values = {name: self.__dict__[name] for name in self.model_fields_set} | changes
-        return self._group().parse(  # type: ignore[return-value]
+        group = self._group()
+        required = {
+            name for name, field in group.model_fields.items() if field.is_required()
+        }  # which option it is
+        values = {name: self.__dict__[name] for name in self.model_fields_set | required} | changes
+        return group.parse(  # type: ignore[return-value]
             {k: v.model_dump(exclude_unset=True) if isinstance(v, Config) else v for k, v in values.items()}
         )
 

@@ -257,13 +257,16 @@ class PagedCache:
 
     @torch.inference_mode()
     def fork(self, row: CacheRow) -> CacheRow:
-        """Another row with the same tokens; pages are copied when one of the two writes to them."""
-        tables = [list(table) for table in row.tables]
+        """Another row with the same tokens; pages are copied when one of the two writes to them. Pages that are reserved for
+        further tokens stay with the first row alone.
+        """
+        n_pages = -(-row.length // self.page_size)
+        tables = [table[:n_pages] for table in row.tables]
         other = CacheRow(row.salt, tables, list(row.token_ids), list(row.digests), is_long=row.is_long)
         other.slot = self._take_slot()
         row.writable_to = 0  # the last page is shared now
-        for group, table, of_slots in zip(self.groups, row.tables, self.tables, strict=True):
-            of_slots[other.slot] = of_slots[row.slot]
+        for group, table, of_slots in zip(self.groups, tables, self.tables, strict=True):
+            of_slots[other.slot, :n_pages] = table
             for page in table:
                 if page != NO_PAGE:
                     group.pool.hold(page)
