@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from tests.checkpoints.conformance import random_ids
 from tests.checkpoints.gguf import gguf_files
 from tests.checkpoints.gguf.gguf_cases import CASES, make_case
+from tests.checkpoints.gguf.gguf_files import sentencepiece_bpe_file
 
 pytest.importorskip("transformers")
 SETTINGS = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
@@ -141,24 +141,11 @@ def test_parakits_own_tokenizers_are_qwen2s(tmp_path: Path) -> None:
 
 def test_a_sentencepiece_vocabulary_keeps_its_merges(tmp_path: Path) -> None:
     sentencepiece = pytest.importorskip("sentencepiece")
-    from tests.sample_text import sentences
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences(1, 60).splitlines()),
-        model_writer=model,
-        vocab_size=360,
-        model_type="bpe",
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        minloglevel=2,
-    )
-    (tmp_path / "tokenizer.model").write_bytes(model.getvalue())
+    (tmp_path / "tokenizer.model").write_bytes(sentencepiece_bpe_file())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer"}))
     tokenizer = Tokenizer.load(tmp_path)
     metadata = tokenizer_metadata(tokenizer, 370, with_template=False)
-    sp = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    sp = sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_bpe_file())
     n = sp.get_piece_size()
     assert metadata["tokenizer.ggml.model"] == "llama"
     assert metadata["tokenizer.ggml.add_space_prefix"] is True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,13 @@ from parakit.checkpoints.gguf.pre_tokenizers import SPLITTINGS
 from parakit.checkpoints.gguf.reader import read_gguf
 from parakit.checkpoints.gguf.tokenizer import ConvertedTokenizer, convert_tokenizer
 from parakit.common import UserError
-from tests.checkpoints.gguf.gguf_files import CONTROL_TOKENS, TEMPLATE, add_byte_bpe, byte_bpe
+from tests.checkpoints.gguf.gguf_files import (
+    CONTROL_TOKENS,
+    TEMPLATE,
+    add_byte_bpe,
+    byte_bpe,
+    sentencepiece_bpe_file,
+)
 from tests.sample_text import sentences
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -122,18 +127,7 @@ def test_bos_is_added_where_the_file_or_its_kind_says_so(tmp_path: Path) -> None
 def sentencepiece_bpe():
     """A Llama-like sentencepiece model, trained here."""
     sentencepiece = pytest.importorskip("sentencepiece")
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences(1, 60).splitlines()),
-        model_writer=model,
-        vocab_size=360,
-        model_type="bpe",
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        minloglevel=2,
-    )
-    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    return sentencepiece.SentencePieceProcessor(model_proto=sentencepiece_bpe_file())
 
 
 def test_a_sentencepiece_vocabulary_gives_sentencepieces_ids(sentencepiece_bpe, tmp_path: Path) -> None:
