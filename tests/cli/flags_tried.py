@@ -57,6 +57,8 @@ INERT = [
     *_inert("chat", "MODEL --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1", typical_p="0.5"),
     *_inert("chat", "MODEL", n="2", log_probabilities="2"),
     *_inert("text", "TEXT --output OUT", statistics="", shares="1 2", seed="4"),
+    *_inert("text", "CHATS --output OUT --conversations", dry_run=""),
+    *_inert("text", "TEXT --dry-run", output="OUT", overwrite=""),
     *_inert("text", "--primer --output OUT --conversations", shares="1 2"),
     *_inert("text", "--primer --output OUT --preferences", test_fraction="0.3"),
     *_inert("text", "CHATS --output OUT --conversations", max_document_chars="99", exclude="*.md"),

@@ -83,3 +83,35 @@ def test_statistics_are_the_primers(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--statistics is set but has no effect"):
         main([str(folder), "--output", str(tmp_path / "corpus"), "--statistics"])
     assert not (tmp_path / "corpus").exists()
+
+
+def test_a_dry_run_lists_what_would_be_read_and_what_not_with_the_way_and_writes_nothing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "noise.txt").write_bytes(bytes(range(256)) * 8)
+    before = sorted(tmp_path.rglob("*"))
+    assert main([str(folder), "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["files"] == 81
+    assert found["formats"]["text"]["files"] == 81
+    assert found["bytes"] == sum(path.stat().st_size for path in folder.glob("[0-9]*.txt"))
+    left_out = {row["source"]: row for row in found["left_out"]}
+    assert left_out["in/[photo].jpg"]["reason"].startswith("unknown kind")
+    assert "name the file itself" in left_out["in/[photo].jpg"]["way"]
+    assert "in/noise.txt" in left_out
+    assert main([str(folder), "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "81 files would be read" in shown
+    assert "in/[photo].jpg" in shown
+    assert "to include them" in shown
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_that_would_read_nothing_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "photo.jpg").rename(tmp_path / "in/photo.jpg")
+    assert main([str(tmp_path / "in"), "--dry-run", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["skipped"] == {"unknown kind": 1}
+    with pytest.raises(UserError, match="no folder to write"):
+        main([str(tmp_path / "in")])

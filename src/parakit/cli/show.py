@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import tyro
 from pydantic import Field
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.tree import Tree
 
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.safe_text import safe
 from parakit.cli.rendering.show_details import describe
 from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size, long_duration, number
@@ -40,16 +40,16 @@ def main(argv: list[str]) -> int:
 
 
 def _show(description: JsonObject, console: Console) -> None:
-    console.print(f"[bold]{_safe(description['path'])}[/bold]  {_safe(description['what'])}", highlight=False)
+    console.print(f"[bold]{safe(description['path'])}[/bold]  {safe(description['what'])}", highlight=False)
     for title, figures in description["figures"].items():
         console.print()
-        console.print(f"[bold]{_safe(title)}[/bold]", highlight=False)
+        console.print(f"[bold]{safe(title)}[/bold]", highlight=False)
         console.print(Padding(_table(figures), (0, 0, 0, 2)))
     for title, texts in description["samples"].items():
         console.print()
-        console.print(f"[bold]{_safe(title)}[/bold]", highlight=False)
+        console.print(f"[bold]{safe(title)}[/bold]", highlight=False)
         for text in texts:
-            console.print(Padding(_safe(text), (0, 0, 1, 2)), highlight=False)
+            console.print(Padding(safe(text), (0, 0, 1, 2)), highlight=False)
     if description["lineage"]:
         console.print()
         console.print("[bold]lineage[/bold]")
@@ -57,7 +57,7 @@ def _show(description: JsonObject, console: Console) -> None:
     if description["files"]:
         total = byte_size(sum(file["size"] for file in description["files"]))
         names = ", ".join(
-            f"{_safe(file['name'])} ({byte_size(file['size'])})" for file in description["files"]
+            f"{safe(file['name'])} ({byte_size(file['size'])})" for file in description["files"]
         )
         checked = {True: "intact", False: "not checked", None: "no manifest to check against"}[
             description["intact"]
@@ -70,7 +70,7 @@ def _table(figures: Any) -> Table:
     """A mapping as two columns, or rows of equal keys as a table."""
     if isinstance(figures, list):
         columns = list(figures[0])
-        table = Table(*(_safe(name) for name in columns), box=None, pad_edge=False)
+        table = Table(*(safe(name) for name in columns), box=None, pad_edge=False)
         for column, name in zip(table.columns, columns, strict=True):
             column.justify = "left" if isinstance(figures[0][name], str) else "right"
         for row in figures:
@@ -78,14 +78,14 @@ def _table(figures: Any) -> Table:
         return table
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in figures.items():
-        table.add_row(_safe(name), _cell(value))
+        table.add_row(safe(name), _cell(value))
     return table
 
 
 def _tree(entry: JsonObject, tree: Tree | None = None) -> Tree:
     took = f", {long_duration(entry['seconds'])}" if entry.get("seconds") is not None else ""
-    note = f"  [yellow]{_safe(entry['note'])}[/yellow]" if entry.get("note") else ""
-    label = f"{_safe(entry['kind'])} {_safe(entry['digest'][:12])}  {_safe(entry['path'])}{took}{note}"
+    note = f"  [yellow]{safe(entry['note'])}[/yellow]" if entry.get("note") else ""
+    label = f"{safe(entry['kind'])} {safe(entry['digest'][:12])}  {safe(entry['path'])}{took}{note}"
     branch = Tree(label) if tree is None else tree.add(label)
     for parent in entry["parents"]:
         _tree(parent, branch)
@@ -97,13 +97,4 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return number(value) if isinstance(value, int | float) else _safe(value)
-
-
-def _safe(text: Any) -> str:
-    """Text from a file or a model, without rich markup and terminal control codes."""
-    safe = "".join(
-        letter if letter in "\n\t" or letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
-        for letter in str(text)
-    )
-    return escape(safe)
+    return number(value) if isinstance(value, int | float) else safe(value)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import Needs, refuse_inert
+from parakit.cli.rendering.inventory import show_inventory
 from parakit.cli.rendering.skipped_files import skipped_lines
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UserError
@@ -59,7 +60,11 @@ class TextCommandConfig(TextConfig):
     """Prepare text as a corpus: cleaned, deduplicated, split into train, validation and test."""
 
     paths: tyro.conf.Positional[tuple[str, ...]] = Field(default=(), description="Files and folders to read.")
-    output: str = Field(description="The folder to write.")
+    output: str = Field(default="", description="The folder to write.")
+    dry_run: bool = Field(
+        default=False,
+        description="Only list what would be read and what not, and why; nothing is written.",
+    )
     use_primer: Annotated[bool, tyro.conf.arg(name="primer")] = Field(
         default=False, description="Generate the built-in primer instead of reading files."
     )
@@ -93,6 +98,20 @@ class TextCommandConfig(TextConfig):
 
 
 _NEEDS = (
+    Needs(
+        ("dry_run",),
+        lambda command: (
+            not (command.use_primer or command.conversations or command.preferences or command.task)
+        ),
+        "it lists files of text",
+        "name files or folders of text alone",
+    ),
+    Needs(
+        ("output", "overwrite"),
+        lambda command: not command.dry_run,
+        "with --dry-run nothing is written",
+        "leave --dry-run out",
+    ),
     Needs(("statistics",), lambda command: command.use_primer, "it describes the primer", "add --primer"),
     Needs(
         ("shares",),
@@ -121,6 +140,14 @@ def main(argv: list[str]) -> int:
     refuse_inert(command, _NEEDS)
     if command.use_primer and command.paths:
         raise UserError("both --primer and paths were given", "keep one of the two")
+    if command.dry_run:
+        if not command.paths:
+            raise UserError("no text was given", "name files or folders to read")
+        return show_inventory(command, command.as_json)
+    if not command.output:
+        raise UserError(
+            "no folder to write was given", "add --output FOLDER, or --dry-run to list the files only"
+        )
     _preparation(command)(command)
     report = read_json(f"{command.output}/report.json")
     if command.statistics:

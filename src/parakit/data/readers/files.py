@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from parakit.common.errors import UserError
 from parakit.data.chunking import chunk
@@ -60,6 +61,16 @@ def read_documents(
     if report.broken_rows * 2 > report.rows:
         source, broken = next(iter(report.broken_files.items()))
         raise _broken_rows_error(source, broken.why, report.broken_rows, report.rows, config)
+
+
+def try_to_read(file: InputFile, config: TextConfig, report: ReadReport) -> bool:
+    """Whether `file` has a text that can be read; the reason why not is counted in `report`. Reads up to the first one."""
+    probe = ReadReport()
+    for _ in _read_file(replace(file, named=False), config, probe):
+        return True
+    for source, reason in probe.skipped_files or [(file.source, "no row can be read")]:
+        report.skip(source, *reason.split(": ", 1))
+    return False
 
 
 def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:

@@ -1,0 +1,16 @@
+"""Text from files and models, made safe to print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+
+
+def safe(text: Any) -> str:
+    """Text without rich markup and terminal control codes."""
+    plain = "".join(
+        letter if letter in "\n\t" or letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for letter in str(text)
+    )
+    return escape(plain)
