@@ -169,7 +169,7 @@ OTHERS = {
     },
     "import": {"output", "dtype", "accept_config", "overwrite", "json"},
     "export": {"output", "format", "dtype", "max_shard_size", "json"},
-    "show": {"verify", "json"},
+    "show": {"verify", "seed", "page", "json"},
     "bench": {"prompt_tokens", "new_tokens", "n_sequences", "repeats", "device", "dtype", "json"},
     "predict": {
         *PENALTIES,

@@ -13,9 +13,12 @@ from rich.tree import Tree
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.safe_text import safe
 from parakit.cli.rendering.show_details import describe
+from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size, long_duration, number
+from parakit.common.progress import log
 from parakit.common.settings import Config
+from parakit.reports.corpus_page import write_corpus_page
 
 
 class ShowCommandConfig(Config):
@@ -23,6 +26,10 @@ class ShowCommandConfig(Config):
 
     path: tyro.conf.Positional[str] = Field(description="The folder to describe.")
     verify: bool = Field(default=True, description="Check the sha256 sum of every file.")
+    seed: int = Field(default=0, description="Of a corpus: draws the random pieces of each split.")
+    page: str | None = Field(
+        default=None, description="Of a corpus: write its page, an HTML file, to this path."
+    )
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         default=False, description="Print one JSON object."
     )
@@ -31,7 +38,14 @@ class ShowCommandConfig(Config):
 def main(argv: list[str]) -> int:
     """Run `parakit show` with these arguments; 0 when the folder is intact."""
     command = parse_command(ShowCommandConfig, argv, "parakit show")
-    description = describe(command.path, verify=command.verify)
+    description = describe(command.path, verify=command.verify, seed=command.seed)
+    if description["kind"] != "corpus" and command.model_fields_set & {"seed", "page"}:
+        raise UserError(
+            f"{command.path}: is no corpus but {description['what']}", "--seed and --page are of a corpus"
+        )
+    if command.page:
+        write_corpus_page(command.path, command.page, command.seed)
+        log(f"{command.page}: the page of the corpus")
     if command.as_json:
         print(json.dumps(description, ensure_ascii=False, indent=2))
     else:

@@ -7,6 +7,7 @@ PEP 383); `repair` counts them and replaces each, and each NUL, by U+FFFD.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 
@@ -16,11 +17,14 @@ _BAD = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`n_bytes` counts the raw bytes of `text`: a bad byte is one, although its U+FFFD takes three."""
+    """`n_bytes` counts the raw bytes of `text`: a bad byte is one, although its U+FFFD takes three. `steps` names the
+    cleaning steps that changed it.
+    """
 
     text: str
     source: str
     n_bytes: int
+    steps: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
@@ -31,6 +35,17 @@ class Document:
     def digest(self) -> str:
         """sha256 of the UTF-8 text, in hexadecimal. The source does not count: equal texts are duplicates."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def to_row(self) -> str:
+        """The document as one line of JSON, without its end; `steps` only where there are any."""
+        row = {"text": self.text, "source": self.source, "n_bytes": self.n_bytes}
+        return json.dumps(row | ({"steps": self.steps} if self.steps else {}), ensure_ascii=False)
+
+    @classmethod
+    def from_row(cls, row: str | bytes) -> Document:
+        """The document of a line that `to_row` wrote."""
+        values = json.loads(row)
+        return cls(values["text"], values["source"], values["n_bytes"], tuple(values.get("steps", ())))
 
 
 def repair(text: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 
 from parakit.common.files import JsonObject
+from parakit.data.sensitive import mask
 
 MIN_CHARS, MAX_CHARS = 20, 200  # of a line that counts; its end does not
 MAX_COUNTED = 200_000  # lines kept; beyond, those met once are forgotten
@@ -43,12 +44,14 @@ class LineCounter:
             self._counts = Counter({line: n for line, n in self._counts.items() if n > 1})
 
     def to_dict(self) -> JsonObject:
-        """Shares of the lines' characters: in lines that were there before, and in the most frequent ones."""
+        """Shares of the lines' characters: in lines that were there before, and in the most frequent ones,
+        which are shown without personal data and passwords.
+        """
         frequent = [(line, n) for line, n in self._counts.most_common(N_FREQUENT) if n >= MIN_FREQUENT]
         whole = max(1, self.n_chars)
         return {
             "lines": self.n_lines,
             "repeated_share": round(self.repeated_chars / whole, 4),
             "frequent_share": round(sum(len(line) * n for line, n in frequent) / whole, 4),
-            "frequent": [{"line": line[:SHOWN_CHARS], "count": n} for line, n in frequent],
+            "frequent": [{"line": mask(line)[:SHOWN_CHARS], "count": n} for line, n in frequent],
         }

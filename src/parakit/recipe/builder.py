@@ -46,7 +46,8 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS) -> BuildSummary:
     """Make everything that `recipe` describes in `builds/NAME`; returns the summary, which is also written
     to `summary.json` there.
     """
-    from parakit.reports.rendering import write_report
+    from parakit.reports.corpus_page import refresh_corpus_page
+    from parakit.reports.rendering import CORPUS_PAGE, write_report
     from parakit.reports.summary import summarize
 
     folder = builds / recipe.name
@@ -59,6 +60,8 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS) -> BuildSummary:
         summary = summarize(recipe.name, recipe.model_dump(mode="json"), folders, models_of(recipe))
         write_text_atomic(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
         write_json_atomic(folder / "summary.json", summary.to_dict())
+        if "corpus" in folders:
+            refresh_corpus_page(folders["corpus"], folder / CORPUS_PAGE)
         write_report(summary, folder / "report.html")
     return summary
 

@@ -51,6 +51,7 @@ from parakit.reports.summary_parts import Sample
 from parakit.reports.summary_schema import BuildSummary, CorpusSummary, SkippedFile, TokenizerSummary
 from parakit.reports.tasks import interval, main_metric, metric_name, metric_value, task_section
 
+CORPUS_PAGE = "corpus.html"
 PAGE = Path(__file__).with_name("page")
 MAX_SKIPPED, MAX_ANSWERS = 12, 8
 TITLES = {
@@ -72,15 +73,16 @@ TITLES = {
 
 
 def write_report(summary: BuildSummary, path: str | Path) -> Path:
-    """Write the report of a build to `path`, whole or not at all."""
+    """Write the report of a build to `path`, whole or not at all; it links to the page of the corpus next to it."""
     path = Path(path)
-    write_text_atomic(path, render_report(summary))
+    linked = CORPUS_PAGE if path.with_name(CORPUS_PAGE).is_file() else ""
+    write_text_atomic(path, render_report(summary, linked))
     return path
 
 
-def render_report(summary: BuildSummary) -> str:
-    """The report as HTML text."""
-    return page_template("report.html").render(_page(summary))
+def render_report(summary: BuildSummary, corpus_page: str = "") -> str:
+    """The report as HTML text. `corpus_page`: the file name of the corpus' page."""
+    return page_template("report.html").render(_page(summary) | {"corpus_page": corpus_page})
 
 
 def page_template(name: str) -> Template:

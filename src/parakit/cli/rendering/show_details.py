@@ -5,23 +5,21 @@ parents), files, intact (True; False: not checked; None: no manifest).
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from parakit.cli.rendering.show_adapters import describe_adapter
+from parakit.cli.rendering.show_corpus import describe_corpus
 from parakit.cli.rendering.show_models import describe_model, flat
 from parakit.cli.rendering.show_sets import describe_examples, describe_preferences
 from parakit.cli.rendering.show_shapes import (
-    CorpusReport,
     CountReport,
     EvaluationResults,
     RedTeamResults,
     ShardIndex,
-    TextRow,
-    first_rows,
 )
-from parakit.cli.rendering.skipped_files import skipped_by_reason
 from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, read_lineage, verify_manifest
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file, read_json
@@ -31,15 +29,15 @@ from parakit.reports.summary_parts import FigureComparison
 N_SAMPLES, SAMPLE_CHARS, MAX_DEPTH = 3, 400, 12
 
 
-def describe(path: str | Path, verify: bool = True) -> JsonObject:
+def describe(path: str | Path, verify: bool = True, seed: int = 0) -> JsonObject:
     """Describe an artifact, a model folder of any origin, or a build. Raises `UserError` for anything else,
-    `CorruptArtifact` naming a file.
+    `CorruptArtifact` naming a file. `seed` draws the pieces of a corpus.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such folder", "check the path")
     if (path / LINEAGE).is_file():
-        return _artifact(path, verify)
+        return _artifact(path, verify, seed)
     from parakit.checkpoints.folder_safety import is_model_folder
 
     if is_model_folder(path):
@@ -63,7 +61,7 @@ def one_line(found: JsonObject) -> str:
     return f"{found['path']}: {found['what']}"
 
 
-def _artifact(path: Path, verify: bool) -> JsonObject:
+def _artifact(path: Path, verify: bool, seed: int) -> JsonObject:
     artifact = open_artifact(path, verify=verify)
     lineage = artifact.lineage
     figures: JsonObject = {
@@ -78,7 +76,8 @@ def _artifact(path: Path, verify: bool) -> JsonObject:
     }
     samples: dict[str, list[str]] = {}
     what = f"{artifact.kind}, a Parakit artifact"
-    if reader := READERS.get(artifact.kind):
+    readers = READERS | {"corpus": partial(describe_corpus, seed=seed)}
+    if reader := readers.get(artifact.kind):
         what, found, samples = reader(path, lineage)
         figures = {title: group for title, group in found.items() if group} | figures
     if lineage.get("config"):
@@ -169,26 +168,6 @@ def _parent(child: Path, parent: dict[str, str], depth: int) -> JsonObject:
             return _chain(path, lineage, depth + 1)
     note = "rebuilt since then" if present else "missing"
     return {**parent, "seconds": None, "created": None, "parents": [], "note": note}
-
-
-def _corpus(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
-    report = read_json(path / "report.json", CorpusReport)
-    splits = [
-        {"split": name} | (counts if isinstance(counts, dict) else {"documents": counts})
-        for name, counts in report["splits"].items()
-    ]
-    counted = {
-        key.replace("_", " "): value for key, value in report.items() if isinstance(value, int) and value
-    }
-    texts = [_cut(row["text"]) for row in first_rows(path / "train.jsonl", TextRow, N_SAMPLES)]
-    total = sum(row["documents"] for row in splits)
-    files = skipped_by_reason(report)
-    title = f"files left out (skipped_files in {path / 'report.json'} lists them)"
-    return (
-        f"a corpus of {total:,} documents",
-        {"splits": splits, "reading": counted, title: files},
-        {"first documents": texts},
-    )
 
 
 def _conversations(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
@@ -321,7 +300,7 @@ def _cut(text: str) -> str:
 
 Reader = Callable[[Path, JsonObject], tuple[str, JsonObject, dict[str, list[str]]]]
 READERS: dict[str, Reader] = {
-    "corpus": _corpus,
+    "corpus": describe_corpus,
     "conversations": _conversations,
     "preferences": describe_preferences,
     "examples": describe_examples,
