@@ -15,12 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from parakit.common.artifacts import open_artifact
 from parakit.common.errors import CorruptArtifact
 from parakit.common.files import JsonObject, read_json
 from parakit.common.seeds import rng
 from parakit.data.documents import Document
 from parakit.data.sensitive import count_kinds, mask
-from parakit.data.splits import SPLITS, split_path
+from parakit.data.splits import SPLITS
 
 WHOLE_BYTES = 64 * 2**20  # of a split that is read as a whole
 N_SAMPLED = 4_000  # documents of a larger one
@@ -77,13 +78,13 @@ def corpus_overview(path: str | Path, seed: int = 0) -> JsonObject:
     {"splits": {split: {documents, bytes, examined, lengths, sensitive, sensitive_documents, pieces}}, "sources",
     "languages": {code: share} or why not, "encodings", "duplicates", "lines", "cleaning", "skipped"}.
     """
-    path = Path(path)
+    path = open_artifact(path, "corpus", verify=False).path
     report = read_json(path / "report.json")
     splits: JsonObject = {}
     texts: list[str] = []
     for split in SPLITS:
         random, facts = rng(seed, "overview", split), _SplitFacts(split)
-        documents, whole = _documents(split_path(path, "corpus", split), random)
+        documents, whole = _documents(path / f"{split}.jsonl", random)
         counts = report["splits"][split]
         counts = counts if isinstance(counts, dict) else {"documents": counts, "bytes": None}
         step = max(1, (counts["documents"] if whole else N_SAMPLED) // N_LANGUAGE)
