@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from parakit.common.errors import UserError
 from parakit.data.config import TextConfig
 from parakit.data.corpus import iter_corpus, prepare_corpus
+from parakit.data.duplicates.text_groups import Sketch, near_duplicate_groups, resemblance
 from parakit.data.mixing import source_caps
-from parakit.data.near_duplicates import Sketch, near_duplicate_groups, resemblance
 from parakit.data.split_assignment import MIN_TEXTS, TextUnit, assign_splits, region_split
 from parakit.data.splits import SPLITS, split_of
 

@@ -19,10 +19,10 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.data.config import TextConfig
-from parakit.data.deduplication import DigestSet
 from parakit.data.documents import Document
+from parakit.data.duplicates.digest_set import DigestSet
+from parakit.data.duplicates.text_groups import Sketch, near_duplicate_groups
 from parakit.data.mixing import source_caps
-from parakit.data.near_duplicates import Sketch, near_duplicate_groups
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
 from parakit.data.repeated_lines import LineCounter

@@ -19,7 +19,7 @@ from parakit.common.errors import CorruptArtifact, UnexpectedFile, UserError
 from parakit.common.files import JsonObject, read_json, write_json_atomic
 from parakit.common.settings import config_digest
 from parakit.data.config import TextConfig
-from parakit.data.deduplication import DigestSet
+from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import input_files
 from parakit.recipe.build_time import BuildTime

@@ -28,7 +28,7 @@ from parakit.data.conversations.conversation import (
     locate_conversations,
     read_conversations,
 )
-from parakit.data.deduplication import DigestSet
+from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.mixing import allocate, check_shares, repeats
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import InputFile, check_paths, input_files

@@ -19,7 +19,7 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json, write_json_atomic
 from parakit.common.progress import Bar
 from parakit.common.settings import closest_match
-from parakit.data.deduplication import DigestSet
+from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.examples.formats import ExampleRow, TaskFormat, get_task_format, row_labels
 from parakit.data.examples.readers import read_examples
 from parakit.data.examples.statistics import SplitStatistics

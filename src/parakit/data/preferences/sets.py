@@ -16,7 +16,7 @@ from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, write_json_atomic
 from parakit.common.progress import Bar
-from parakit.data.deduplication import DigestSet
+from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.preferences.formats import parse_ranking
 from parakit.data.preferences.rankings import Ranking
 from parakit.data.preferences.readers import read_preferences

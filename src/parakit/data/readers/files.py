@@ -16,8 +16,8 @@ from parakit.common.errors import UserError
 from parakit.data.chunking import chunk
 from parakit.data.cleaning import strip_gutenberg
 from parakit.data.config import TextConfig
-from parakit.data.deduplication import DigestSet
 from parakit.data.documents import Document, make_document
+from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.arrays import DuplicateKeyError, iter_array, loads
 from parakit.data.readers.inputs import InputFile, check_paths, input_files

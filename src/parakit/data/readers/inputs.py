@@ -20,8 +20,8 @@ from parakit.common.errors import UserError
 from parakit.common.files import sha256_file
 from parakit.common.settings import closest_match
 from parakit.data.config import TextConfig
-from parakit.data.deduplication import DigestSet
 from parakit.data.documents import repair
+from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.read_report import ReadReport
 
 FileFormat = Literal["text", "jsonl", "json", "parquet"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from parakit.common.files import JsonObject
 from parakit.data.config import TextConfig
-from parakit.data.deduplication import DigestSet
+from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.read_report import MAX_NAMED, ReadReport
 from parakit.data.readers.files import try_to_read
 from parakit.data.readers.inputs import check_paths, input_files

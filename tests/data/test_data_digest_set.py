@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from parakit.data import deduplication
-from parakit.data.deduplication import DigestSet
+from parakit.data.duplicates import digest_set
+from parakit.data.duplicates.digest_set import DigestSet
 
 
 def digest(k: int) -> str:
@@ -14,7 +14,7 @@ def digest(k: int) -> str:
 
 
 def test_it_agrees_with_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deduplication, "RECENT", 8)
+    monkeypatch.setattr(digest_set, "RECENT", 8)
     known, reference = DigestSet(), set()
     for k in [j * j % 1009 for j in range(3_000)]:
         assert (digest(k) in known) == (k in reference)
@@ -24,7 +24,7 @@ def test_it_agrees_with_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_digests_that_share_their_first_half_are_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deduplication, "RECENT", 4)
+    monkeypatch.setattr(digest_set, "RECENT", 4)
     known = DigestSet()
     digests = ["ab" * 8 + f"{k:016x}" + "00" * 16 for k in range(40)]
     assert all(known.add(d) for d in digests)
@@ -33,7 +33,7 @@ def test_digests_that_share_their_first_half_are_distinguished(monkeypatch: pyte
 
 
 def test_memory_is_16_bytes_a_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deduplication, "RECENT", 1_000)
+    monkeypatch.setattr(digest_set, "RECENT", 1_000)
     tracemalloc.start()
     known = DigestSet()
     for k in range(20_000):
