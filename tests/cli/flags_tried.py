@@ -94,6 +94,8 @@ INERT = [
     *_inert("quantize", "MODEL --output OUT --size-budget 9MB", sensitivity=""),
     *_inert("redteam", "MODEL --attacks ATTACKS --output OUT", suites="direct", n_attacks="9"),
     *_inert("redteam", "MODEL --output OUT", judge_model="gpt"),
+    *_inert("show", "SHARDS", seed="3", page="OUT", runs="TEXT"),
+    *_inert("show", "SHARDS --document 0123", search="bird"),
     *_inert("import", "MODEL --output OUT", revision="main"),
 ]
 
@@ -169,7 +171,7 @@ OTHERS = {
     },
     "import": {"output", "dtype", "accept_config", "overwrite", "json"},
     "export": {"output", "format", "dtype", "max_shard_size", "json"},
-    "show": {"verify", "seed", "page", "json"},
+    "show": {"verify", "document", "json"},
     "bench": {"prompt_tokens", "new_tokens", "n_sequences", "repeats", "device", "dtype", "json"},
     "predict": {
         *PENALTIES,

@@ -1,6 +1,7 @@
 """`parakit show`: describe what a folder holds and how it was made."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -11,8 +12,10 @@ from rich.table import Table
 from rich.tree import Tree
 
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.cli.rendering.safe_text import safe
 from parakit.cli.rendering.show_details import describe
+from parakit.cli.rendering.show_document import search, show_document
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size, long_duration, number
@@ -30,14 +33,52 @@ class ShowCommandConfig(Config):
     page: str | None = Field(
         default=None, description="Of a corpus: write its page, an HTML file, to this path."
     )
+    document: str | None = Field(
+        default=None,
+        description="Of a corpus, or of a model trained on one: the id of a document, to see where it came from, what was"
+        " done to it, and which runs and steps read it.",
+    )
+    search: str | None = Field(
+        default=None,
+        description="Of a corpus, or of a model trained on one: list the documents that have this text.",
+    )
+    runs: tuple[str, ...] = Field(
+        default=(),
+        description="With --document: more folders in which shards and runs of the corpus are looked for.",
+    )
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         default=False, description="Print one JSON object."
     )
 
 
+_NEEDS = (
+    Needs(
+        ("runs",), lambda command: command.document is not None, "it is about a document", "add --document ID"
+    ),
+    Needs(
+        ("verify", "seed", "page"),
+        lambda command: command.document is None and command.search is None,
+        "it is about the whole folder, and documents were requested",
+        "leave --document and --search out",
+    ),
+    Needs(
+        ("search",),
+        lambda command: command.document is None,
+        "the document is named by its id",
+        "leave --document out",
+    ),
+)
+
+
 def main(argv: list[str]) -> int:
     """Run `parakit show` with these arguments; 0 when the folder is intact."""
     command = parse_command(ShowCommandConfig, argv, "parakit show")
+    refuse_inert(command, _NEEDS)
+    if command.document is not None:
+        folders = [Path(folder) for folder in command.runs]
+        return show_document(Path(command.path), command.document, folders, command.as_json)
+    if command.search is not None:
+        return search(Path(command.path), command.search, command.as_json)
     description = describe(command.path, verify=command.verify, seed=command.seed)
     if description["kind"] != "corpus" and command.model_fields_set & {"seed", "page"}:
         raise UserError(

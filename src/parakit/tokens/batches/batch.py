@@ -115,3 +115,15 @@ class RankingBatch:
 
 
 AnyBatch = Batch | PairBatch | LabelledBatch | TextPairBatch | RankingBatch
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A stretch of a document in a row: input tokens `first_token` to `first_token + n_tokens - 1` of the document, its
+    special tokens counted, at the row's columns from `column` on. With a shift of 1 the token after each is its target.
+    """
+
+    row: int
+    column: int
+    first_token: int
+    n_tokens: int

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from parakit.common.seeds import rng
-from parakit.tokens.batches.batch import Batch, PairBatch
+from parakit.tokens.batches.batch import Batch, Occurrence, PairBatch
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.vocab_info import VocabInfo
 
@@ -34,6 +34,10 @@ class NoisedSource(ABC, Generic[NoisedBatch]):
     def rows(self, start_row: int, n_rows: int) -> NoisedBatch:
         """Rows `start_row` to `start_row + n_rows - 1`, a pure function of the seed."""
         return self.add_noise(self.source.rows(start_row, n_rows), start_row)
+
+    def find(self, document: int, n_rows: int) -> list[Occurrence]:
+        """Where the first `n_rows` rows have tokens of a document, before noising."""
+        return self.source.find(document, n_rows)
 
     def epoch_of(self, row: int) -> float:
         """How many epochs have been seen before `row`."""

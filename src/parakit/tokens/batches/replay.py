@@ -9,13 +9,13 @@ order. B rows.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from parakit.tokens.batches.batch import Batch
+from parakit.tokens.batches.batch import Batch, Occurrence
 
 BatchT = TypeVar("BatchT", bound=Batch)
 BatchT_co = TypeVar("BatchT_co", bound=Batch, covariant=True)
@@ -32,6 +32,10 @@ class RowProvider(Protocol[BatchT_co]):
 
     def rows(self, start_row: int, n_rows: int, /) -> BatchT_co:
         """Rows `start_row` to `start_row + n_rows - 1`, a pure function of the seed."""
+        ...
+
+    def find(self, document: int, n_rows: int, /) -> list[Occurrence]:
+        """Where the first `n_rows` rows read tokens of a document."""
         ...
 
 
@@ -63,6 +67,20 @@ class ReplaySource(Generic[BatchT]):
         if n == n_rows:
             return self.replay.rows(start_replay, n)
         return _interleave(self.new.rows(start_new, n_rows - n), self.replay.rows(start_replay, n), is_replay)
+
+    def find(self, document: int, n_rows: int) -> list[Occurrence]:
+        """Where the first `n_rows` rows read tokens of a document of the new data."""
+        return self._placed(self.new, document, n_rows, replayed=False)
+
+    def find_replayed(self, document: int, n_rows: int) -> list[Occurrence]:
+        """Where the first `n_rows` rows read tokens of a document of the replayed data."""
+        return self._placed(self.replay, document, n_rows, replayed=True)
+
+    def _placed(
+        self, source: RowProvider[BatchT], document: int, n_rows: int, replayed: bool
+    ) -> list[Occurrence]:
+        rows = np.flatnonzero(self.is_replay(0, n_rows) == replayed)
+        return [replace(one, row=int(rows[one.row])) for one in source.find(document, len(rows))]
 
 
 def _interleave(new: BatchT, replay: BatchT, is_replay: np.ndarray) -> BatchT:

@@ -12,7 +12,7 @@ tokens gives n pairs: the input of masking and span corruption. Numpy only; B ro
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
-from parakit.tokens.batches.batch import Batch, EvaluationBatch
+from parakit.tokens.batches.batch import Batch, EvaluationBatch, Occurrence
 from parakit.tokens.batches.packing import (
     best_fit_decreasing,
     cut_at_offsets,
@@ -124,6 +124,39 @@ class BatchSource:
     def epoch_of(self, row: int) -> float:
         """How many epochs have been seen before `row`."""
         return row / self.rows_per_epoch
+
+    def find(self, document: int, n_rows: int) -> list[Occurrence]:
+        """Where the first `n_rows` rows read tokens of a document of the shards, row by row."""
+        per_epoch = int(self.rows_per_epoch)
+        found = []
+        for epoch in range(-(-n_rows // per_epoch)):
+            inside = self._find_packed if self.packing == "pack" else self._find_concat
+            found += [replace(one, row=epoch * per_epoch + one.row) for one in inside(epoch, document)]
+        return sorted((one for one in found if one.row < n_rows), key=lambda one: (one.row, one.column))
+
+    def _find_concat(self, epoch: int, document: int) -> Iterator[Occurrence]:
+        cut, start, n = self._concat_cut(epoch), int(self._starts[document]), int(self._n_pairs[document])
+        for number in np.flatnonzero((cut.full_starts >= start) & (cut.full_starts < start + n)).tolist():
+            row = int(np.flatnonzero(cut.order == number)[0])
+            yield Occurrence(row, 0, int(cut.full_starts[number]) - start, self.seq_len)
+        for rest in np.flatnonzero((cut.rest_starts >= start) & (cut.rest_starts < start + n)).tolist():
+            first, (low, high) = (
+                int(cut.rest_starts[rest]) - start,
+                cut.rest_offsets[rest : rest + 2].tolist(),
+            )
+            while low < high:
+                number, column = divmod(low, self.seq_len)
+                length = min(high - low, self.seq_len - column)
+                row = int(np.flatnonzero(cut.order == len(cut.full_starts) + number)[0])
+                yield Occurrence(row, column, first, length)
+                low, first = low + length, first + length
+
+    def _find_packed(self, epoch: int, document: int) -> Iterator[Occurrence]:
+        order, begins = self._packed_order(epoch)
+        for place in np.flatnonzero(order == document).tolist():
+            row = int(np.searchsorted(begins, place, "right")) - 1
+            column = int(self._n_pairs[order[begins[row] : place]].sum())
+            yield Occurrence(row, column, 0, int(self._n_pairs[document]))
 
     def _concat_epoch(self, epoch: int) -> _ConcatEpoch:
         """Where this epoch cuts, and in which order its full windows and rows of remainders come."""
