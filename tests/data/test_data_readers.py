@@ -127,7 +127,7 @@ def test_a_folder_is_read_by_name_and_what_is_left_out_has_a_reason(mixed: Path)
     assert report.skipped == {
         "hidden": 1,
         "excluded": 1,
-        "unknown kind": 2,
+        "not text": 2,
         "empty": 2,
         "binary": 1,
         "a Parakit artifact": 1,
@@ -188,7 +188,7 @@ def make_folder_of_nothing(path: Path) -> None:
     [
         ("none.txt", lambda path: None, "no such file"),
         ("folder", make_empty_folder, "the folder is empty"),
-        ("folder", make_folder_of_nothing, "no text found; left out: hidden: 1, unknown kind: 1"),
+        ("folder", make_folder_of_nothing, "no text found; left out: hidden: 1, not text: 1"),
         ("a.txt", lambda path: path.write_bytes(b""), "empty"),
         ("a.txt", lambda path: path.write_bytes(b" \n \n"), "empty"),
         ("a.jsonl", lambda path: path.write_bytes(b'{"text": ""}\n'), "empty"),

@@ -20,6 +20,11 @@ class TextConfig(Config):
     exclude: tuple[str, ...] = Field(
         default=(), description="Patterns of files to skip inside folders, such as 'drafts/*' or '*.min.js'."
     )
+    include: tuple[str, ...] = Field(
+        default=(),
+        description="Patterns of files and folders to read although their names speak against it, such as '.github' or"
+        " '*.dat'; a file of an unknown kind is then read as text.",
+    )
     follow_links: bool = Field(
         default=False,
         description="Read what links inside a folder lead to even where that is outside of all `paths`.",
@@ -62,6 +67,9 @@ class TextConfig(Config):
     )
     max_expansion: int = Field(
         default=200, ge=1, description="Compressed files that expand by more than this factor are skipped."
+    )
+    max_members: int = Field(
+        default=100_000, ge=1, description="Files in an archive beyond this number are left out."
     )
 
     @field_validator("encoding")

@@ -30,6 +30,7 @@ class ReadReport:
     """Counts over all files read so far; `bytes` are raw bytes (`Document.n_bytes`)."""
 
     files: int = 0
+    formats: Counter[str] = field(default_factory=Counter)
     documents: int = 0
     bytes: int = 0
     encodings: Counter[str] = field(default_factory=Counter)
@@ -93,6 +94,7 @@ class ReadReport:
         values = dict(vars(self))
         values["broken_files"] = {name: vars(broken) for name, broken in self.broken_files.items()}
         values["encodings"] = dict(sorted(self.encodings.items()))
+        values["formats"] = dict(sorted(self.formats.items()))
         values["skipped"] = dict(sorted(self.skipped.items()))
         values["skipped_files"] = [
             {"source": source, "reason": reason} for source, reason in self.skipped_files

@@ -20,6 +20,7 @@ from parakit.primer.config import (
 # How files are read; generated text needs none of it.
 _OF_FILES = {
     "exclude",
+    "include",
     "follow_links",
     "text_field",
     "encoding",
@@ -29,6 +30,7 @@ _OF_FILES = {
     "max_document_chars",
     "max_line_bytes",
     "max_expansion",
+    "max_members",
 }
 
 

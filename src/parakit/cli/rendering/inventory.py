@@ -12,7 +12,8 @@ from parakit.cli.rendering.skipped_files import skipped_by_reason
 from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size
 from parakit.data.config import TextConfig
-from parakit.data.readers.inventory import list_inputs, way_to_include
+from parakit.data.readers.inventory import list_inputs
+from parakit.data.readers.skip_reasons import way_to_include
 
 N_SHOWN = 50
 

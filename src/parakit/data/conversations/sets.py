@@ -31,7 +31,8 @@ from parakit.data.conversations.conversation import (
 from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.mixing import allocate, check_shares, repeats
 from parakit.data.read_report import ReadReport
-from parakit.data.readers.inputs import InputFile, check_paths, input_files
+from parakit.data.readers.input_file import InputFile
+from parakit.data.readers.inputs import check_paths, input_files
 from parakit.data.readers.lines import RowStream, open_text
 from parakit.data.row_report import RowReport, skip_summary
 from parakit.data.sources import GeneratedSource, Source, record_source

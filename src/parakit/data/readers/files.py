@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
+from itertools import groupby
+from typing import TypeVar
 
 from parakit.common.errors import UserError
 from parakit.data.chunking import chunk
@@ -19,20 +22,14 @@ from parakit.data.config import TextConfig
 from parakit.data.documents import Document, make_document
 from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.read_report import ReadReport
-from parakit.data.readers.arrays import DuplicateKeyError, iter_array, loads
-from parakit.data.readers.inputs import InputFile, check_paths, input_files
-from parakit.data.readers.lines import (
-    RowStream,
-    UnreadableFileError,
-    decode_blocks,
-    iter_line_blocks,
-    normalize_newlines,
-    open_input,
-    open_text,
-)
-from parakit.data.readers.parquet import parquet_values
-from parakit.data.readers.tracked_row import is_empty, key_name
+from parakit.data.readers.formats.content import Members, TextPart
+from parakit.data.readers.formats.recognition import is_compressed_twice, recognize
+from parakit.data.readers.formats.registry import Format
+from parakit.data.readers.input_file import InputFile
+from parakit.data.readers.inputs import check_paths, input_files
+from parakit.data.readers.lines import UnreadableFileError, normalize_newlines, open_input
 
+Item = TypeVar("Item")
 GIVE_UP_ROWS = 1_000  # a file whose first rows are all broken is not read to its end
 
 
@@ -74,12 +71,23 @@ def try_to_read(file: InputFile, config: TextConfig, report: ReadReport) -> bool
 
 
 def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
-    n_before = report.documents
+    """The documents of a file and of the files inside it; one that cannot be read is counted, or a `UserError` where the
+    user named it.
+    """
+    n_before, n_skipped = report.documents, report.skipped.total()
     try:
-        yield from _READERS[file.format](file, config, report)
-        if report.documents == n_before and file.source not in report.broken_files:
+        file, form = recognize(file)
+        if file.compression and (not form.streams or is_compressed_twice(file)):
+            with Members(file, config, report) as members, open_input(file, config) as stream:
+                yield from _read_file(members.decompressed(stream), config, report)
+            return
+        n_texts = yield from _read_format(file, form, config, report)
+        nothing = report.documents == n_before and report.skipped.total() == n_skipped
+        if nothing and file.source not in report.broken_files:
             raise UnreadableFileError("empty", "nothing is left of it", "give a file with text in it")
-        report.files += 1
+        if n_texts:
+            report.files += 1
+            report.formats[form.title] += 1
     except UnreadableFileError as error:
         if file.named:
             detail = f" ({error.detail})" if error.detail else ""
@@ -87,10 +95,36 @@ def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Itera
         report.skip(file.source, error.reason, error.detail)
 
 
-def _read_text(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
-    with open_text(file, config, report) as stream:
-        blocks = decode_blocks(iter_line_blocks(stream, config.max_line_bytes, report))
-        yield from _documents(blocks, file.source, file.source, config, report)
+def _read_format(
+    file: InputFile, form: Format, config: TextConfig, report: ReadReport
+) -> Generator[Document, None, bool]:
+    """The documents that the reader of `form` finds; returns whether the file itself has text, not only files inside it."""
+    module = import_module(f"parakit.data.readers.formats.{form.module}")
+    if form.rows:
+        yield from _read_rows(_guarded(module.read_rows(file, config, report), form), file, config, report)
+        return True
+    has_text = False
+    pieces = _guarded(module.read(file, config, report), form)
+    for source, group in groupby(
+        pieces, lambda piece: piece.source if isinstance(piece, TextPart) else piece
+    ):
+        if isinstance(source, InputFile):
+            yield from _read_file(source, config, report)
+        else:
+            has_text = True
+            yield from _documents((piece.text for piece in group), file.source, source, config, report)
+    return has_text
+
+
+def _guarded(values: Iterator[Item], form: Format) -> Iterator[Item]:
+    """The values of a format's reader, whose libraries may raise anything for bytes that are damaged or hostile."""
+    try:
+        yield from values
+    except (UserError, UnreadableFileError, AssertionError, NameError, ImportError):
+        raise
+    except Exception as error:
+        detail = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        raise UnreadableFileError(f"damaged {form.title}", detail, "get a fresh copy of the file") from None
 
 
 def _documents(
@@ -133,81 +167,6 @@ def _read_rows(
         raise _broken_rows_error(str(file.path), why, n_broken, n_rows, config)
 
 
-def _read_json_lines(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
-    """JSON lines, or one array of rows, whatever the file is called."""
-    with open_text(file, config, report) as stream:
-        values = _json_values(RowStream(stream), config, report)
-        yield from _read_rows(_texts(values, config.text_field, report), file, config, report)
-
-
-def _read_json(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
-    """A `.json` file of rows. Inside a folder such a file is more often a setting, and one whose first row has no text is
-    left out.
-    """
-    with open_text(file, config, ReadReport()) as stream:
-        first = next((value for _, value in _json_values(RowStream(stream), config, ReadReport())), None)
-    if not isinstance(first, dict):
-        detail = "it is neither an array of objects nor one object a line"
-        raise UnreadableFileError("no rows of text", detail, "to read the file itself as text, name it .txt")
-    if not file.named and isinstance(why := _text_of(first, config.text_field), Exception):
-        raise UnreadableFileError("no rows of text", str(why))
-    yield from _read_json_lines(file, config, report)
-
-
-def _json_values(stream: RowStream, config: TextConfig, report: ReadReport) -> Iterator[tuple[int, object]]:
-    """Numbered values, each as it is parsed, or the exception of a broken row."""
-    if stream.is_array:
-        yield from iter_array(stream, config.max_line_bytes, "surrogateescape")
-        return
-    number = 0
-    for block in iter_line_blocks(stream, config.max_line_bytes, report):
-        lines = block.split(b"\n")
-        if not lines[-1]:
-            lines.pop()  # empty, after the block's last line end
-        for line in lines:
-            number += 1
-            if line and not line.isspace():
-                yield number, _parsed(line)
-
-
-def _texts(
-    values: Iterable[tuple[int, object]], text_field: str, report: ReadReport
-) -> Iterator[tuple[int, object]]:
-    """The text of each numbered row; its other keys are counted."""
-    for number, value in values:
-        if isinstance(value, dict):
-            report.ignore(key_name(key) for key in value if key != text_field and not is_empty(value[key]))
-        yield number, _text_of(value, text_field)
-
-
-def _parsed(line: bytes) -> object:
-    try:
-        return loads(line.decode("utf-8", "surrogateescape"))
-    except DuplicateKeyError as error:
-        return error
-    except (ValueError, RecursionError) as error:
-        return ValueError(f"not JSON ({error})")
-
-
-def _text_of(row: object, text_field: str) -> object:
-    """The text of a parsed row, None where it has none, or an exception for a broken row."""
-    if isinstance(row, Exception):
-        return row
-    if not isinstance(row, dict):
-        return ValueError(f"not a JSON object but {type(row).__name__}")
-    if text_field not in row:
-        return ValueError(f"no field {text_field!r}, only {', '.join(map(repr, row))}"[:200])
-    value = row[text_field]
-    if value is None or isinstance(value, str):
-        return value
-    return ValueError(f"field {text_field!r} is {type(value).__name__}, not text")
-
-
-def _read_parquet(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
-    with open_input(file, config) as stream:
-        yield from _read_rows(parquet_values(stream, file, config, report), file, config, report)
-
-
 def _broken_rows_error(where: str, why: str, n_broken: int, n_rows: int, config: TextConfig) -> UserError:
     hint = f'a row looks like {{{json.dumps(config.text_field)}: "..."}}; text_field names another field'
     if "'messages'" in why:
@@ -221,11 +180,3 @@ def _no_text_error(path: str, skipped: Counter[str]) -> UserError:
         return UserError(f"{path}: the folder is empty", hint)
     reasons = ", ".join(f"{reason}: {n}" for reason, n in sorted(skipped.items()))
     return UserError(f"{path}: no text found; left out: {reasons}", hint)
-
-
-_READERS: dict[str, Callable[[InputFile, TextConfig, ReadReport], Iterator[Document]]] = {
-    "text": _read_text,
-    "jsonl": _read_json_lines,
-    "json": _read_json,
-    "parquet": _read_parquet,
-}

@@ -11,9 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
 
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
@@ -23,42 +21,10 @@ from parakit.data.config import TextConfig
 from parakit.data.documents import repair
 from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.read_report import ReadReport
-
-FileFormat = Literal["text", "jsonl", "json", "parquet"]
-
-PROSE = "txt text md markdown rst adoc org tex log"
-SOURCE_CODE = (
-    "py pyi c h cc cpp cxx hpp hh cs java kt kts scala go rs swift m mm js mjs cjs jsx ts tsx vue rb "
-    "php pl pm lua r jl hs ml mli fs fsx clj cljs ex exs erl elm dart zig nim d pas f f90 f95 sql sh "
-    "bash zsh fish ps1 bat cmake mk proto graphql tf css scss less toml yaml yml ini cfg asm s v sv vhd "
-    "vhdl lisp el scm rkt groovy gradle sol"
-)
-_FORMATS: dict[str, FileFormat] = dict.fromkeys((PROSE + " " + SOURCE_CODE).split(), "text")
-_FORMATS |= {"jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "parquet": "parquet"}
-
-
-@dataclass(frozen=True, slots=True)
-class InputFile:
-    """One file to read. `source` is its name in reports, the same on every machine; `named`: the user gave its path,
-    not that of a folder.
-    """
-
-    path: Path
-    source: str
-    format: FileFormat
-    gzipped: bool
-    named: bool
-
-
-def detect_format(name: str) -> tuple[FileFormat | None, bool]:
-    """The format of a file of this name (None: it is not read), and whether it is gzipped. A name without an extension
-    is text.
-    """
-    stem, _, extension = name.rpartition(".")
-    gzipped = bool(stem) and extension.lower() == "gz"
-    if gzipped:
-        stem, _, extension = stem.rpartition(".")
-    return ("text" if not stem else _FORMATS.get(extension.lower())), gzipped
+from parakit.data.readers.detection import format_of
+from parakit.data.readers.formats.registry import split_name
+from parakit.data.readers.input_file import InputFile
+from parakit.data.readers.skip_reasons import is_included, reason_of_name
 
 
 def check_paths(paths: Sequence[str]) -> None:
@@ -81,10 +47,10 @@ def input_files(path: str, config: TextConfig, report: ReadReport, seen: DigestS
     file = Path(path).expanduser()
     label = repair(file.name or file.resolve().name)[0]
     if file.is_dir():
-        yield from _Walk(config.exclude, report, seen, _roots(config)).files(file, label, "")
+        yield from _Walk(config, report, seen, _roots(config)).files(file, label, "")
     elif _is_new(file, seen):
-        file_format, gzipped = detect_format(file.name)
-        yield InputFile(file, label, file_format or "text", gzipped, named=True)
+        file_format, compression = split_name(file.name)
+        yield InputFile(file, label, file_format.name if file_format else None, compression, named=True)
     else:
         report.skip(label, "already read")
 
@@ -104,7 +70,7 @@ def input_digest(config: TextConfig) -> str:
 
 @dataclass
 class _Walk:
-    exclude: Sequence[str]
+    config: TextConfig
     report: ReadReport
     seen: DigestSet
     roots: Sequence[str] | None
@@ -128,33 +94,35 @@ class _Walk:
                 yield from self.files(Path(entry.path), source, inner + "/")
             elif not _is_new(Path(entry.path), self.seen):
                 self.report.skip(source, "already read")
-            else:
-                file_format, gzipped = detect_format(entry.name)
-                assert file_format is not None
-                yield InputFile(Path(entry.path), source, file_format, gzipped, named=False)
+            elif (file := self._file(Path(entry.path), source, inner)) is not None:
+                yield file
         return None
 
     def _skip_reason(self, entry: os.DirEntry[str], relative: str) -> tuple[str, ...] | None:
         """Why an entry is not read: a reason, and a detail where there is one; None for one that is read."""
-        if entry.name.startswith("."):
-            return ("hidden",)
-        for pattern in self.exclude:
-            pattern = pattern.rstrip("/")
-            if fnmatchcase(relative, pattern) or fnmatchcase(entry.name, pattern):
-                return "excluded", f"matches {pattern}"
         try:
             is_dir, is_file = entry.is_dir(), entry.is_file()
         except OSError as error:  # links that point at each other
             return "not a file", error.strerror or "cannot be read"
+        if reason := reason_of_name(relative, self.config, is_dir):
+            return reason
         if not is_dir and not is_file:
             return "not a file", "a link to nothing" if entry.is_symlink() else "a pipe, socket or device"
         if entry.is_symlink() and not self._is_inside(target := os.path.realpath(entry.path)):
             return "a link out of the folder", f"to {repair(target)[0]}; follow_links reads it"
-        if is_dir:
-            return None
-        if detect_format(entry.name)[0] is None:
-            return "unknown kind", Path(entry.name).suffix
         return None
+
+    def _file(self, path: Path, source: str, relative: str) -> InputFile | None:
+        """The file of this path, unless neither its name nor its first bytes speak for a known format."""
+        try:
+            file_format, compression = format_of(path, path.name)
+        except OSError as error:
+            self.report.skip(source, "cannot be read", error.strerror or "")
+            return None
+        if file_format is None and not is_included(relative, self.config):
+            self.report.skip(source, "unknown kind", path.suffix)
+            return None
+        return InputFile(path, source, file_format, compression, named=False)
 
     def _is_inside(self, real: str) -> bool:
         """Whether a resolved path is one of the named paths or below one."""

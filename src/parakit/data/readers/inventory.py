@@ -7,7 +7,6 @@ may still have broken rows or bytes further on; the report of the corpus counts 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 from parakit.common.files import JsonObject
 from parakit.data.config import TextConfig
@@ -15,21 +14,7 @@ from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.read_report import MAX_NAMED, ReadReport
 from parakit.data.readers.files import try_to_read
 from parakit.data.readers.inputs import check_paths, input_files
-
-_WAYS = {
-    "hidden": "names that begin with a dot are skipped inside folders; name the file itself",
-    "excluded": "take its pattern out of exclude",
-    "a link out of the folder": "set follow_links, or name what it leads to",
-    "a Parakit artifact": "name the files that it was made from",
-    "already read": "it is read once; nothing is missing",
-    "cannot be read": "check the permissions",
-    "not a file": "save its content to a file",
-    "unknown kind": "name the file itself to read it as text, or convert it",
-    "binary": "name it by its kind, or convert it to text",
-    "empty": "nothing is in it",
-    "needs": "install the extra that the reason names",
-}
-"""By the beginning of a reason: how a file is included after all."""
+from parakit.data.readers.skip_reasons import way_to_include
 
 
 def list_inputs(config: TextConfig) -> JsonObject:
@@ -47,7 +32,7 @@ def list_inputs(config: TextConfig) -> JsonObject:
             for file in input_files(path, config, report, seen):
                 if not try_to_read(file, config, report):
                     continue
-                kind, n_bytes = str(file.format), file.path.stat().st_size
+                kind, n_bytes = str(file.format or "text"), file.path.stat().st_size
                 files[kind] += 1
                 sizes[kind] += n_bytes
                 if len(read) < MAX_NAMED:
@@ -63,8 +48,3 @@ def list_inputs(config: TextConfig) -> JsonObject:
             for source, reason in report.skipped_files
         ],
     }
-
-
-def way_to_include(reason: str, ways: Sequence[tuple[str, str]] = tuple(_WAYS.items())) -> str:
-    """How a file that was left out for `reason` is included; empty where the reason says all there is."""
-    return next((way for beginning, way in ways if reason.startswith(beginning)), "")

@@ -8,14 +8,13 @@ encoding than UTF-8 comes as UTF-8 (`open_text`).
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, cast
+from typing import IO
 
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
+from parakit.data.readers.compression import DAMAGE, TITLES, open_compressed
 from parakit.data.readers.encodings import (
     BLOCK,
     SAMPLE,
@@ -23,7 +22,7 @@ from parakit.data.readers.encodings import (
     detect_encoding,
     utf8_stream,
 )
-from parakit.data.readers.inputs import InputFile
+from parakit.data.readers.input_file import InputFile
 
 ALWAYS_ALLOWED = 16 * 2**20  # every compressed file may grow to this size
 
@@ -46,14 +45,15 @@ class UnreadableFileError(Exception):
 def open_input(file: InputFile, config: TextConfig) -> Iterator[IO[bytes]]:
     """Open an input file, decompressed; raises `UnreadableFileError` for one that is damaged or expands too much."""
     try:
-        if file.gzipped:
-            _check_gzip(file, config)
-        with gzip.open(file.path, "rb") if file.gzipped else open(file.path, "rb") as stream:
-            yield cast(IO[bytes], stream)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UnreadableFileError(
-            "damaged gzip", str(error), "decompress it by hand, or get a fresh copy"
-        ) from None
+        if file.compression:
+            _check_expansion(file, config)
+        with open_compressed(file.path, file.compression) as stream:
+            yield stream
+    except DAMAGE as error:
+        if file.compression is None:
+            raise
+        reason = f"damaged {TITLES[file.compression]}"
+        raise UnreadableFileError(reason, str(error), "decompress it by hand, or get a fresh copy") from None
     except OSError as error:
         raise UnreadableFileError(
             "cannot be read", error.strerror or str(error), "check its permissions"
@@ -151,12 +151,25 @@ def decompression_bomb_error(config: TextConfig) -> UnreadableFileError:
     )
 
 
-def _check_gzip(file: InputFile, config: TextConfig) -> None:
-    limit = expansion_limit(file.path.stat().st_size, config)
+def charge(file: InputFile, n_bytes: int, config: TextConfig) -> None:
+    """Count bytes that come out of `file` against the archive on disk that it is or is in; `UnreadableFileError` where that
+    expands too much.
+    """
+    file.budget.n_bytes += n_bytes
+    root = file.size() if file.root_size is None else file.root_size
+    if file.budget.n_bytes > expansion_limit(root, config):
+        raise decompression_bomb_error(config)
+
+
+def _check_expansion(file: InputFile, config: TextConfig) -> None:
+    """Read a compressed file through once, before any of it is used."""
+    limit = expansion_limit(file.size(), config)
     n = 0
-    with gzip.open(file.path, "rb") as stream:
+    with open_compressed(file.path, file.compression) as stream:
         while block := stream.read(BLOCK):
             n += len(block)
+            if file.depth:
+                charge(file, len(block), config)
             if n > limit:
                 raise decompression_bomb_error(config)
 

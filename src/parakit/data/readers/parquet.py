@@ -18,7 +18,7 @@ from typing import IO, Any
 from parakit.common.settings import closest_match
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
-from parakit.data.readers.inputs import InputFile
+from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import UnreadableFileError, decompression_bomb_error, expansion_limit
 from parakit.data.readers.tracked_row import key_name
 
@@ -92,13 +92,13 @@ def _open_table(stream: IO[bytes], file: InputFile, config: TextConfig) -> Itera
 
     try:
         with tempfile.TemporaryFile() as unpacked:
-            if file.gzipped:
+            if file.compression:
                 shutil.copyfileobj(stream, unpacked)  # Parquet is read from its end
                 stream = unpacked
             size = stream.seek(0, os.SEEK_END)
             if size == 0:
                 raise UnreadableFileError("empty", hint="give a file with text in it")
-            limit = expansion_limit(min(size, file.path.stat().st_size), config)
+            limit = expansion_limit(min(size, file.size()), config)
             table = parquet.ParquetFile(stream, buffer_size=65_536, pre_buffer=False)
             for group in range(table.metadata.num_row_groups):
                 # not the column's own size: pyarrow 26 aborts the process when a column's metadata are damaged

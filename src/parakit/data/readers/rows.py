@@ -18,7 +18,9 @@ from parakit.data.config import TextConfig
 from parakit.data.documents import repair
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.arrays import DuplicateKeyError, iter_array, loads
-from parakit.data.readers.inputs import InputFile, check_paths
+from parakit.data.readers.formats.registry import split_name
+from parakit.data.readers.input_file import InputFile
+from parakit.data.readers.inputs import check_paths
 from parakit.data.readers.lines import RowStream, UnreadableFileError, iter_line_blocks, open_input, open_text
 from parakit.data.readers.parquet import parquet_rows
 from parakit.data.readers.tracked_row import TrackedRow, as_row
@@ -142,7 +144,7 @@ def _open_rows(path: Path, report: ReadReport) -> Iterator[RowStream]:
 
 
 def _input(path: Path) -> InputFile:
-    return InputFile(path, display_name(path), "jsonl", path.suffix.lower() == ".gz", named=True)
+    return InputFile(path, display_name(path), "jsonl", split_name(path.name)[1], named=True)
 
 
 def _user_error(path: Path, error: UnreadableFileError) -> UserError:
