@@ -119,6 +119,7 @@ OTHERS = {
         "temperature",
         "max_new_tokens",
         "when_full",
+        "cache_dtype",
         "stop",
         "prompting",
         "device",
@@ -130,7 +131,7 @@ OTHERS = {
         *CONSTRAINTS,
         *DRAFTS,
         *("repetition_penalty", "temperature", "max_new_tokens", "stop", "adapters", "system", "when_full"),
-        *("stats", "device", "dtype", "json"),
+        *("cache_dtype", "stats", "device", "dtype", "json"),
     },
     "text": {
         *("output", "primer", "conversations", "preferences", "task", "overwrite", "json"),

@@ -14,7 +14,7 @@ from parakit.cli.rendering.predictions import inputs_of, predict, prediction_tex
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
-from parakit.inference.config import BeamConfig, BeamSettings, WhenFull
+from parakit.inference.config import BeamConfig, BeamSettings, CacheDtype, WhenFull
 
 if TYPE_CHECKING:
     from parakit.inference.loaded_model import Model
@@ -40,6 +40,7 @@ class PredictCommandConfig(BeamConfig):
         default=None, description="Language to translate into, as the tokenizer names it."
     )
     when_full: tyro.conf.Suppress[WhenFull] = "refuse"  # a source and its translation share no window
+    cache_dtype: tyro.conf.Suppress[CacheDtype] = "auto"
     n_candidates: int = Field(default=5, ge=1, description="Candidate tokens per [MASK].")
     embed: bool = Field(default=False, description="Compute text embeddings, whatever the model's task.")
     prompt_name: str | None = Field(

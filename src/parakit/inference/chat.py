@@ -106,9 +106,8 @@ class ChatSession:
         if seed is not None:  # every answer has its own stream, so that /retry is a new attempt
             seed = derive_seed(seed, "answer", self.n_answers) % 2**63
         if self._engine is None and self.drafts is None and runs_on_engine(self.model):
-            self._engine = Engine(
-                self.model, config=EngineConfig(max_rows=1)
-            )  # a turn reads only what is new
+            settings = EngineConfig(max_rows=1, cache_dtype=self.sampling.cache_dtype)
+            self._engine = Engine(self.model, config=settings)  # a turn reads only what is new
         pieces = stream(
             self.model,
             self.tokenizer,

@@ -11,6 +11,11 @@ from parakit.common.settings import Config
 
 StopWhen = Literal["unlikely", "full", "impossible"]
 WhenFull = Literal["refuse", "drop_oldest"]
+CacheDtype = Literal["auto", "model", "float32", "bfloat16", "float16", "int8"]
+CACHE_DTYPE = (
+    "Of cached keys and values. auto: float16 for quantized weights on a CPU, else as the model computes them (model);"
+    " int8 has a scale for each token and head."
+)
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 LogitBias = dict[
     int | Annotated[str, Field(min_length=1, max_length=1000)], Annotated[float, Field(ge=-1e4, le=1e4)]
@@ -66,6 +71,7 @@ class DecodingConfig(Config):
         description="A prompt over the context window: refuse it, or leave out its beginning (of a conversation its"
         " oldest turns) with a notice.",
     )
+    cache_dtype: CacheDtype = Field(default="auto", description=CACHE_DTYPE)
 
     @field_validator("logit_bias", mode="before")
     @classmethod
@@ -217,6 +223,7 @@ class PenaltySettings(TypedDict, total=False):
     min_new_tokens: int | None
     max_new_tokens: int
     when_full: WhenFull
+    cache_dtype: CacheDtype
 
 
 class SamplingSettings(PenaltySettings, total=False):

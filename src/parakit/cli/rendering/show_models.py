@@ -142,18 +142,16 @@ def _memory(config: ModelConfig, entries: Iterable[TensorEntry]) -> list[JsonObj
     plain = {
         dtype: n for dtype, n in stored.items() if dtype in WEIGHT_DTYPES
     }  # the others hold quantized weights
-    main = (
-        "F32"
-        if "F32" in plain and len(plain) < len(stored)
-        else max(plain or stored, key=lambda dtype: stored[dtype])
-    )
+    is_quantized = bool(plain) and len(plain) < len(stored)
+    main = "F16" if is_quantized else max(plain or stored, key=lambda dtype: stored[dtype])  # as on a CPU
     rows = [("weights", sum(stored.values()), ", ".join(names.values()))]
     cache = cache_bytes(config, DTYPE_BITS[main] // 8)
+    cached = WEIGHT_DTYPES.get(main, main)
     if cache is not None:
-        rows.append(("KV cache per token", cache.per_token, names[main]))
+        rows.append(("KV cache per token", cache.per_token, cached))
         if cache.per_source_token:
-            rows.append(("KV cache per source token", cache.per_source_token, names[main]))
-        rows.append(("KV cache of a full context window", cache.whole, names[main]))
+            rows.append(("KV cache per source token", cache.per_source_token, cached))
+        rows.append(("KV cache of a full context window", cache.whole, cached))
     return [{"what": what, "size": byte_size(n), "bytes": n, "dtype": dtype} for what, n, dtype in rows]
 
 

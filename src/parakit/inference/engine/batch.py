@@ -113,6 +113,7 @@ def one_time_engine(
         max_seq_len=longest,
         max_step_tokens=STEP_TOKENS,
         max_queue=len(prompts),
+        cache_dtype=config.cache_dtype,
     )
     return Engine(model, config=settings)
 

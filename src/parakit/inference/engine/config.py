@@ -1,12 +1,9 @@
 """Settings of the engine. Imports no torch."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from parakit.common.settings import Config
-
-CacheDtype = Literal["model", "float32", "bfloat16", "int8"]
+from parakit.inference.config import CACHE_DTYPE, CacheDtype
 
 
 class EngineConfig(Config):
@@ -20,11 +17,7 @@ class EngineConfig(Config):
     memory_share: float = Field(
         default=0.5, gt=0.0, le=0.95, description="Of the free memory, where memory_bytes is not set."
     )
-    cache_dtype: CacheDtype = Field(
-        default="model",
-        description="Of cached keys and values: as the model computes them, float32, bfloat16, or int8 with a"
-        " scale for each token and head.",
-    )
+    cache_dtype: CacheDtype = Field(default="auto", description=CACHE_DTYPE)
     page_size: int = Field(default=16, ge=1, le=1_000_000, description="Tokens in a page of the cache.")
     max_seq_len: int | None = Field(
         default=None,

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from parakit.common.errors import UserError
+from parakit.inference.cache_dtype import resolve_cache_dtype
 from parakit.inference.capabilities import require_capability
 from parakit.inference.engine.adapters import RowAdapters
 from parakit.inference.engine.config import EngineConfig
@@ -63,7 +64,7 @@ class Engine:
             max_seq_len=self.config.max_seq_len,
             page_size=self.config.page_size,
             dtype=weight.dtype,
-            cache_dtype=self.config.cache_dtype,
+            cache_dtype=resolve_cache_dtype(model, self.config.cache_dtype),
             device=weight.device,
             share_prefixes=self.config.share_prefixes,
         )

@@ -13,14 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parakit.inference.engine.config import CacheDtype
+from parakit.inference.cache_dtype import to_cache
 from parakit.model.config import DecoderConfig
 
-DTYPES: dict[CacheDtype, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "int8": torch.int8,
-}
 _NUMPY = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
 
 
@@ -64,7 +59,7 @@ class PageStore:
             if scales is not None:
                 flat, scale = quantize_vectors(flat)
                 scales.view(-1).index_copy_(0, targets, scale)
-            pages.view(-1, flat.shape[-1]).index_copy_(0, targets, flat.to(pages.dtype))
+            pages.view(-1, flat.shape[-1]).index_copy_(0, targets, to_cache(flat, pages.dtype))
 
     def read(self, table: Tensor, n_slots: int) -> tuple[Tensor, Tensor]:
         """Keys and values (B, G, S, D) of the first `n_slots` slots of rows with these pages (B, P)."""

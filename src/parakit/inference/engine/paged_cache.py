@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parakit.inference.engine.config import CacheDtype
-from parakit.inference.engine.page_store import DTYPES, PageStore, page_bytes
+from parakit.inference.engine.page_store import PageStore, page_bytes
 from parakit.inference.engine.pages import NO_PAGE, PagePool
 from parakit.model.config import DecoderConfig
 
@@ -78,7 +77,7 @@ class PagedCache:
         max_seq_len: int | None = None,
         page_size: int = 16,
         dtype: torch.dtype = torch.float32,
-        cache_dtype: CacheDtype = "model",
+        cache_dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
         share_prefixes: bool = True,
     ) -> None:
@@ -89,7 +88,7 @@ class PagedCache:
             step_tokens,
         )
         self.compute_dtype, self.device = dtype, torch.device(device)
-        self.dtype = DTYPES.get(cache_dtype, dtype)
+        self.dtype = cache_dtype or dtype
         self.max_seq_len = min(max_seq_len or config.max_seq_len, config.max_seq_len)
         self.shares_prefixes = share_prefixes and config.delta_rule is None
         scaling = config.rope_scaling

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from parakit.common.errors import UserError
+from parakit.inference.cache_dtype import resolve_cache_dtype
 from parakit.inference.config import SamplingConfig
 from parakit.inference.engine.adapters import RowAdapters, require_adapters
 from parakit.inference.engine.paged_cache import PagedCache
@@ -61,6 +62,7 @@ class RowMaker:
         self._check_memory(len(token_ids), limit)
         ends = self._stop_ids if request.stop_ids is None else request.stop_ids
         rules = self._rules if request.rules == "published" else request.rules
+        self._check_cache(request.sampling)
         sampling = self._sampling(request.sampling)
         is_chat = request.prompt is not None and not isinstance(request.prompt, str)
         prefix = response_prefix(self.tokenizer) if self.tokenizer is not None and is_chat else ""
@@ -88,6 +90,15 @@ class RowMaker:
             if getattr(sampling, name) not in (None, ()):
                 raise UserError(f"{name} needs a tokenizer, and the engine has none", "use stop_ids")
         return sampling
+
+    def _check_cache(self, sampling: SamplingConfig) -> None:
+        wanted = resolve_cache_dtype(self.model, sampling.cache_dtype)
+        if sampling.cache_dtype != "auto" and wanted != self.cache.dtype:
+            names = [str(dtype).removeprefix("torch.") for dtype in (wanted, self.cache.dtype)]
+            raise UserError(
+                f"a request wants a cache in {names[0]}, and the engine's is in {names[1]}",
+                "set cache_dtype of the engine, and leave it out of the request",
+            )
 
     def _make_constraint(self, sampling: SamplingConfig, prefix: str) -> Callable[[], TokenConstraint] | None:
         """What makes the constraint that the settings name; None without one."""

@@ -134,7 +134,8 @@ def beam_search_batch(
         _Search(i, limits[i], [[]] * n_beams) for i in open_prompts for _ in range(config.n_beam_groups)
     ]
     prompts = [prompts[i] for i in open_prompts]
-    cache, next_logits = allocate_cache(model, prompts, max(limits)), make_decode_step(model)
+    cache = allocate_cache(model, prompts, max(limits), config.cache_dtype)
+    next_logits = make_decode_step(model)
     logits = prefill(model, cache, prompts)  # (prompts, V)
     copies = [row for row in range(len(prompts)) for _ in range(config.n_beams)]
     cache.select(copies)

@@ -55,7 +55,7 @@ def _search(
         return []
     rules = request_rules(rules, config, stop_ids)
     [history] = token_histories(model, [prompt], config)
-    cache = allocate_cache(model, [prompt], limit)
+    cache = allocate_cache(model, [prompt], limit, config.cache_dtype)
     hidden = _hidden(model, cache, [prompt])[0]  # (T, D)
     logits = model.logits(hidden[-1])  # (V,)
     n_candidates = min(config.top_k, len(logits))

@@ -17,7 +17,7 @@ import torch
 
 from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, rows_by_length
 from parakit.inference.capabilities import require_capability
-from parakit.inference.config import DecodingConfig, SamplingConfig
+from parakit.inference.config import CacheDtype, DecodingConfig, SamplingConfig
 from parakit.inference.engine.batch import complete_prompts, stream_prompt
 from parakit.inference.engine.engine import Engine
 from parakit.inference.engine.requests import StopCheck
@@ -228,7 +228,7 @@ def _stream_contiguous(
     if limit == 0:
         return
     with evaluation_mode(model):
-        cache = allocate_cache(model, [prompt], limit)
+        cache = allocate_cache(model, [prompt], limit, config.cache_dtype)
         logits = prefill(model, cache, [prompt])
         state = DecodeState(model, cache, logits, [prompt], config, [seed], **settings)
         for _ in range(limit):
@@ -291,7 +291,7 @@ def _generate_batch(
     if not rows:
         return completions
     prompts, seeds = [prompts[row.index] for row in rows], [seeds[row.index] for row in rows]
-    cache, logits = _prefill_distinct(model, prompts, max(limits))
+    cache, logits = _prefill_distinct(model, prompts, max(limits), config.cache_dtype)
     state = DecodeState(
         model,
         cache,
@@ -327,7 +327,7 @@ def _generate_batch(
 
 @torch.inference_mode()
 def _prefill_distinct(
-    model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+    model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, cache_dtype: CacheDtype
 ) -> tuple[KVCache, torch.Tensor]:
     """Cache and logits (B, V) after `prefill`; equal prompts are computed once and their cache rows copied."""
     indices: dict[tuple[int, ...], int] = {}
@@ -335,7 +335,7 @@ def _prefill_distinct(
     distinct: Sequence[Sequence[int]] = list(indices)
     if not isinstance(model, LanguageModel):  # equal prompts may belong to different sources
         distinct = prompts
-    cache = allocate_cache(model, distinct, max_new_tokens)
+    cache = allocate_cache(model, distinct, max_new_tokens, cache_dtype)
     logits = prefill(model, cache, distinct)
     if len(distinct) < len(prompts):
         cache.select(rows)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import torch
 
+from parakit.inference.cache_dtype import to_cache
 from parakit.model.config import DecoderConfig
 
 
@@ -29,7 +30,10 @@ class KVCache:
         max_seq_len: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        compute_dtype: torch.dtype | None = None,
     ) -> None:
+        """`compute_dtype`: of what attention reads from it; None: `dtype`."""
+        self.compute_dtype = compute_dtype or dtype
         shape = (n_rows, config.n_kv_heads, max_seq_len, config.head_dim)
         # zeros: a masked slot still enters a product with 0, and 0 * NaN is NaN
         empty = (*shape[:2], 0, shape[3])  # recurrent layers have no slots
@@ -103,7 +107,7 @@ class KVCache:
         return mask[:, None] if mask.ndim == 3 else mask[None, None]
 
     def update(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append the new tokens' (B, G, T, D) to every row; return views (B, G, S, D) of all slots in use.
+        """Append the new tokens' (B, G, T, D) to every row; return those (B, G, S, D) of all slots in use.
 
         The rows grow after the last layer's update, once per forward pass.
         """
@@ -111,6 +115,7 @@ class KVCache:
         end = self.seq_len + n_new
         assert end <= self.max_seq_len, f"{end} tokens in a cache made for {self.max_seq_len}"
         keys, values = self.keys[layer], self.values[layer]
+        key, value = to_cache(key, keys.dtype), to_cache(value, values.dtype)
         if self._positions is None:
             keys[:, :, self.seq_len : end] = key
             values[:, :, self.seq_len : end] = value
@@ -122,7 +127,7 @@ class KVCache:
             values.view(-1, head_dim).index_copy_(0, self._targets, value.reshape(-1, head_dim))
         if layer == len(self.keys) - 1:
             self._grow(n_new)
-        return keys[:, :, :end], values[:, :, :end]
+        return keys[:, :, :end].to(self.compute_dtype), values[:, :, :end].to(self.compute_dtype)
 
     def expect(self, n_new: Sequence[int]) -> None:
         """In the next pass the first `n_new[b]` tokens of row b are real; the others are padding, to be truncated."""

@@ -68,7 +68,7 @@ def speculative_choices(
     start = None if constraint is None else constraint.start()
     sampler = RequestSampler(config, prompt, seed, rules, limit, start, stop_ids=stop_ids)
     drafter = speculation.drafter(prompt, limit, model.config.vocab_size, seed, stop_ids)
-    verifier = Verifier(model, allocate_cache(model, [prompt], limit), seed)
+    verifier = Verifier(model, allocate_cache(model, [prompt], limit, config.cache_dtype), seed)
     n_draft = drafter.max_tokens
     with evaluation_mode(model):
         logits, draft = prefill(model, verifier.cache, [prompt]), Draft([])

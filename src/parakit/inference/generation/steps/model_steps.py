@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeGuard
 import torch
 
 from parakit.inference.batching import pad_rows
+from parakit.inference.cache_dtype import contiguous_cache_dtype
+from parakit.inference.config import CacheDtype
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.generation.steps.native_step import native_step
 from parakit.inference.generation.steps.static_step import StaticStep, has_static_step
@@ -96,8 +98,14 @@ def records_graphs(model: object) -> TypeGuard[LanguageModel]:
     return has_static_step(model) and weight_like(model.lm_head).device.type == "cuda"
 
 
-def allocate_cache(model: NextTokenModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> KVCache:
+def allocate_cache(
+    model: NextTokenModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    cache_dtype: CacheDtype = "auto",
+) -> KVCache:
     """An empty cache that holds these prompts and their completions."""
     like = weight_like(model.lm_head)
     capacity = min(max(len(prompt) for prompt in prompts) + max_new_tokens, model.config.max_seq_len)
-    return KVCache(model.config, len(prompts), capacity, like.device, like.dtype)
+    dtype = contiguous_cache_dtype(model, cache_dtype)
+    return KVCache(model.config, len(prompts), capacity, like.device, dtype, like.dtype)

@@ -16,6 +16,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
+from parakit.inference.cache_dtype import to_cache
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.model.heads import LanguageModel
 
@@ -31,14 +32,18 @@ class _FixedSlots:
 
     def __init__(self, cache: KVCache, n_slots: int, positions: Tensor) -> None:
         self.keys, self.values, self.n_slots, self.positions = cache.keys, cache.values, n_slots, positions
+        self.compute_dtype = cache.compute_dtype
         self.rows = torch.arange(cache.n_rows, device=positions.device)
         self.seq_len = n_slots - 1  # with the new token all slots count
 
     def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self.keys[layer], self.values[layer]  # (B, G, S, D)
-        keys[self.rows, :, self.positions] = key[:, :, 0]
-        values[self.rows, :, self.positions] = value[:, :, 0]
-        return keys[:, :, : self.n_slots], values[:, :, : self.n_slots]
+        keys[self.rows, :, self.positions] = to_cache(key[:, :, 0], keys.dtype)
+        values[self.rows, :, self.positions] = to_cache(value[:, :, 0], values.dtype)
+        return (
+            keys[:, :, : self.n_slots].to(self.compute_dtype),
+            values[:, :, : self.n_slots].to(self.compute_dtype),
+        )
 
     def new_tokens(self, n_new: int) -> None:
         return None

@@ -16,6 +16,12 @@ inline int64_t cell_of(const Model& m, const Cache& cache, const LayerCache& lay
   return (page * m.n_kv_heads + kv_head) * cache.page_size + slot % cache.page_size;
 }
 
+// Within what float16 holds: a large key or value is cut, not infinite. A NaN stays one.
+inline float saturated(float x) {
+  x = x > 65504.0f ? 65504.0f : x;
+  return x < -65504.0f ? -65504.0f : x;
+}
+
 // Store the key and value (n_kv_heads, head_dim) of one token.
 inline void store_cell(int32_t kind, void* data, float* scales, int64_t cell, const float* x, int n) {
   if (kind == FP32) {
@@ -29,7 +35,7 @@ inline void store_cell(int32_t kind, void* data, float* scales, int64_t cell, co
       static_cast<int8_t*>(data)[cell * n + i] = scale > 0 ? int8_t(std::nearbyint(x[i] / scale)) : 0;
   } else {
     uint16_t* to = static_cast<uint16_t*>(data) + cell * n;
-    for (int i = 0; i < n; i++) to[i] = kind == BF16 ? bf16_bits(x[i]) : fp16_bits(x[i]);
+    for (int i = 0; i < n; i++) to[i] = kind == BF16 ? bf16_bits(x[i]) : fp16_bits(saturated(x[i]));
   }
 }
 
@@ -55,6 +61,14 @@ inline Floats load_cell_some(const void* data, int64_t i, int n) {
   for (int j = 0; j < n; j++)
     v[j] = KIND == INT8 ? float(static_cast<const int8_t*>(data)[i + j]) : element(data, KIND, i + j);
   return v;
+}
+
+// Fetch the cache lines of n elements.
+template <int32_t KIND>
+inline void fetch(const void* data, int64_t i, int n) {
+  constexpr int bytes = KIND == FP32 ? 4 : KIND == INT8 ? 1 : 2;
+  const char* from = static_cast<const char*>(data) + i * bytes;
+  for (int at = 0; at < n * bytes; at += 64) __builtin_prefetch(from + at);
 }
 
 // One chunk's result for one head: largest score, sum of exponentials, weighted values.
@@ -108,69 +122,103 @@ inline void cells_of(const Model& m, const Cache& cache, const LayerCache& layer
   }
 }
 
-// scores[s] = key s . query, for four slots at a time, each with one accumulator.
-template <int32_t KIND>
-inline void score_slots(const void* keys, const int64_t* cells, int n, const float* query, int dim, float* scores) {
+// scores[h][s] = key s . query h for H heads that share the keys: four slots at a time, each with one accumulator a head.
+// Values of the same cells are fetched meanwhile.
+template <int32_t KIND, int H>
+inline void score_slots(const void* keys, const void* values, const int64_t* cells, int n, const float* queries, int dim,
+                        float (*scores)[CHUNK]) {
   for (int s = 0; s < n; s += 4) {
     int64_t at[4];
     for (int j = 0; j < 4; j++) at[j] = cells[s + j < n ? s + j : n - 1] * dim;
-    Floats acc[4] = {};
+    Floats acc[H][4];
+    clear<4, H>(acc);
+    for (int j = 0; j < 4; j++) fetch<KIND>(values, at[j], dim);
     int i = 0;
     for (; i + LANES <= dim; i += LANES) {
-      Floats q = load(query + i);
-      for (int j = 0; j < 4; j++) acc[j] = fused_multiply_add(load_cell<KIND>(keys, at[j] + i), q, acc[j]);
+      Floats q[H];
+      for (int h = 0; h < H; h++) q[h] = load(queries + h * dim + i);
+      for (int j = 0; j < 4; j++) {
+        Floats key = load_cell<KIND>(keys, at[j] + i);
+        for (int h = 0; h < H; h++) acc[h][j] = fused_multiply_add(key, q[h], acc[h][j]);
+      }
     }
     if (i < dim) {
-      Floats q = load_tail<FP32>(query, i, dim - i);
-      for (int j = 0; j < 4; j++) acc[j] = fused_multiply_add(load_cell_some<KIND>(keys, at[j] + i, dim - i), q, acc[j]);
+      for (int j = 0; j < 4; j++) {
+        Floats key = load_cell_some<KIND>(keys, at[j] + i, dim - i);
+        for (int h = 0; h < H; h++)
+          acc[h][j] = fused_multiply_add(key, load_tail<FP32>(queries + h * dim, i, dim - i), acc[h][j]);
+      }
     }
-    sum4(acc, 1, scores + s);
+    for (int h = 0; h < H; h++) sum4(acc[h], 1, scores[h] + s);
   }
 }
 
-// to[i] = the sum over slots of weight times value, for V vectors of features from `i` on.
-template <int32_t KIND, int V>
-inline void weigh_values(const void* values, const int64_t* cells, int n, const float* weights, int dim, int i, float* to) {
-  Floats acc[V] = {};
+// to[h][i] = the sum over slots of weight times value, for V vectors of features from `i` on and H heads.
+template <int32_t KIND, int H, int V>
+inline void weigh_values(const void* values, const int64_t* cells, int n, const float (*weights)[CHUNK], int dim, int i,
+                         float* to, int64_t stride) {
+  Floats acc[H][V];
+  clear<V, H>(acc);
   for (int s = 0; s < n; s++) {
-    Floats weight = all(weights[s]);
-    for (int v = 0; v < V; v++)
-      acc[v] = fused_multiply_add(load_cell<KIND>(values, cells[s] * dim + i + v * LANES), weight, acc[v]);
+    Floats value[V];
+    for (int v = 0; v < V; v++) value[v] = load_cell<KIND>(values, cells[s] * dim + i + v * LANES);
+    for (int h = 0; h < H; h++)
+      for (int v = 0; v < V; v++) acc[h][v] = fused_multiply_add(value[v], all(weights[h][s]), acc[h][v]);
   }
-  for (int v = 0; v < V; v++) store(to + i + v * LANES, acc[v]);
+  for (int h = 0; h < H; h++)
+    for (int v = 0; v < V; v++) store(to + h * stride + i + v * LANES, acc[h][v]);
+}
+
+// H query heads of one key-value head against one chunk. queries (H, head_dim); out: a partial result of each, a stride apart.
+template <int32_t KIND, int H>
+inline void attend_heads(const Model& m, const LayerCache& layer, const int64_t* cells, int n, const float* queries,
+                         float* out, int64_t out_stride) {
+  const int dim = m.head_dim;
+  float scores[H][CHUNK];
+  score_slots<KIND, H>(layer.keys, layer.values, cells, n, queries, dim, scores);
+  for (int h = 0; h < H; h++) {
+    for (int s = 0; s < n; s++) {
+      scores[h][s] *= m.attention_scale;
+      if constexpr (KIND == INT8) scores[h][s] *= layer.key_scales[cells[s]];
+    }
+    if (m.attention_soft_cap > 0) soft_cap(scores[h], m.attention_soft_cap, n);
+    Softmax softmax = exponentials(scores[h], n);
+    out[h * out_stride] = softmax.largest;
+    out[h * out_stride + 1] = softmax.total;
+    if constexpr (KIND == INT8)
+      for (int s = 0; s < n; s++) scores[h][s] *= layer.value_scales[cells[s]];
+  }
+  float* to = out + 2;
+  constexpr int V = H == 1 ? 8 : 4;
+  int i = 0;
+  for (; i + V * LANES <= dim; i += V * LANES)
+    weigh_values<KIND, H, V>(layer.values, cells, n, scores, dim, i, to, out_stride);
+  for (; i + LANES <= dim; i += LANES) weigh_values<KIND, H, 1>(layer.values, cells, n, scores, dim, i, to, out_stride);
+  if (i < dim) {
+    for (int h = 0; h < H; h++) {
+      Floats acc = {};
+      for (int s = 0; s < n; s++)
+        acc = fused_multiply_add(load_cell_some<KIND>(layer.values, cells[s] * dim + i, dim - i), all(scores[h][s]), acc);
+      store_some(to + h * out_stride + i, acc, dim - i);
+    }
+  }
 }
 
 // Query heads of one key-value head against one chunk. query (n_group, head_dim); out (n_group, n_partial).
 template <int32_t KIND>
 inline void attend_chunk(const Model& m, const Cache& cache, const LayerCache& layer, int row, int kv_head, int begin,
                          int end, const float* query, float* out, int64_t out_stride) {
-  const int n_group = m.n_heads / m.n_kv_heads, dim = m.head_dim, n = end - begin;
-  float scores[CHUNK];
+  const int n_group = m.n_heads / m.n_kv_heads, n = end - begin;
   int64_t cells[CHUNK];
   cells_of(m, cache, layer, row, begin, end, kv_head, cells);
-  for (int h = 0; h < n_group; h++) {
-    score_slots<KIND>(layer.keys, cells, n, query + h * dim, dim, scores);
-    for (int s = 0; s < n; s++) {
-      scores[s] *= m.attention_scale;
-      if constexpr (KIND == INT8) scores[s] *= layer.key_scales[cells[s]];
-    }
-    if (m.attention_soft_cap > 0) soft_cap(scores, m.attention_soft_cap, n);
-    Softmax softmax = exponentials(scores, n);
+  for (int h = 0; h < n_group;) {
+    const float* queries = query + h * m.head_dim;
     float* to = out + h * out_stride;
-    to[0] = softmax.largest;
-    to[1] = softmax.total;
-    if constexpr (KIND == INT8)
-      for (int s = 0; s < n; s++) scores[s] *= layer.value_scales[cells[s]];
-    int i = 0;
-    for (; i + 8 * LANES <= dim; i += 8 * LANES) weigh_values<KIND, 8>(layer.values, cells, n, scores, dim, i, to + 2);
-    for (; i + 2 * LANES <= dim; i += 2 * LANES) weigh_values<KIND, 2>(layer.values, cells, n, scores, dim, i, to + 2);
-    for (; i < dim; i += LANES) {
-      int have = dim - i < LANES ? dim - i : LANES;
-      Floats acc = {};
-      for (int s = 0; s < n; s++)
-        acc = fused_multiply_add(load_cell_some<KIND>(layer.values, cells[s] * dim + i, have), all(scores[s]), acc);
-      store_some(to + 2 + i, acc, have);
-    }
+    int left = n_group - h, count = left == 4 ? 2 : left < 3 ? left : 3;
+    if (count == 3) attend_heads<KIND, 3>(m, layer, cells, n, queries, to, out_stride);
+    else if (count == 2) attend_heads<KIND, 2>(m, layer, cells, n, queries, to, out_stride);
+    else attend_heads<KIND, 1>(m, layer, cells, n, queries, to, out_stride);
+    h += count;
   }
 }
 

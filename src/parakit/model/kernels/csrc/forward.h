@@ -55,7 +55,7 @@ class Forward {
     }
     partials_per_token_ = int64_t(m_.n_heads) * longest_ * partial_floats(m_);
     int64_t n_partials = split_chunks_ ? n * partials_per_token_ : int64_t(n_threads_) * n_group_ * longest_ * partial_floats(m_);
-    int64_t floats = copies * n * (2 * width + heads + 2 * d_ff) + n * (2 * width + 2 * heads + 2 * kv + 2 * d_ff) +
+    int64_t floats = copies * n * (2 * width + heads) + n * (2 * width + 2 * heads + 2 * kv + 2 * d_ff) +
                      copies * std::max<int64_t>(batch_.n_logits, 1) * width + n_partials;
     arena.reserve(floats * 4 + 64 * 16 * (copies + 2) + 4096);
     y_ = arena.take<float>(n * width);
@@ -72,7 +72,6 @@ class Forward {
       own.x = arena.take<float>(n * width);
       own.normed = arena.take<float>(n * width);
       own.attended = few_ && split_chunks_ ? arena.take<float>(n * heads) : attended_;
-      own.inner = few_ ? arena.take<float>(n * d_ff) : up_;
       own.head_input = arena.take<float>(std::max<int64_t>(batch_.n_logits, 1) * width);
       own_.push_back(own);
     }
@@ -89,7 +88,7 @@ class Forward {
 
  private:
   struct Own {
-    float *x, *normed, *attended, *inner, *head_input;
+    float *x, *normed, *attended, *head_input;
   };
 
   // f(token) for all tokens: by every thread, or shared out and followed by a barrier.
@@ -152,12 +151,22 @@ class Forward {
   void feed_forward(const Layer& layer, Own& own, Team& team) {
     const int64_t d_ff = m_.d_ff;
     Product first[2] = {{&layer.up, up_, d_ff}, {&layer.gate, gate_, d_ff}};
-    multiply(first, m_.gated ? 2 : 1, own.normed, m_.d_model, n_, team);
-    each_token(team, [&](int t) {
-      gate_and_up(m_.activation, m_.gated ? gate_ + t * d_ff : nullptr, up_ + t * d_ff, m_.d_ff, own.inner + t * d_ff);
-    });
+    const int count = m_.gated ? 2 : 1;
+    auto activate_rows = [&](int t, int64_t from, int64_t end) {
+      int64_t at = t * d_ff + from;
+      gate_and_up(m_.activation, m_.gated ? gate_ + at : nullptr, up_ + at, int(end - from), up_ + at);
+    };
+    if (few_) {
+      few_tokens_together(first, count, own.normed, m_.d_model, n_, team, [&](int64_t from, int64_t end) {
+        for (int t = 0; t < n_; t++) activate_rows(t, from, end);
+      });
+      team.barrier();
+    } else {
+      multiply(first, count, own.normed, m_.d_model, n_, team);
+      each_token(team, [&](int t) { activate_rows(t, 0, d_ff); });
+    }
     Product second[1] = {{&layer.down, y2_, m_.d_model}};
-    multiply(second, 1, own.inner, d_ff, n_, team);
+    multiply(second, 1, up_, d_ff, n_, team);
   }
 
   void absorb_feed_forward(const Layer& layer, int t, float* x, float* scratch) {

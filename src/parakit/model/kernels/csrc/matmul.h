@@ -37,38 +37,75 @@ inline int64_t rows_of_claim(const Weight& w, int n_threads) {
   return claim / bytes < 4 ? 4 : claim / bytes / 4 * 4;
 }
 
-// All rows of all products are shared out at once; each thread quantizes x for itself.
+// x of few tokens as quantized weights read it; each thread prepares it for itself.
+class Prepared {
+ public:
+  Prepared(const float* x, int64_t x_stride, int n_tokens) : x_(x), x_stride_(x_stride), n_tokens_(n_tokens) {}
+
+  const Activations* of(const Weight& w) {
+    static thread_local Scratch storage;
+    if (!is_quantized(w) || w.kind == kind_) return rows_;
+    kind_ = w.kind;
+    int64_t bytes = (activation_bytes(w.n_in) + 63) / 64 * 64;
+    char* memory = static_cast<char*>(storage.at_least(size_t(n_tokens_) * bytes));
+    for (int n = 0; n < n_tokens_; n++) {
+      rows_[n] = activations_at(memory + n * bytes, w.n_in);
+      prepare(x_ + n * x_stride_, w.n_in, w.kind, rows_[n]);
+    }
+    return rows_;
+  }
+
+ private:
+  const float* x_;
+  int64_t x_stride_;
+  int n_tokens_;
+  int32_t kind_ = NONE;
+  Activations rows_[FEW];
+};
+
+// Rows `first` to `end` of one product with few tokens.
+inline void multiply_rows(const Product& p, const float* x, int64_t x_stride, int n_tokens, const Activations* prepared,
+                          int64_t first, int64_t end) {
+  const Weight& w = *p.w;
+  switch (n_tokens) {
+    case 1: return matmul_tokens<1>(w, x, x_stride, prepared, p.y, p.y_stride, first, end);
+    case 2: return matmul_tokens<2>(w, x, x_stride, prepared, p.y, p.y_stride, first, end);
+    case 3:
+      matmul_tokens<2>(w, x, x_stride, prepared, p.y, p.y_stride, first, end);
+      return matmul_tokens<1>(w, x + 2 * x_stride, x_stride, prepared + 2, p.y + 2 * p.y_stride, p.y_stride, first, end);
+    default: return matmul_tokens<4>(w, x, x_stride, prepared, p.y, p.y_stride, first, end);
+  }
+}
+
+// All rows of all products are shared out at once.
 inline void few_tokens(const Product* products, int n_products, const float* x, int64_t x_stride, int n_tokens,
                        Team& team) {
-  static thread_local Scratch storage;
-  Activations prepared[FEW];
-  int32_t prepared_for = NONE;
+  Prepared prepared(x, x_stride, n_tokens);
   int64_t claim = team.take(1), first_claim = 0;
   for (const Product* p = products; p < products + n_products; p++) {
     const Weight& w = *p->w;
     const int64_t n_rows = rows_of_claim(w, team.n_threads()), n_claims = (w.n_out + n_rows - 1) / n_rows;
     for (; claim < first_claim + n_claims; claim = team.take(1)) {
-      if (is_quantized(w) && w.kind != prepared_for) {
-        prepared_for = w.kind;
-        int64_t bytes = (activation_bytes(w.n_in) + 63) / 64 * 64;
-        char* memory = static_cast<char*>(storage.at_least(size_t(n_tokens) * bytes));
-        for (int n = 0; n < n_tokens; n++) {
-          prepared[n] = activations_at(memory + n * bytes, w.n_in);
-          prepare(x + n * x_stride, w.n_in, w.kind, prepared[n]);
-        }
-      }
-      int64_t first = (claim - first_claim) * n_rows, end = first + n_rows < w.n_out ? first + n_rows : w.n_out;
-      switch (n_tokens) {
-        case 1: matmul_tokens<1>(w, x, x_stride, prepared, p->y, p->y_stride, first, end); break;
-        case 2: matmul_tokens<2>(w, x, x_stride, prepared, p->y, p->y_stride, first, end); break;
-        case 3:
-          matmul_tokens<2>(w, x, x_stride, prepared, p->y, p->y_stride, first, end);
-          matmul_tokens<1>(w, x + 2 * x_stride, x_stride, prepared + 2, p->y + 2 * p->y_stride, p->y_stride, first, end);
-          break;
-        default: matmul_tokens<4>(w, x, x_stride, prepared, p->y, p->y_stride, first, end);
-      }
+      int64_t first = (claim - first_claim) * n_rows;
+      multiply_rows(*p, x, x_stride, n_tokens, prepared.of(w), first, std::min<int64_t>(first + n_rows, w.n_out));
     }
     first_claim += n_claims;
+  }
+}
+
+// As `few_tokens`, of products of equal sizes: the thread that has computed rows of all of them calls after(first, end).
+template <class F>
+inline void few_tokens_together(const Product* products, int n_products, const float* x, int64_t x_stride, int n_tokens,
+                                Team& team, F after) {
+  Prepared prepared(x, x_stride, n_tokens);
+  const int64_t n_out = products[0].w->n_out;
+  int64_t n_rows = rows_of_claim(*products[0].w, team.n_threads()) / n_products;
+  n_rows = std::max<int64_t>(LANES, n_rows / LANES * LANES);  // whole vectors
+  for (int64_t first; (first = team.take(1) * n_rows) < n_out;) {
+    int64_t end = std::min(first + n_rows, n_out);
+    for (int i = 0; i < n_products; i++)
+      multiply_rows(products[i], x, x_stride, n_tokens, prepared.of(*products[i].w), first, end);
+    after(first, end);
   }
 }
 

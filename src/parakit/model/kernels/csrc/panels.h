@@ -39,16 +39,6 @@ class Scratch {
   size_t size_ = 0;
 };
 
-// The compiler otherwise reads a vector from memory again for every use.
-template <class V>
-inline void keep_in_register(V& v) {
-#if defined(__AVX512F__)
-  asm("" : "+v"(v));
-#elif defined(__AVX2__)
-  asm("" : "+x"(v));
-#endif
-}
-
 // What differs between weights of floats, INT8 and INT4. A step: elements that are summed before the next are read.
 template <int32_t KIND>
 struct Format {  // floats

@@ -27,15 +27,6 @@ inline const char* row_of(const Weight& w, int64_t row) {
   return static_cast<const char*>(w.data) + row * row_bytes(w);
 }
 
-// Zeros, one by one: the compiler fills an array by `rep stos`, which takes as long as a short row's products.
-template <int R, int N>
-inline void clear(Floats (&acc)[N][R]) {
-#pragma GCC unroll 4
-  for (int n = 0; n < N; n++)
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++) acc[n][r] = all(0.0f);
-}
-
 template <int R, int N>
 inline void sum_all(const Floats (&acc)[N][R], float y[N][R]) {
   for (int n = 0; n < N; n++) {

@@ -104,10 +104,29 @@ inline Floats fused_multiply_add(Floats a, Floats b, Floats c) {
 
 inline Floats all(float value) { return value - (Floats){}; }
 
+// Zeros, one by one: the compiler fills an array by `rep stos`, which takes as long as a short row's products.
+template <int R, int N>
+inline void clear(Floats (&acc)[N][R]) {
+#pragma GCC unroll 4
+  for (int n = 0; n < N; n++)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) acc[n][r] = all(0.0f);
+}
+
 inline Floats load(const float* p) {
   Floats v;
   memcpy(&v, p, sizeof v);
   return v;
+}
+
+// The compiler otherwise reads a vector from memory again for every use.
+template <class V>
+inline void keep_in_register(V& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__AVX2__)
+  asm("" : "+x"(v));
+#endif
 }
 
 // LANES numbers of any of the three kinds, as floats.
