@@ -1,0 +1,160 @@
+"""Leaks of evaluation suites in training texts: runs of 13 words that a suite has too (Brown et al. 2020, appendix C).
+
+Words are compared in lower case and without punctuation, so a leak with other capitals, line breaks or punctuation is found,
+wherever in a text it is. A shorter item of a suite is found by all of its words in a row; one of fewer than `MIN_WORDS`
+could be anybody's, and is only counted. Runs that more than ten items have are a form of the suite ("Which of the
+following ..."), not its content, and say nothing. Memory: 32 bytes for each word of the suites.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from parakit.common.errors import UserError
+from parakit.data.duplicates.shingles import batches, window_hashes, word_hashes
+from parakit.data.readers.rows import RECORD_SUFFIXES, enumerate_lines, file_suffix, read_records
+
+N_WORDS = 13
+MIN_WORDS = 6  # of a short item that is looked for
+MAX_ITEMS = 10  # that may share a run of words; more share a form
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Words `first` to `last` (exclusive) of a text are in an item of a suite."""
+
+    suite: str
+    item: int
+    first: int
+    last: int
+
+
+class LeakFinder:
+    """Looks for the texts of `suites`: (name of a suite, text of one item)."""
+
+    def __init__(self, suites: Iterable[tuple[str, str]]) -> None:
+        self.suites: list[str] = []
+        self.n_items: dict[str, int] = {}
+        self.too_short: dict[str, int] = {}
+        self._suite_of: list[int] = []
+        windows: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for batch in batches(suites, lambda item: len(item[1])):
+            self._add(batch, windows)
+        self._tables = [(length, *_table(windows[length])) for length in sorted(windows, reverse=True)]
+
+    def find(self, text: str) -> list[Leak]:
+        """The leaks in `text`, for each item the first run of words that it has too."""
+        words, _ = word_hashes([text])
+        found: dict[int, list[int]] = {}
+        for length, hashes, items, filled in self._tables:
+            windows = window_hashes(words, length)
+            maybe = np.flatnonzero(filled[windows & np.uint64(len(filled) - 1)])
+            places = np.searchsorted(hashes, windows[maybe])
+            places[places == len(hashes)] = 0
+            equal = hashes[places] == windows[maybe]
+            for at, item in zip(maybe[equal].tolist(), items[places[equal]].tolist(), strict=True):
+                if (span := found.get(item)) and at <= span[1]:
+                    span[1] = max(span[1], at + length)
+                elif not span:
+                    found[item] = [at, at + length]
+        return [
+            Leak(self.suites[self._suite_of[item]], item, first, last)
+            for item, (first, last) in found.items()
+        ]
+
+    def _add(
+        self, texts: Sequence[tuple[str, str]], windows: dict[int, list[tuple[np.ndarray, np.ndarray]]]
+    ) -> None:
+        """Number the items of a batch and add the hashes of their windows, each with its item, by length."""
+        words, counts = word_hashes([text for _, text in texts])
+        lengths = np.minimum(counts, N_WORDS)
+        numbers = len(self._suite_of) + np.arange(len(texts))
+        starts = np.cumsum(counts) - counts
+        for (suite, _), length in zip(texts, lengths.tolist(), strict=True):
+            if suite not in self.n_items:
+                self.suites.append(suite)
+                self.n_items[suite] = self.too_short[suite] = 0
+            (self.n_items if length >= MIN_WORDS else self.too_short)[suite] += 1
+            self._suite_of.append(self.suites.index(suite))
+        for length in range(MIN_WORDS, N_WORDS + 1):
+            some = lengths == length
+            if some.any():
+                n = counts[some] - length + 1
+                at = np.repeat(starts[some] - np.cumsum(n) + n, n) + np.arange(n.sum())
+                hashes = window_hashes(words, length)[at]
+                windows.setdefault(length, []).append((hashes, np.repeat(numbers[some], n)))
+
+
+def _table(windows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The hashes of windows, sorted, without those that are only a form; for each the first item that has it; and which
+    values the low bits of a hash have, so that most words of a text need no search.
+    """
+    hashes = np.concatenate([one for one, _ in windows])
+    items = np.concatenate([one for _, one in windows])
+    order = np.lexsort((items, hashes))
+    hashes, items = hashes[order], items[order]
+    new = np.r_[True, (hashes[1:] != hashes[:-1]) | (items[1:] != items[:-1])]
+    hashes, items = hashes[new], items[new]  # once an item
+    unique, first, n_items = np.unique(hashes, return_index=True, return_counts=True)
+    content = n_items <= MAX_ITEMS
+    content |= np.isin(unique, _only_forms(hashes, items, unique[~content]))
+    filled = np.zeros(1 << max(16, 3 + len(unique).bit_length()), bool)
+    filled[unique[content] & np.uint64(len(filled) - 1)] = True
+    return unique[content], items[first][content], filled
+
+
+def _only_forms(hashes: np.ndarray, items: np.ndarray, forms: np.ndarray) -> np.ndarray:
+    """The runs of items that have nothing but forms: these are looked for all the same."""
+    is_form = np.isin(hashes, forms)
+    with_content = np.unique(items[~is_form])
+    return np.unique(hashes[is_form & ~np.isin(items, with_content)])
+
+
+def suite_texts(path: str | Path) -> Iterator[tuple[str, str]]:
+    """The texts of a suite's file, each after the suite's name: every text in the rows of JSON, JSON lines, Parquet, CSV or
+    TSV, plain or gzipped; the paragraphs of any other file. `UserError` for one that cannot be read.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", "name the file of a suite: its questions and answers")
+    suffix = file_suffix(path)
+    name = path.name.split(".")[0]
+    if suffix in RECORD_SUFFIXES:
+        values: Iterable[object] = (row for _, row in read_records(path))
+    elif suffix in _DELIMITERS:
+        csv.field_size_limit(2**24)
+        values = csv.reader((line + "\n" for _, line in enumerate_lines(path)), delimiter=_DELIMITERS[suffix])
+    else:
+        values = _paragraphs(line for _, line in enumerate_lines(path))
+    for value in values:
+        for text in _strings(value):
+            yield name, text
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _strings(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _strings(one)
+
+
+def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    paragraph: list[str] = []
+    for line in lines:
+        if line.strip():
+            paragraph.append(line)
+        elif paragraph:
+            yield "\n".join(paragraph)
+            paragraph = []
+    if paragraph:
+        yield "\n".join(paragraph)
