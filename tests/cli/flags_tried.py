@@ -135,7 +135,8 @@ OTHERS = {
     },
     "text": {
         *("output", "primer", "conversations", "preferences", "task", "overwrite", "json"),
-        *(set(TextConfig.model_fields) - {"paths"}),
+        *(set(TextConfig.model_fields) - {"paths", "cleaning"}),
+        "clean",
     },
     "tokenizer encode": {"output", "json"},
     "tokenizer compare": {"text", "json"},

@@ -92,7 +92,7 @@ def test_rows_keep_whatever_a_text_can_hold(tmp_path: Path) -> None:
     ]
     rows = [json.dumps({"text": text}) for text in [*odd, *map(text_of, range(100))]]
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
-    splits = prepare(tmp_path / "corpus", tmp_path / "a.jsonl")
+    splits = prepare(tmp_path / "corpus", tmp_path / "a.jsonl", cleaning=[])
     assert {d.text for documents in splits.values() for d in documents} >= set(odd)
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.cleaning import cleaning_lines
 from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.cli.rendering.inventory import show_inventory
 from parakit.cli.rendering.skipped_files import skipped_lines
@@ -49,6 +50,7 @@ _LEFT_OUT = {
     "over_max_source_share": "over max_source_share",
 }
 
+DEFAULT_STEPS = tuple(step.step for step in TextConfig().cleaning)
 _SPLITS = {  # the settings of text that each other kind of data has
     "--task": ("validation_paths", "validation_fraction", "test_fraction"),
     "--conversations": ("validation_fraction",),
@@ -71,6 +73,11 @@ class TextCommandConfig(TextConfig):
     seed: int = Field(default=0, description="Seed of the primer, and of the sampling with --shares.")
     conversations: bool = Field(
         default=False, description="Read (or generate) conversations for fine-tuning instead of text."
+    )
+    cleaning: Annotated[tuple[str, ...], tyro.conf.arg(name="clean")] = Field(  # type: ignore[assignment]
+        default=DEFAULT_STEPS,
+        description="Cleaning steps, in their order, with parameters where wanted: repair_text language:keep=en,de;"
+        " --clean alone: none. See docs/cleaning.md.",
     )
     shares: tuple[float, ...] = Field(
         default=(),
@@ -180,7 +187,7 @@ def _refuse_unused(command: TextCommandConfig, kind: str) -> None:
     """`UserError` for a setting of plain text that is set and that `kind` does not have."""
     set_here = command.model_fields_set & set(TextConfig.model_fields)
     if unused := sorted(set_here - {"paths", *_SPLITS[kind]}):
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused).replace("--cleaning", "--clean")
         has = ", ".join(f"--{name.replace('_', '-')}" for name in _SPLITS[kind])
         raise UserError(
             f"{flags} {'is' if len(unused) == 1 else 'are'} set but {'has' if len(unused) == 1 else 'have'} no effect"
@@ -268,6 +275,7 @@ def _show(command: TextCommandConfig, report: JsonObject) -> None:
 def _notes(report: JsonObject, folder: str) -> list[str]:
     """What was changed or left out, a line each, with the first few names."""
     notes = [f"{report[name]:,} {meaning}" for name, meaning in _COUNTS.items() if report.get(name)]
+    notes += cleaning_lines(report)
     if n := report.get("near_duplicate_texts"):
         notes.append(f"{n:,} texts resemble another one: they are in its split")
     if n := report.get("templated_texts"):

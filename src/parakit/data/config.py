@@ -8,6 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from parakit.common.settings import Config
+from parakit.data.cleaning.config import CleaningStep
+from parakit.data.cleaning.repair_text import RepairTextConfig
 
 
 class TextConfig(Config):
@@ -38,6 +40,11 @@ class TextConfig(Config):
     deduplicate: bool = Field(default=True, description="Keep only one of several documents with equal text.")
     strip_gutenberg: bool = Field(
         default=True, description="Remove the header and licence of Project Gutenberg around a book."
+    )
+    cleaning: tuple[CleaningStep, ...] = Field(
+        default=(RepairTextConfig(),),
+        description="Steps that clean the documents, in their order: names, or settings such as"
+        " {step: language, keep: [en]}; [] for none. See docs/cleaning.md.",
     )
     newlines: Literal["unix", "keep"] = Field(
         default="unix", description="unix: Windows line ends become plain ones; keep: they stay."

@@ -24,8 +24,8 @@ from parakit.common.files import JsonObject, read_json, save_array, write_array,
 from parakit.common.progress import Bar
 from parakit.common.settings import Family
 from parakit.data.conversations.conversation import Conversation
-from parakit.data.corpus import largest
 from parakit.data.documents import Document
+from parakit.data.split_writing import largest
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.chat.template_support import check_supported
 from parakit.tokens.tokenizer.special_tokens_template import text_boundaries

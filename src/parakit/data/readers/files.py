@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from parakit.common.errors import UserError
 from parakit.data.chunking import chunk
-from parakit.data.cleaning import strip_gutenberg
+from parakit.data.cleaning.gutenberg import strip_gutenberg
 from parakit.data.config import TextConfig
 from parakit.data.documents import Document, make_document
 from parakit.data.duplicates.digest_set import DigestSet

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakit.data.cleaning import strip_gutenberg
+from parakit.data.cleaning.gutenberg import strip_gutenberg
 from parakit.data.read_report import ReadReport
 
 START = "*** START OF THIS PROJECT GUTENBERG EBOOK EMMA ***\n"

@@ -1,0 +1,97 @@
+"""What one step did: documents changed and left out, characters taken away, reasons, and ten samples.
+
+The samples are those of the smallest digests, so they do not depend on the order of the documents. Personal data in them
+is masked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import insort
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from parakit.common.files import JsonObject
+from parakit.data.cleaning.step_config import StepConfig
+from parakit.data.cleaning.steps import Removed
+from parakit.data.sensitive import mask
+
+N_SAMPLES = 10
+MASKED_CHARS = 200  # around an excerpt that are masked with it, so that its ends cut no secret in two
+BEFORE_CHARS, SHOWN_CHARS = 60, 240  # of an excerpt: before the first change, and in all
+
+
+@dataclass
+class StepReport:
+    """Counts of one step; reports of parts of a corpus can be merged in any order."""
+
+    n_changed: int = 0
+    n_left_out: int = 0
+    chars_removed: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    figures: JsonObject = field(default_factory=dict)
+    _samples: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+
+    def count(self, source: str, before: str, after: str | Removed) -> None:
+        """A document of `source` was changed or left out; `chars_removed` counts those of all documents left out, and by
+        how many others became shorter.
+        """
+        if isinstance(after, Removed):
+            self.n_left_out += 1
+            self.chars_removed += len(before)
+            self.reasons[after.reason] += 1
+        else:
+            self.n_changed += 1
+            self.chars_removed += max(0, len(before) - len(after))
+        digest = hashlib.sha256(before.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        if len(self._samples) < N_SAMPLES or (digest, source) < self._samples[-1][:2]:
+            self._add((digest, source, {"source": source} | _excerpts(before, after)))
+
+    def merge(self, other: StepReport) -> None:
+        """Add what the step did to other documents."""
+        self.n_changed += other.n_changed
+        self.n_left_out += other.n_left_out
+        self.chars_removed += other.chars_removed
+        self.reasons += other.reasons
+        for sample in other._samples:
+            self._add(sample)
+
+    def _add(self, sample: tuple[str, str, dict[str, Any]]) -> None:
+        insort(self._samples, sample, key=lambda one: one[:2])
+        del self._samples[N_SAMPLES:]
+
+    def to_dict(self, config: StepConfig) -> JsonObject:
+        """The step's entry in the corpus's report."""
+        values: JsonObject = {
+            "step": config.step,
+            "parameters": config.model_dump(mode="json", exclude={"step"}),
+            "n_changed": self.n_changed,
+            "n_left_out": self.n_left_out,
+            "chars_removed": self.chars_removed,
+            "reasons": dict(sorted(self.reasons.items())),
+            "samples": [sample for _, _, sample in self._samples],
+        }
+        return values | ({"figures": self.figures} if self.figures else {})
+
+
+def _excerpts(before: str, after: str | Removed) -> JsonObject:
+    """The text around the first change; of a document left out its beginning, and why."""
+    if isinstance(after, Removed):
+        return {"before": _excerpt(before, 0), "after": None, "reason": after.reason}
+    start = max(0, _common_prefix(before, after) - BEFORE_CHARS)
+    return {"before": _excerpt(before, start), "after": _excerpt(after, start)}
+
+
+def _common_prefix(one: str, other: str) -> int:
+    return next(
+        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+
+
+def _excerpt(text: str, start: int) -> str:
+    """The excerpt, masked with its surroundings."""
+    low = max(0, start - MASKED_CHARS)
+    masked = mask(text[low : start + SHOWN_CHARS + MASKED_CHARS])
+    begin = len(mask(text[low:start])) if low < start else 0
+    return masked[begin : begin + SHOWN_CHARS]
