@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +65,3 @@ def conversation(request: str, answer: str) -> dict[str, Any]:
 
 def _request(row: Figures) -> str:
     return row["instruction"] + (f"\n\n{row['input']}" if row["input"] else "")
-
-
-def arc_easy(data: Path, n: int) -> list[tuple[list[tuple[str, str]], int]]:
-    """`n` questions drawn with a fixed seed: (prompt, choice) for each choice, and which is right."""
-    rows = read_lines(data / "foundry_eval" / "arc_easy.jsonl.gz")
-    drawn = random.Random(0).sample(rows, min(n, len(rows)))
-    return [
-        ([(f"{row['query']}\nAnswer:", f" {choice}") for choice in row["choices"]], row["gold"])
-        for row in drawn
-    ]

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import DATA, kept_or_measured, run_parakit, work_folder
-from benchmarks.quality.real_models.data import arc_easy, find_source, instructions, write_lines
+from benchmarks.quality.multiple_choice import answered_right
+from benchmarks.quality.multiple_choice import questions as drawn_questions
+from benchmarks.quality.real_models.data import find_source, instructions, write_lines
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 N_HELD_OUT = 100
@@ -39,7 +41,7 @@ def real_tuning(
         rows = instructions(data)
         chats = write_lines(folder / "chats.jsonl", rows[N_HELD_OUT:])
         held_out = rows[:N_HELD_OUT]
-        arc = arc_easy(data, questions)
+        arc = drawn_questions(data, "arc_easy", questions)
         before = kept_or_measured(folder / "before.json", lambda: _measured(base, held_out, arc))
         figures: Figures = {"before": before, "n_questions": len(arc)}
         for method in ("full", "lora"):
@@ -80,10 +82,5 @@ def _measured(folder: Path, held_out: Any, arc: Any) -> Figures:
     answers = [(row["messages"][:-1], row["messages"][-1]["content"]) for row in held_out]
     n_tokens = sum(len(tokenizer.encode(answer)) for _, answer in answers)
     nats = -sum(log_likelihoods(model, tokenizer, answers, micro_batch_size=16)) / n_tokens
-    choices_of_all = [choice for choices, _ in arc for choice in choices]
-    scores = iter(log_likelihoods(model, tokenizer, choices_of_all, micro_batch_size=16))
-    right = 0
-    for choices, gold in arc:
-        found = [next(scores) for _ in choices]
-        right += found.index(max(found)) == gold
+    right = sum(answered_right(model, tokenizer, arc))
     return {"held_out": nats, "arc_easy": right / len(arc), "answer_tokens": n_tokens}

@@ -87,7 +87,7 @@ def test_gptq_is_the_papers_row_by_row_procedure(act_order):
     weight, hessian = torch.randn(5, 24), x.T @ x / len(x)
     scheme = QuantScheme(bits=4, symmetric=True)  # one scale a row, as the written-out procedure has
     config = GPTQConfig(bits=4, act_order=act_order, scale_search=False)
-    found = gptq(weight, hessian, scheme, config, damping=0.01)
+    found = gptq(weight, hessian, scheme, config)
     full = damped(hessian, 0.01)
     order = full.diagonal().argsort(descending=True) if act_order else torch.arange(24)
     for row, scale in enumerate(found.scales[:, 0].double()):
@@ -101,7 +101,7 @@ def test_gptq_errs_less_on_the_layers_outputs_than_rounding(bits):
     scheme = QuantScheme(bits=bits, quant_group_size=32, symmetric=bits == 8)
     hessian = x.T @ x / len(x)
     rounded = quantize_tensor(weight, scheme, search=True, importance=hessian.diagonal())
-    found = gptq(weight, hessian, scheme, GPTQConfig(bits=bits), damping=0.01)
+    found = gptq(weight, hessian, scheme, GPTQConfig(bits=bits))
 
     def error(tensor):
         return float(((weight - dequantize(tensor)) @ x.T).square().mean())
@@ -112,7 +112,7 @@ def test_gptq_errs_less_on_the_layers_outputs_than_rounding(bits):
 def test_inputs_that_never_occur_do_not_stop_gptq():
     x = correlated_inputs(100, 32)
     x[:, 7] = 0
-    found = gptq(torch.randn(4, 32), x.T @ x / 100, QuantScheme(bits=8), GPTQConfig(bits=8), damping=0.01)
+    found = gptq(torch.randn(4, 32), x.T @ x / 100, QuantScheme(bits=8), GPTQConfig(bits=8))
     assert torch.isfinite(dequantize(found)).all()
 
 

@@ -5,7 +5,7 @@ import torch
 
 from parakit.compression.quantization import tuning
 from parakit.compression.quantization.measurement import OriginalOutputs
-from parakit.compression.quantization.tuning import TunedMatrix, tune_scales
+from parakit.compression.quantization.tuning import TunedMatrix, tune_rounding
 from parakit.model.quantized import QuantScheme, dequantize, make_plan, quantize_modules, quantize_tensor
 from parakit.model.quantized.rounding import store_scale
 from tests.compression.quantization.test_compression_quantization_methods import kl, tiny, windows
@@ -42,7 +42,7 @@ def test_tuning_lowers_the_divergence_and_keeps_the_codes(kind, monkeypatch):
         name: quantize_tensor(model.get_submodule(name).weight, scheme) for name, scheme in plan.items()
     }
     losses = []
-    tuned = tune_scales(model, tensors, outputs, 40, losses.append)
+    tuned = tune_rounding(model, tensors, outputs, 40, losses.append)
     assert len(losses) == 40
     for name, tensor in tensors.items():
         assert torch.equal(tuned[name].qweight, tensor.qweight)
@@ -52,13 +52,45 @@ def test_tuning_lowers_the_divergence_and_keeps_the_codes(kind, monkeypatch):
     assert kl(model, tiny(**kind), tokens[64:]) < 0.95 * kl(untuned, tiny(**kind), tokens[64:])
 
 
+@pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
+def test_a_matrix_with_free_codes_begins_at_those_given_and_passes_gradients(scheme):
+    weight = torch.randn(6, 64)
+    tensor = quantize_tensor(0.7 * weight, scheme)  # codes that are not the closest ones
+    matrix = TunedMatrix(tensor, weight)
+    torch.testing.assert_close(matrix().detach(), dequantize(tensor))
+    assert torch.equal(matrix.tuned().qweight, tensor.qweight)
+    gradient = torch.randn(6, 64)
+    (matrix() * gradient).sum().backward()
+    groups = gradient.unflatten(1, (matrix.scales.shape[1], -1))
+    torch.testing.assert_close(matrix.codes.grad, groups * matrix.scales)
+    values = dequantize(tensor).unflatten(1, (matrix.scales.shape[1], -1))
+    torch.testing.assert_close(matrix.log_gain.grad, (groups * values).sum(-1, keepdim=True))
+    with torch.no_grad():
+        matrix.codes += torch.randn_like(matrix.codes)
+    torch.testing.assert_close(dequantize(matrix.tuned()), matrix().detach())
+
+
+def test_tuned_codes_lower_the_divergence_further():
+    tokens, figures = windows(72), []
+    for with_codes in (False, True):
+        model = tiny()
+        outputs = OriginalOutputs(model, tokens[:64])
+        plan = make_plan(model, SCHEMES[0], embeddings=SCHEMES[0])
+        weights = {name: model.get_submodule(name).weight.detach().clone() for name in plan}
+        tensors = {name: quantize_tensor(weights[name], scheme) for name, scheme in plan.items()}
+        tuned = tune_rounding(model, tensors, outputs, 40, weights=weights if with_codes else None)
+        quantize_modules(model, plan, tuned)
+        figures.append(kl(model, tiny(), tokens[64:]))
+    assert figures[1] < 0.95 * figures[0]
+
+
 def test_tuning_that_gains_nothing_changes_nothing(monkeypatch):
     monkeypatch.setattr(tuning, "LEARNING_RATE", 1.0)
     model = tiny()
     outputs = OriginalOutputs(model, windows(9))
     name = "trunk.blocks.0.attention.key"
     tensors = {name: quantize_tensor(model.get_submodule(name).weight, SCHEMES[0])}
-    tuned = tune_scales(model, tensors, outputs, 3)
+    tuned = tune_rounding(model, tensors, outputs, 3)
     assert tuned == tensors
     unchanged = dict(tiny().named_parameters())
     assert all(torch.equal(parameter, unchanged[name]) for name, parameter in model.named_parameters())

@@ -18,8 +18,19 @@ MatrixBits = Literal[4, 8, "plain"]
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
+class Tuning(Config):
+    """With steps of tuning after rounding."""
+
+    tune_codes: bool = Field(
+        default=False,
+        description="Tune the integers as well, in as much memory as a full fine-tuning takes.",
+    )
+
+
 class Calibration(Config):
     """Of what reads text before it rounds."""
+
+    choices: ClassVar[Choices] = {"tune_steps": {GIVEN: Tuning}}
 
     calibration: tuple[str, ...] = Field(
         default=(),
@@ -168,7 +179,7 @@ class GPTQConfig(QuantizeConfig, Calibration, ScaleSearch):
 
     method: Literal["gptq"] = "gptq"
     damping: float = Field(
-        default=0.01, gt=0, le=1, description="Added to the diagonal of the Hessian, times its mean."
+        default=0.01, gt=0, le=1, description="By what share the diagonal of the Hessian is raised."
     )
     act_order: bool = Field(
         default=True, description="Round the columns of the largest inputs first; groups stay as they are."

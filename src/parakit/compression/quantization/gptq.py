@@ -22,13 +22,11 @@ from parakit.model.quantized.rounding import BLOCK_VALUES, decode, encode, pack_
 BLOCK_COLUMNS = 64  # the error of so many columns reaches the rest in one product
 
 
-def gptq(
-    weight: Tensor, hessian: Tensor, scheme: QuantScheme, config: GPTQConfig, damping: float
-) -> QuantizedTensor:
+def gptq(weight: Tensor, hessian: Tensor, scheme: QuantScheme, config: GPTQConfig) -> QuantizedTensor:
     """Round a matrix (O, I) for inputs whose mean outer product is `hessian` (I, I). `UserError` where that has no inverse
-    with so much `damping`.
+    with the config's damping.
     """
-    hessian = damped(hessian, damping)
+    hessian = damped(hessian, config.damping)
     start = quantize_tensor(weight, scheme, search=config.scale_search, importance=hessian.diagonal())
     order = hessian.diagonal().argsort(descending=True) if config.act_order else torch.arange(len(hessian))
     factor = inverse_factor(hessian[order][:, order])
@@ -63,11 +61,16 @@ def _round_columns(
 
 
 def damped(hessian: Tensor, damping: float) -> Tensor:
-    """The Hessian in float64 with `damping` times its mean diagonal on the diagonal; an input that never occurs gets 1."""
+    """The Hessian in float64 with `damping` times its diagonal added to it; an input that never occurs gets 1.
+
+    Correlations shrink by the same share for every input. The paper adds a share of the diagonal's mean instead, which in a
+    language model the few inputs of massive activations decide: it is then far above all other inputs, and rounding stays
+    plain rounding.
+    """
     result = hessian.double().clone()
     diagonal = result.diagonal()
-    mean = diagonal.mean().item()
-    diagonal += damping * mean if mean > 0 else 1.0
+    diagonal *= 1 + damping
+    diagonal[diagonal <= 0] = 1.0
     return result
 
 

@@ -23,7 +23,7 @@ from parakit.compression.quantization.block_inputs import (
     layer_inputs,
 )
 from parakit.compression.quantization.config import AWQConfig, GPTQConfig, QuantizeConfig
-from parakit.compression.quantization.gptq import corrected_weight, damped, gptq
+from parakit.compression.quantization.gptq import corrected_weight, gptq
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import QuantizedTensor, QuantScheme, dequantize, quantize_tensor
 from parakit.model.quantized.swapping import HEAD, QuantPlan, tied_heads
@@ -31,8 +31,8 @@ from parakit.model.quantized.swapping import HEAD, QuantPlan, tied_heads
 BLOCKS = "trunk.blocks."
 OnMatrix = Callable[[str], object]
 """Called with the name of each matrix that was rounded."""
-EMBEDDING_DAMPING = 1.0
-"""Of a matrix that is both the embedding and the head: rows are looked up as well, so all inputs count about alike."""
+LOOKUP_WEIGHT = 1.0
+"""Of a matrix that is both the embedding and the head: its rows are looked up as well, where all inputs count alike."""
 
 
 @torch.no_grad()
@@ -62,12 +62,12 @@ def _by_gptq(
 ) -> dict[str, QuantizedTensor]:
     found: dict[str, QuantizedTensor] = {}
     original = BlockInputs(model, windows) if config.correct_inputs else None
-    for name, hessian, damping in _outside_blocks(model, schemes, windows):
+    for name, hessian in _outside_blocks(model, schemes, windows):
         weight = _weight(model, name)
         if hessian is None:
             found[name] = quantize_tensor(weight, schemes[name], search=config.searches_scales)
         else:
-            found[name] = gptq(weight, hessian, schemes[name], config, damping or config.damping)
+            found[name] = gptq(weight, hessian, schemes[name], config)
         weight.copy_(dequantize(found[name]))
         done(name)
     inputs = BlockInputs(model, windows)
@@ -79,7 +79,7 @@ def _by_gptq(
                 name = f"{BLOCKS}{number}.{layer}"
                 weight = _weight(model, name)
                 aim = weight if cross is None else corrected_weight(weight, cross, hessian, config.damping)
-                found[name] = gptq(aim, hessian, schemes[name], config, config.damping)
+                found[name] = gptq(aim, hessian, schemes[name], config)
                 weight.copy_(dequantize(found[name]))
                 done(name)
         inputs.advance(number, block)
@@ -110,8 +110,8 @@ def _by_awq(
     model: LanguageModel, schemes: QuantPlan, config: AWQConfig, windows: Tensor, done: OnMatrix
 ) -> dict[str, QuantizedTensor]:
     found: dict[str, QuantizedTensor] = {}
-    for name, hessian, damping in _outside_blocks(model, schemes, windows):
-        importance = None if hessian is None else damped(hessian, damping or 0.0).diagonal()
+    for name, hessian in _outside_blocks(model, schemes, windows):
+        importance = None if hessian is None else hessian.diagonal()
         found[name] = _rounded(model, name, schemes[name], config, importance)
         done(name)
     inputs = BlockInputs(model, windows)
@@ -154,21 +154,21 @@ def _rounded(
 
 def _outside_blocks(
     model: LanguageModel, schemes: QuantPlan, windows: Tensor
-) -> list[tuple[str, Tensor | None, float | None]]:
+) -> list[tuple[str, Tensor | None]]:
     """The matrices outside the blocks, each with the Hessian of what it reads in the original model, where it is an output
-    matrix, and the damping of a tied one.
+    matrix.
     """
     tied = set(tied_heads(model).values())
     names = [name for name in schemes if not name.startswith(BLOCKS)]
     if not any(name == HEAD or name in tied for name in names):
-        return [(name, None, None) for name in names]
+        return [(name, None) for name in names]
     sums = Hessians()
     for rows in windows.split(max(1, TOKENS_PER_BATCH // windows.shape[1])):
         sums.add(HEAD, input_of(model, HEAD, partial(model, rows)))
     hessian = sums.mean(HEAD)
+    looked_up = LOOKUP_WEIGHT * hessian.diagonal().mean() * torch.eye(len(hessian))
     return [
-        (name, hessian if name == HEAD or name in tied else None, EMBEDDING_DAMPING if name in tied else None)
-        for name in names
+        (name, hessian + looked_up if name in tied else hessian if name == HEAD else None) for name in names
     ]
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
@@ -20,6 +22,7 @@ from parakit.compression.quantization.config import (
     FixedBits,
     QuantizeConfig,
     SensitivityTokens,
+    Tuning,
     parse_bytes,
 )
 from parakit.compression.quantization.measurement import (
@@ -38,7 +41,7 @@ from parakit.compression.quantization.plan import (
 )
 from parakit.compression.quantization.sensitivity import Sensitivity, choose_bits, measure_sensitivity
 from parakit.compression.quantization.text import Windows, find_windows
-from parakit.compression.quantization.tuning import HELD_OUT, tune_scales
+from parakit.compression.quantization.tuning import tune_rounding, windows_needed
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import QuantizedTensor, is_quantized, quantizable, quantize_modules
 from parakit.model.quantized.scheme import Bits
@@ -92,13 +95,13 @@ def quantize_model(
     elif (fixed := part_of(config, FixedBits)) and fixed.sensitivity:
         sensitivity = _sensitivity(model, config, calibration or measured, plan)
     n_bytes = plan_bytes(model, plan.schemes)
-    tune = _tuning(model, config, calibration)
+    tune = _tuning(model, config, calibration, plan)
     with progress("quantize", len(plan.schemes), "matrices") as bar:
         tensors = round_matrices(
             model,
             plan.schemes,
             config,
-            calibration.token_ids if calibration else None,
+            _rounding_windows(config, calibration),
             lambda name: bar.advance(matrix=name.removeprefix("trunk.")),
         )
     quantize_modules(model, plan.schemes, tune(tensors))
@@ -155,20 +158,34 @@ def _fit_budget(
 
 
 def _tuning(
-    model: LanguageModel, config: QuantizeConfig, calibration: Windows | None
+    model: LanguageModel, config: QuantizeConfig, calibration: Windows | None, plan: QuantizationPlan
 ) -> Callable[[dict[str, QuantizedTensor]], dict[str, QuantizedTensor]]:
     """What tunes rounded matrices towards the model as it is now."""
     settings = part_of(config, Calibration)
     if settings is None or calibration is None or not settings.tune_steps:
         return lambda tensors: tensors
     n_steps = settings.tune_steps
-    outputs = OriginalOutputs(model, calibration.token_ids[: n_steps + n_steps // HELD_OUT + 1])
+    outputs = OriginalOutputs(model, calibration.token_ids[: windows_needed(n_steps)])
+    weights: dict[str, Tensor] = {}
+    if (tuning := part_of(config, Tuning)) and tuning.tune_codes:
+        weights = {name: model.get_parameter(f"{name}.weight").detach().clone() for name in plan.schemes}
 
     def tune(tensors: dict[str, QuantizedTensor]) -> dict[str, QuantizedTensor]:
         with progress("tune", n_steps, "steps") as bar:
-            return tune_scales(model, tensors, outputs, n_steps, lambda kl: bar.advance(kl=f"{kl:.4f}"))
+            return tune_rounding(
+                model, tensors, outputs, n_steps, lambda kl: bar.advance(kl=f"{kl:.4f}"), weights
+            )
 
     return tune
+
+
+def _rounding_windows(config: QuantizeConfig, calibration: Windows | None) -> Tensor | None:
+    """Those of the calibration windows that a method reads; tuning may need more."""
+    settings = part_of(config, Calibration)
+    if settings is None or calibration is None:
+        return None
+    windows = calibration.token_ids
+    return windows[: max(1, settings.n_calibration_tokens // windows.shape[1])]
 
 
 def _sizes(model: LanguageModel, plan: QuantizationPlan) -> list[Sensitivity]:

@@ -21,6 +21,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.compression.quantization.config import Calibration, QuantizeConfig
+from parakit.compression.quantization.tuning import windows_needed
 from parakit.data.config import TextConfig
 from parakit.data.documents import Document
 from parakit.data.read_report import ReadReport
@@ -94,7 +95,7 @@ def _calibration_windows(
     model: LanguageModel, config: Calibration, ids: np.ndarray | None, shards: list[Path]
 ) -> Windows:
     seq_len = min(config.calibration_seq_len, model.config.max_seq_len)
-    n = max(1, config.n_calibration_tokens // seq_len)
+    n = max(1, config.n_calibration_tokens // seq_len, windows_needed(config.tune_steps))
     if ids is not None:
         used = ids[: int(len(ids) * (1 - HELD_OUT))]
         return Windows(
@@ -136,7 +137,7 @@ def _cut(ids: np.ndarray, n: int, seq_len: int, seed: int | None = None) -> Tens
     if seed is None:
         chosen = np.linspace(0, n_windows - 1, min(n, n_windows)).round().astype(int)
     else:
-        chosen = np.sort(rng(seed, "calibration").permutation(n_windows)[:n])
+        chosen = rng(seed, "calibration").permutation(n_windows)[:n]
     rows = np.stack([np.asarray(ids[i * seq_len : (i + 1) * seq_len], np.int64) for i in chosen])
     return torch.from_numpy(rows)
 
