@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.data.duplicates.leak_finder import MAX_ITEMS, LeakFinder, suite_texts
+from parakit.data.duplicates.leak_finder import MAX_ITEMS, LeakFinder
 from tests.data.duplicates.planted import random_words
 
 QUESTION = "If a train leaves Paris at noon, and another leaves Rome at two, when do they meet in Milan?"
@@ -63,6 +63,7 @@ def test_suites_are_read_from_rows_tables_and_plain_text(tmp_path: Path) -> None
     assert list(suite_texts(tmp_path / "a.jsonl")) == [("a", QUESTION), ("a", SHORT), ("a", "no")]
     assert ("b", QUESTION) in list(suite_texts(tmp_path / "b.csv.gz"))
     assert list(suite_texts(tmp_path / "c.txt")) == [("c", f"{QUESTION}\nmore"), ("c", SHORT)]
+    assert {suite for suite, _ in suite_texts(tmp_path)} == {"a", "b", "c"}
     with pytest.raises(UserError, match="no such file"):
         list(suite_texts(tmp_path / "d.jsonl"))
 

@@ -8,21 +8,16 @@ following ..."), not its content, and say nothing. Memory: 32 bytes for each wor
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from parakit.common.errors import UserError
 from parakit.data.duplicates.shingles import batches, window_hashes, word_hashes
-from parakit.data.readers.rows import RECORD_SUFFIXES, enumerate_lines, file_suffix, read_records
 
 N_WORDS = 13
 MIN_WORDS = 6  # of a short item that is looked for
 MAX_ITEMS = 10  # that may share a run of words; more share a form
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 @dataclass(frozen=True)
@@ -114,47 +109,3 @@ def _only_forms(hashes: np.ndarray, items: np.ndarray, forms: np.ndarray) -> np.
     is_form = np.isin(hashes, forms)
     with_content = np.unique(items[~is_form])
     return np.unique(hashes[is_form & ~np.isin(items, with_content)])
-
-
-def suite_texts(path: str | Path) -> Iterator[tuple[str, str]]:
-    """The texts of a suite's file, each after the suite's name: every text in the rows of JSON, JSON lines, Parquet, CSV or
-    TSV, plain or gzipped; the paragraphs of any other file. `UserError` for one that cannot be read.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f"{path}: no such file", "name the file of a suite: its questions and answers")
-    suffix = file_suffix(path)
-    name = path.name.split(".")[0]
-    if suffix in RECORD_SUFFIXES:
-        values: Iterable[object] = (row for _, row in read_records(path))
-    elif suffix in _DELIMITERS:
-        csv.field_size_limit(2**24)
-        values = csv.reader((line + "\n" for _, line in enumerate_lines(path)), delimiter=_DELIMITERS[suffix])
-    else:
-        values = _paragraphs(line for _, line in enumerate_lines(path))
-    for value in values:
-        for text in _strings(value):
-            yield name, text
-
-
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _strings(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _strings(one)
-
-
-def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
-    paragraph: list[str] = []
-    for line in lines:
-        if line.strip():
-            paragraph.append(line)
-        elif paragraph:
-            yield "\n".join(paragraph)
-            paragraph = []
-    if paragraph:
-        yield "\n".join(paragraph)

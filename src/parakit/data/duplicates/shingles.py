@@ -67,19 +67,17 @@ def word_hashes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """The hashes of all words of `texts` in order, (n,) uint64, and the number of words of each text, int64."""
     raw = [text.lower().encode("utf-8", "surrogatepass") for text in texts]
     codes = np.frombuffer(b"\n".join(raw) + b"\n", np.uint8)
-    letters = _LETTER[codes]
-    quotes = np.flatnonzero(
-        (codes[:-2] == 0xE2) & (codes[1:-1] >> 1 == 0x40)
-    )  # U+2000 to U+207F: punctuation
-    for k in range(3):
-        letters[quotes + k] = False
-    first = letters.copy()
-    first[1:] &= ~letters[:-1]
-    first |= letters & (codes >= 0xE3) & (codes <= 0xE9)  # U+3000 to U+9FFF: no spaces between words
-    starts = np.flatnonzero(first)
+    letters, starts = _words(codes)
     ends = np.cumsum(np.array([len(one) + 1 for one in raw], np.int64))
     counts = np.diff(np.searchsorted(starts, ends), prepend=0)
     return _hash_runs(codes, letters, starts), counts
+
+
+def word_starts(text: str) -> tuple[bytes, np.ndarray]:
+    """The UTF-8 bytes of `text`, and where each of its words begins, with their number at the end, (n + 1,) int64."""
+    raw = text.encode("utf-8", "surrogatepass")
+    _, starts = _words(np.frombuffer(raw + b"\n", np.uint8))
+    return raw, np.append(starts, len(raw))
 
 
 def spaced_words(text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -130,6 +128,18 @@ def mix(hashes: np.ndarray) -> np.ndarray:
         hashes *= _MIX_2
         hashes ^= hashes >> np.uint64(31)
     return hashes
+
+
+def _words(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which bytes belong to words, and where each word begins."""
+    letters = _LETTER[codes]
+    punctuation = np.flatnonzero((codes[:-2] == 0xE2) & (codes[1:-1] >> 1 == 0x40))  # U+2000 to U+207F
+    for k in range(3):
+        letters[punctuation + k] = False
+    first = letters.copy()
+    first[1:] &= ~letters[:-1]
+    first |= letters & (codes >= 0xE3) & (codes <= 0xE9)  # U+3000 to U+9FFF: no spaces between words
+    return letters, np.flatnonzero(first)
 
 
 def _hash_runs(codes: np.ndarray, letters: np.ndarray, starts: np.ndarray) -> np.ndarray:
