@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.data.duplicates.leak_finder import MAX_ITEMS, LeakFinder
+from parakit.data.duplicates.leak_finder import MAX_ITEMS, MIN_WORDS, LeakFinder
+from parakit.data.duplicates.shingles import word_hashes
+from parakit.data.duplicates.suite_files import suite_texts
 from tests.data.duplicates.planted import random_words
 
 QUESTION = "If a train leaves Paris at noon, and another leaves Rome at two, when do they meet in Milan?"
@@ -85,9 +87,7 @@ def test_planted_leaks_of_public_suites_are_found_and_books_are_left_alone(
         books += [book[i : i + 20_000] for i in range(0, len(book), 20_000)]
     assert sum(bool(finder.find(book)) for book in books) <= 0.01 * len(books)
     rng = random.Random(0)
-    long_enough = [
-        item for item in items if len(LeakFinder([item]).too_short) and LeakFinder([item]).n_items[item[0]]
-    ]
+    long_enough = [item for item in items if len(word_hashes([item[1]])[0]) >= MIN_WORDS]
     leaks = rng.sample(long_enough, 1_000)
     found = sum(any(leak.suite == suite for leak in finder.find(planted(text, rng))) for suite, text in leaks)
     assert found >= 0.99 * len(leaks)

@@ -14,9 +14,16 @@ from parakit.common.settings import closest_match
 from parakit.data.cleaning.repair_text import RepairTextConfig
 from parakit.data.cleaning.repeated_lines import RepeatedLinesConfig
 from parakit.data.cleaning.step_config import StepConfig
+from parakit.data.duplicates.decontamination import DecontaminationConfig
+from parakit.data.duplicates.near_duplicates import NearDuplicatesConfig
+from parakit.data.duplicates.repeated_passages import RepeatedPassagesConfig
 
 AnyStep = Annotated[
-    RepairTextConfig | RepeatedLinesConfig,
+    RepairTextConfig
+    | RepeatedLinesConfig
+    | NearDuplicatesConfig
+    | RepeatedPassagesConfig
+    | DecontaminationConfig,
     Field(discriminator="step"),
 ]
 STEPS: dict[str, type[StepConfig]] = {

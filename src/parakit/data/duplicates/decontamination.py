@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -38,11 +39,12 @@ class DecontaminationConfig(StepConfig):
 
     def build(self, folder: Path) -> Decontamination:
         """The step. `UserError` where no suite is named, or none of its texts is long enough."""
-        from parakit.data.duplicates.suite_files import suite_texts
-
+        # by name: the readers of files have settings that this step is a part of
+        suite_texts = import_module("parakit.data.duplicates.suite_files").suite_texts
         if not self.suites:
             raise UserError(
-                "decontamination has no suites", "name their files: decontamination:suites=questions.jsonl,..."
+                "decontamination has no suites",
+                "name their files: decontamination:suites=questions.jsonl,...",
             )
         finder = LeakFinder(item for path in self.suites for item in suite_texts(path))
         if not any(finder.n_items.values()):

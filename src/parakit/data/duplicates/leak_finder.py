@@ -8,7 +8,7 @@ following ..."), not its content, and say nothing. Memory: 32 bytes for each wor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np

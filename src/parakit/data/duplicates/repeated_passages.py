@@ -53,7 +53,9 @@ class RepeatedPassages:
         self._n_passages += len(passages)
         self._n_words += int((passages[:, 1] - passages[:, 0]).sum())
         after = without_passages(text, passages)
-        return after if after.strip() or not len(passages) else Removed("every passage is in earlier documents")
+        return (
+            after if after.strip() or not len(passages) else Removed("every passage is in earlier documents")
+        )
 
     def figures(self) -> JsonObject:
         """Passages and words that were taken out."""
