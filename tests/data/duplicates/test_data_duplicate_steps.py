@@ -40,7 +40,7 @@ def test_each_step_takes_away_what_was_planted(tmp_path: Path, texts: list[str])
     dirty = [
         *texts,
         version,
-        f"{texts[4]}\n\n{passage}",
+        f"{passage}\n\n{' '.join(random_words(rng, 80))}",
         f"{passage}\n\n{' '.join(random_words(rng, 90))}",
         f"Exam: {question.upper()}?",
     ]
