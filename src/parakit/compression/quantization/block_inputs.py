@@ -40,10 +40,13 @@ class BlockInputs:
         result: Tensor = block(self.batches[batch], *self.contexts[number])
         return result
 
-    def advance(self, number: int, block: nn.Module) -> None:
-        """Move all batches behind block `number`."""
+    def advance(self, number: int, block: nn.Module, names: Collection[str] = ()) -> list[dict[str, Tensor]]:
+        """Move all batches behind block `number`; what its layers `names` read on the way, batch by batch."""
+        found = []
         for batch in range(len(self.batches)):
-            self.batches[batch] = self.run(number, block, batch)
+            read, self.batches[batch] = layer_inputs(block, names, partial(self.run, number, block, batch))
+            found.append(read)
+        return found
 
     def stages(self, number: int, block: nn.Module, names: Collection[str]) -> list[LayerGroup]:
         """The layers `names` of a block by the tensor that they read. A layer that is not called is in none."""

@@ -6,7 +6,6 @@ a block one stage after the other, on what the layers before them, rounded alrea
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -18,7 +17,6 @@ from parakit.compression.quantization.block_inputs import (
     TOKENS_PER_BATCH,
     BlockInputs,
     Hessians,
-    LayerGroup,
     input_of,
     layer_inputs,
 )
@@ -72,9 +70,11 @@ def _by_gptq(
         done(name)
     inputs = BlockInputs(model, windows)
     for number, block in enumerate(model.trunk.blocks):
-        before = copy.deepcopy(block) if original else None
-        for stage in inputs.stages(number, block, _inside(schemes, number)):
-            hessian, cross = _statistics(stage, number, block, inputs, before, original)
+        stages = inputs.stages(number, block, _inside(schemes, number))
+        # the block is still the original's: once its first layer is rounded, it is not
+        read = original.advance(number, block, [stage[0] for stage in stages]) if original else []
+        for stage in stages:
+            hessian, cross = _statistics(stage[0], number, block, inputs, read)
             for layer in stage:
                 name = f"{BLOCKS}{number}.{layer}"
                 weight = _weight(model, name)
@@ -83,27 +83,20 @@ def _by_gptq(
                 weight.copy_(dequantize(found[name]))
                 done(name)
         inputs.advance(number, block)
-        if original and before is not None:
-            original.advance(number, before)
     return found
 
 
 def _statistics(
-    stage: LayerGroup,
-    number: int,
-    block: nn.Module,
-    inputs: BlockInputs,
-    before: nn.Module | None,
-    original: BlockInputs | None,
+    layer: str, number: int, block: nn.Module, inputs: BlockInputs, read: list[dict[str, Tensor]]
 ) -> tuple[Tensor, Tensor | None]:
-    """The Hessian of what a stage reads, and its products with what it read in the original model."""
+    """The Hessian of what a layer reads, and its products with what it `read` in the original model, batch by batch."""
     sums = Hessians()
     for batch in range(len(inputs.batches)):
-        x = input_of(block, stage[0], partial(inputs.run, number, block, batch))
+        x = input_of(block, layer, partial(inputs.run, number, block, batch))
         sums.add("now", x)
-        if original is not None and before is not None:
-            sums.add("cross", x, input_of(before, stage[0], partial(original.run, number, before, batch)))
-    return sums.mean("now"), None if original is None else sums.mean("cross")
+        if read:
+            sums.add("cross", x, read[batch].pop(layer))
+    return sums.mean("now"), sums.mean("cross") if read else None
 
 
 def _by_awq(
