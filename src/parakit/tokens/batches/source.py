@@ -94,13 +94,18 @@ class BatchSource:
         too_long: LongRowRule = "truncate",
         shift: int = 1,
         window: int | None = None,
+        documents: np.ndarray | None = None,
     ) -> None:
-        """`too_long` is for "pack"; `window`: the longest row that the model reads, for messages."""
+        """`too_long` is for "pack"; `window`: the longest row that the model reads, for messages. `documents`: which of
+        the documents are read, (n_documents,) bool; None: all.
+        """
         assert shift in (0, 1)
         self.shards, self.seq_len, self.seed, self.packing = shards, seq_len, seed, packing
         self.shift = shift  # a target is this many positions ahead of its input
         self._starts = np.asarray(shards.offsets[:-1], np.int64)
         self._n_pairs = np.maximum(np.diff(shards.offsets) - shift, 0)
+        if documents is not None:
+            self._n_pairs = np.where(documents, self._n_pairs, 0)
         self.long_rows: LongRows | None = None
         if packing == "pack" and self._n_pairs.any():
             self._fit_packed(too_long, window)
@@ -124,6 +129,15 @@ class BatchSource:
     def epoch_of(self, row: int) -> float:
         """How many epochs have been seen before `row`."""
         return row / self.rows_per_epoch
+
+    def n_pairs_in(self, n_rows: int) -> int:
+        """Pairs in the first `n_rows` rows of "concat", padding not counted."""
+        epochs, rest = divmod(n_rows, int(self.rows_per_epoch))
+        cut = self._concat_cut(epochs)
+        last_length = int(cut.rest_offsets[-1]) % self.seq_len
+        last_row = int(np.flatnonzero(cut.order == len(cut.order) - 1)[0])
+        padding = self.seq_len - last_length if last_length and last_row < rest else 0
+        return epochs * self.n_pairs_per_epoch + rest * self.seq_len - padding
 
     def find(self, document: int, n_rows: int) -> list[Occurrence]:
         """Where the first `n_rows` rows read tokens of a document of the shards, row by row."""
