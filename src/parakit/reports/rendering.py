@@ -48,7 +48,13 @@ from parakit.reports.quantization import quantization_section
 from parakit.reports.stage_comparison import loss_change, stage_deltas, trained_stages
 from parakit.reports.start_comparison import figure_rows, sample_rows
 from parakit.reports.summary_parts import Sample
-from parakit.reports.summary_schema import BuildSummary, CorpusSummary, SkippedFile, TokenizerSummary
+from parakit.reports.summary_schema import (
+    BuildSummary,
+    CorpusSummary,
+    MixtureRow,
+    SkippedFile,
+    TokenizerSummary,
+)
 from parakit.reports.tasks import interval, main_metric, metric_name, metric_value, task_section
 
 CORPUS_PAGE = "corpus.html"
@@ -237,6 +243,7 @@ class TrainedStage:
     title: str
     line: str
     plots: list[charts.Plot]
+    mixture: tuple[MixtureRow, ...] = ()
 
 
 def _size_of_first(summary: BuildSummary) -> JsonObject | None:
@@ -258,7 +265,10 @@ def _trained(summary: BuildSummary, name: str) -> TrainedStage:
         parts.append(f"validation loss {number(figures.loss)} {figures.loss_unit}")
     parts += [*outcome(figures), forgetting(figures), merging(figures)]
     return TrainedStage(
-        _stage_title(summary, name), "; ".join(part for part in parts if part), charts.training_plots(figures)
+        _stage_title(summary, name),
+        "; ".join(part for part in parts if part),
+        charts.training_plots(figures),
+        figures.mixture,
     )
 
 

@@ -162,6 +162,20 @@ class MergeSummary(SummaryPart):
     logit_difference: LogitDifferenceSummary
 
 
+class MixtureRow(SummaryPart):
+    """A source of the text that a run read: its tokens, its share of all and the share wished, its epochs, and the loss of
+    the finished model on its held-out text.
+    """
+
+    name: str
+    tokens: int
+    share: float
+    wished: float
+    epochs: float
+    bits_per_byte: float | None = None
+    perplexity: float | None = None
+
+
 class TrainingSummary(StageSummary):
     """A stage that trained a model. Further keys are numbers: the metrics of the last validation, such as `accuracy`,
     `reward` and `kl`.
@@ -205,6 +219,7 @@ class TrainingSummary(StageSummary):
     )
     # continued training
     replay_share: float | None = None
+    mixture: tuple[MixtureRow, ...] = ()
     earlier_loss: float | None = None
     forgetting: float | None = None
     merge: MergeSummary | None = None

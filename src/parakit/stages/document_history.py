@@ -15,10 +15,12 @@ from parakit.common.artifacts import LINEAGE, read_lineage
 from parakit.common.files import JsonObject, is_file
 from parakit.stages.descendants import made_from, shards_of
 from parakit.tokens.batches.batch import Occurrence
+from parakit.tokens.batches.mixture import MixedSource
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.shards import TokenShards
 from parakit.training.config import TrainingPlan
+from parakit.training.text_rows import lengths_of, text_rows
 
 TRACED = ("next_token", "prefix", "masked", "span_corruption")
 MAX_DEPTH = 20
@@ -93,18 +95,16 @@ def _occurrences(
     share = config.get("replay_share")
     if not share:
         return text.find(number, n_rows), text.rows_per_epoch
-    mixed, digest = (
-        ReplaySource(text, text, share),
-        read_lineage(shards)["digest"],
-    )  # each row's place follows from r
+    mixed = ReplaySource(text, text, share)  # where a row of either comes from follows from its number alone
     new = next(parent for parent in lineage["parents"] if parent["kind"] == "shards")
-    if new["digest"] == digest:
-        return mixed.find(number, n_rows), mixed.rows_per_epoch
-    return mixed.find_replayed(number, n_rows), text.rows_per_epoch / share
+    if new["digest"] != read_lineage(shards)["digest"]:
+        return mixed.find_replayed(number, n_rows), text.rows_per_epoch / share
+    mixed.follow(lengths_of(plan))
+    return mixed.find(number, n_rows), mixed.rows_per_epoch
 
 
-def _source(shards: Path, objective: str, plan: TrainingPlan) -> BatchSource:
+def _source(shards: Path, objective: str, plan: TrainingPlan) -> BatchSource | MixedSource:
     """The rows before noising, as `training.tasks` makes them."""
     data = TokenShards.open(shards, "train", verify=False)
     decodes = objective == "next_token" or (objective == "prefix" and data.family == "decoder")
-    return BatchSource(data, plan.seq_len, plan.seed, shift=1 if decodes else 0)
+    return text_rows(data, plan, plan.seed, shift=1 if decodes else 0)

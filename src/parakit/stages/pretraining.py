@@ -28,6 +28,7 @@ from parakit.stages.config import EmbeddingInit, FinetuneConfig, PretrainConfig,
 from parakit.stages.defaults.memory import fit_memory
 from parakit.stages.defaults.published import tuning_config, tuning_sizing
 from parakit.stages.job import PreparedRun
+from parakit.stages.mixture_figures import add_mixture
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, check_can_be_saved, continue_pretraining, with_dropout
@@ -87,7 +88,7 @@ class PretrainJob:
             seconds=self.budget.left if self.budget else None,
         )
         setup = TrainingSetup("pretrain", model, tokenizer, builder.build(plan), plan, run_dir)
-        return PreparedRun("pretrain", self.objective, setup, self.inputs())
+        return add_mixture(PreparedRun("pretrain", self.objective, setup, self.inputs()), splits)
 
     def _start_folder(self) -> Path:
         folder = require_model_folder(self.training.model) if self.training.model else self.tokenizer
@@ -133,7 +134,7 @@ class PretrainJob:
             training, model, tokenizer, splits.validation, needs_validation=replay is not None
         )
         run = PreparedRun("pretrain", self.objective, setup, self.inputs(), is_chat_tuned(folder))
-        return add_replay(replace(run, comparison=compared), builder)
+        return add_mixture(add_replay(replace(run, comparison=compared), builder), splits)
 
 
 def start_new(

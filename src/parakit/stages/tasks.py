@@ -26,6 +26,7 @@ from parakit.training.config import Masking, TrainingConfig, TrainingPlan
 from parakit.training.micro_batches import Objective
 from parakit.training.row_sources import RowSource
 from parakit.training.tasks import TASKS, SourceSetup, TaskSettings, TaskSpec, TrainingTask, task_spec
+from parakit.training.text_rows import lengths_of
 from parakit.training.validation import one_epoch, validation_loss
 
 Data = TokenShards | ExampleShards
@@ -150,6 +151,7 @@ class TaskBuilder:
         if self.replay is None:
             return task
         source = ReplaySource(task.source, self.build_replay(plan).source, self.replay.share)
+        source.follow(lengths_of(plan))
         return replace(task, source=source, validate=self.validator(plan))
 
     def build_new(self, plan: TrainingPlan) -> TrainingTask:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from parakit.common.progress import Bar
 from parakit.common.settings import Family
 from parakit.data.conversations.conversation import Conversation
 from parakit.data.documents import Document
+from parakit.data.mixture import Mixture
 from parakit.data.split_writing import largest
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.chat.template_support import check_supported
@@ -54,6 +55,11 @@ class TokenShards:
     corpus: Mapping[str, Any] = field(
         default_factory=dict
     )  # `data.corpus.FACTS` of the corpus, files by tokens
+    mixture: Mixture | None = None  # of a training split: how its sources are mixed
+    source_of: np.ndarray | None = (
+        None  # (n_documents,) uint8: the source of each document, by its place in the mixture
+    )
+    source_bytes: tuple[int, ...] = ()  # `n_bytes` by source
     end_ids: tuple[int, ...] = ()  # counted tokens that are no text: a document's end, the end of a turn
 
     @property
@@ -114,10 +120,33 @@ class TokenShards:
             has_context_turns=entry.get("has_context_turns", False),
             chat_date=index.get("chat_date"),
             corpus=index.get("corpus", {}),
+            mixture=Mixture.parse(index["mixture"], str(path / _INDEX))
+            if "mixture" in index and split == "train"
+            else None,
+            source_of=_map(path / f"{split}.sources.bin", "uint8", entry["n_documents"])
+            if "source_bytes" in entry
+            else None,
+            source_bytes=tuple(entry.get("source_bytes", ())),
             end_ids=tuple(entry["end_ids"])
             if "end_ids" in entry
             else _last_id(path / f"{split}.bin", index, entry),
         )
+
+
+def select_source(shards: TokenShards, number: int) -> TokenShards:
+    """The documents of one source, copied into memory, as a split of their own."""
+    assert shards.source_of is not None
+    mine = np.flatnonzero(np.asarray(shards.source_of) == number)
+    parts = [shards.token_ids[slice(*shards.offsets[i : i + 2])] for i in mine.tolist()]
+    return replace(
+        shards,
+        token_ids=np.concatenate(parts) if parts else np.empty(0, shards.token_ids.dtype),
+        offsets=np.concatenate([[0], np.cumsum([len(part) for part in parts], dtype=np.int64)]),
+        n_bytes=shards.source_bytes[number] if number < len(shards.source_bytes) else 0,
+        mixture=None,
+        source_of=None,
+        source_bytes=(),
+    )
 
 
 def n_shared_documents(some: TokenShards, others: TokenShards) -> int:
@@ -157,12 +186,15 @@ def write_shards(
     overwrite: bool = False,
     progress: Bar | None = None,
     corpus: JsonObject | None = None,
+    mixture: Mixture | None = None,
+    source_of: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Write one shard set from `splits`: name -> documents or conversations.
 
     `parents` are the artifact folders that it is made from. `family` is the family of models that will read it, which
     determines the special tokens around a document. `progress` advances by bytes of text. `corpus` has the facts of the
-    corpus that the doctor checks.
+    corpus that the doctor checks. `mixture`: how its sources are mixed; `source_of`: of each split, the source of every
+    document by its place in the mixture.
     """
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     lineage = Lineage("shards", {"tokenizer": tokenizer.digest, "dtype": dtype}, list(parents))
@@ -170,8 +202,11 @@ def write_shards(
         lineage.config["family"] = family
     with writing_artifact(path, lineage, overwrite) as folder:
         by_file = {name: Counter[str]() for name in splits}
+        sources = {name: np.asarray(numbers, np.uint8) for name, numbers in (source_of or {}).items()}
         entries = {
-            name: _write_split(folder, name, items, tokenizer, dtype, family, progress, by_file[name])
+            name: _write_split(
+                folder, name, items, tokenizer, dtype, family, progress, by_file[name], sources.get(name)
+            )
             for name, items in splits.items()
         }
         index = {
@@ -184,6 +219,8 @@ def write_shards(
         }
         if tokenizer.shows_date and tokenizer.chat_date is not None:
             index["chat_date"] = lineage.result["chat_date"] = tokenizer.chat_date
+        if mixture:
+            index["mixture"] = mixture.model_dump(mode="json")
         if corpus:
             files = by_file.get("train") if corpus.get("n_files") else None
             index["corpus"] = corpus | ({"largest_files": largest(files, "tokens")} if files else {})
@@ -201,10 +238,12 @@ def _write_split(
     family: Family,
     progress: Bar | None,
     by_file: Counter[str],
+    source_of: np.ndarray | None = None,
 ) -> JsonObject:
     lengths, n_bytes, mask_path = [np.zeros(1, np.int64)], 0, folder / f"{name}.loss_mask.bin"
     has_context_turns = False
     end_ids: set[int] = set()
+    sizes: list[list[int]] = []
     with open(folder / f"{name}.bin", "wb") as ids_file, open(mask_path, "wb") as mask_file:
         for chunk in _chunks(items):
             conversations = [item for item in chunk if isinstance(item, Conversation)]
@@ -221,6 +260,8 @@ def _write_split(
             )
             for document, one in zip(documents, ids, strict=False):  # there are none of conversations
                 by_file[document.file] += len(one)
+            if source_of is not None:
+                sizes.append(_document_bytes(documents, ids, tokenizer, family))
             write_array(ids_file, np.concatenate(ids).astype(dtype))
             if masks:
                 write_array(mask_file, np.concatenate(masks))
@@ -235,6 +276,10 @@ def _write_split(
         mask_path.unlink()
     save_array(folder / f"{name}.offsets.npy", offsets)
     entry: JsonObject = {"has_context_turns": True} if has_context_turns else {}
+    if source_of is not None:
+        (folder / f"{name}.sources.bin").write_bytes(source_of.tobytes())
+        by_source = np.bincount(source_of, np.concatenate([[], *sizes]))
+        entry["source_bytes"] = by_source.astype(np.int64).tolist()
     return entry | {
         "n_documents": len(offsets) - 1,
         "n_tokens": int(offsets[-1]),
@@ -294,6 +339,18 @@ def encode_between(
     if not len(before):
         n_bytes -= sum(_n_bytes(tokenizer, int(one[0])) for one in encoded if len(one))
     return [np.concatenate([before, one, after]) for one in encoded], n_bytes
+
+
+def _document_bytes(
+    documents: Sequence[Document], ids: Sequence[np.ndarray], tokenizer: Tokenizer, family: Family
+) -> list[int]:
+    """The bytes of each document that a model of `family` predicts; see `encode_between`."""
+    before, after = document_boundaries(tokenizer, family)
+    whole = bool(before) or family != "decoder"
+    return [
+        document.n_bytes - (0 if whole or len(one) == len(after) else _n_bytes(tokenizer, int(one[0])))
+        for document, one in zip(documents, ids, strict=True)
+    ]
 
 
 def _n_bytes(tokenizer: Tokenizer, token_id: int) -> int:

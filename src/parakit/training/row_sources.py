@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -15,6 +16,15 @@ class RowSource(Protocol):
 
     def rows(self, start_row: int, n_rows: int, /) -> Any:
         """A batch of numpy arrays: a pure function of the seed and the row numbers."""
+        ...
+
+
+@runtime_checkable
+class PlannedSource(Protocol):
+    """A `RowSource` whose rows depend on the length of the run."""
+
+    def follow(self, lengths: Sequence[tuple[int, int]], /) -> None:
+        """Plan the rest of the run for the lengths that it has had: from which row on, and how many rows in all."""
         ...
 
 

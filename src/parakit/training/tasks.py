@@ -26,6 +26,7 @@ from parakit.model.heads import (
     TransformerModel,
 )
 from parakit.tokens.batches.masking import MaskedSource
+from parakit.tokens.batches.mixture import MixedSource
 from parakit.tokens.batches.prefix_lm import PrefixSource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource
@@ -43,6 +44,7 @@ from parakit.training.config import TrainingPlan
 from parakit.training.micro_batches import Objective
 from parakit.training.row_sources import RowSource
 from parakit.training.task_names import MASK_RATE, SPAN_RATE
+from parakit.training.text_rows import text_rows
 
 RowFormat = Literal[
     "text",  # windows of documents
@@ -148,7 +150,7 @@ def task_spec(name: str, family: Family) -> TaskSpec:
 
 
 def _windows(data: TokenShards, plan: TrainingPlan, seed: int, _: SourceSetup) -> RowSource:
-    return BatchSource(data, plan.seq_len, seed)
+    return text_rows(data, plan, seed)
 
 
 def _conversations(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:
@@ -156,9 +158,11 @@ def _conversations(data: TokenShards, plan: TrainingPlan, seed: int, setup: Sour
     return BatchSource(data, plan.seq_len, seed, "pack", setup.settings.too_long, window=window)
 
 
-def _noising_rows(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> BatchSource:
+def _noising_rows(
+    data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup
+) -> BatchSource | MixedSource:
     """Windows of text before noising; a decoder's are one token longer."""
-    return BatchSource(data, plan.seq_len, seed, shift=1 if setup.config.family == "decoder" else 0)
+    return text_rows(data, plan, seed, shift=1 if setup.config.family == "decoder" else 0)
 
 
 def _prefixes(data: TokenShards, plan: TrainingPlan, seed: int, setup: SourceSetup) -> RowSource:

@@ -36,9 +36,10 @@ from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.pace import Pace, TimeBudget
 from parakit.training.plan import TrainingPlan
 from parakit.training.precision import Precision
-from parakit.training.row_sources import RolloutSource, RowSource
+from parakit.training.row_sources import PlannedSource, RolloutSource, RowSource
 from parakit.training.run_figures import run_figures
 from parakit.training.tasks import TrainingTask
+from parakit.training.text_rows import lengths_of
 from parakit.training.throughput import measure_peak_flops
 from parakit.training.train_state import load_train_state, save_train_state
 
@@ -159,6 +160,8 @@ class Trainer:
 
     def micro_batches(self, step: int) -> list[TrainingBatch]:
         """The micro-batches of `step` (0 is the first): a pure function of the plan's seed and the step."""
+        if self.plan.revisions and isinstance(self.source, PlannedSource):
+            self.source.follow(lengths_of(self.plan))
         first, n_rows = self.plan.rows_before(step), self.plan.rows_at(step)
         starts = range(0, n_rows, self.plan.micro_batch_size)
         sizes = [min(self.plan.micro_batch_size, n_rows - start) for start in starts]

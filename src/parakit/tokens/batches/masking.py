@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from parakit.tokens.batches.batch import Batch, MaskedBatch
+from parakit.tokens.batches.mixture import MixedSource
 from parakit.tokens.batches.noising import NoisedSource, row_draws
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.vocab_info import VocabInfo
@@ -24,7 +25,12 @@ class MaskedSource(NoisedSource[MaskedBatch]):
     """Rows of a `BatchSource` (with shift 0) with masked tokens."""
 
     def __init__(
-        self, source: BatchSource, vocab: VocabInfo, *, rate: float = 0.15, whole_word: bool = False
+        self,
+        source: BatchSource | MixedSource,
+        vocab: VocabInfo,
+        *,
+        rate: float = 0.15,
+        whole_word: bool = False,
     ) -> None:
         assert source.shift == 0, "masking predicts tokens at their own positions"
         vocab.require(("mask", "cls", "sep"), "masking tokens")

@@ -54,6 +54,7 @@ class MixedSource:
             first.shift,
             first.shards,
         )
+        self.packing, self.long_rows = "concat", None
         self.rows_per_epoch = float(sum(source.rows_per_epoch for source in self.sources))
         self._limits = [
             None if times is None else int(times * source.rows_per_epoch)
@@ -61,10 +62,14 @@ class MixedSource:
         ]
         self._orders = lru_cache(maxsize=4)(_order)
         self._check_limits(lengths[0][1])
+        self._lengths: list[tuple[int, int]] = []
         self.follow(lengths)
 
     def follow(self, lengths: Lengths) -> None:
         """Plan the rest of the run for its length as it is now; the rows before stay as they were."""
+        if lengths == self._lengths:
+            return
+        self._lengths = list(lengths)
         self.phases: list[Phase] = []
         sizes = tuple(float(source.n_pairs_per_epoch) for source in self.sources)
         stages = self.mixture.stages(sizes)

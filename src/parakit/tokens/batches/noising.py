@@ -14,6 +14,7 @@ import numpy as np
 
 from parakit.common.seeds import rng
 from parakit.tokens.batches.batch import Batch, Occurrence, PairBatch
+from parakit.tokens.batches.mixture import Lengths, MixedSource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.vocab_info import VocabInfo
 
@@ -23,7 +24,7 @@ NoisedBatch = TypeVar("NoisedBatch", bound=Batch | PairBatch)
 class NoisedSource(ABC, Generic[NoisedBatch]):
     """Rows of `source` with noise."""
 
-    def __init__(self, source: BatchSource, vocab: VocabInfo) -> None:
+    def __init__(self, source: BatchSource | MixedSource, vocab: VocabInfo) -> None:
         self.source, self.vocab = source, vocab
         self.seq_len, self.seed, self.rows_per_epoch = source.seq_len, source.seed, source.rows_per_epoch
 
@@ -34,6 +35,11 @@ class NoisedSource(ABC, Generic[NoisedBatch]):
     def rows(self, start_row: int, n_rows: int) -> NoisedBatch:
         """Rows `start_row` to `start_row + n_rows - 1`, a pure function of the seed."""
         return self.add_noise(self.source.rows(start_row, n_rows), start_row)
+
+    def follow(self, lengths: Lengths) -> None:
+        """Plan a mixture for the lengths that the run has had."""
+        if isinstance(self.source, MixedSource):
+            self.source.follow(lengths)
 
     def find(self, document: int, n_rows: int) -> list[Occurrence]:
         """Where the first `n_rows` rows have tokens of a document, before noising."""

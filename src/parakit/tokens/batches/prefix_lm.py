@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from parakit.tokens.batches.batch import Batch, PairBatch, PrefixBatch
+from parakit.tokens.batches.mixture import MixedSource
 from parakit.tokens.batches.noising import NoisedSource, row_draws
 from parakit.tokens.batches.pairs import SOURCE, TARGET, Assignment, Segments, pair_batch, segments_of
 from parakit.tokens.batches.source import BatchSource
@@ -21,7 +22,9 @@ class PrefixSource(NoisedSource[PairBatch | PrefixBatch]):
     shift 0), `PrefixBatch` for a decoder (shift 1, and no `decoder_start_id`).
     """
 
-    def __init__(self, source: BatchSource, vocab: VocabInfo, decoder_start_id: int | None = None) -> None:
+    def __init__(
+        self, source: BatchSource | MixedSource, vocab: VocabInfo, decoder_start_id: int | None = None
+    ) -> None:
         assert source.shift == (1 if decoder_start_id is None else 0)
         if decoder_start_id is not None:
             vocab.require(("eos",), "prefixes for an encoder-decoder")

@@ -16,6 +16,8 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from parakit.tokens.batches.batch import Batch, Occurrence
+from parakit.tokens.batches.mixture import Lengths, MixedSource
+from parakit.tokens.batches.noising import NoisedSource
 
 BatchT = TypeVar("BatchT", bound=Batch)
 BatchT_co = TypeVar("BatchT_co", bound=Batch, covariant=True)
@@ -67,6 +69,11 @@ class ReplaySource(Generic[BatchT]):
         if n == n_rows:
             return self.replay.rows(start_replay, n)
         return _interleave(self.new.rows(start_new, n_rows - n), self.replay.rows(start_replay, n), is_replay)
+
+    def follow(self, lengths: Lengths) -> None:
+        """Plan a mixture of the new data for the lengths that the run has had."""
+        if isinstance(self.new, MixedSource | NoisedSource):
+            self.new.follow([tuple(row - self.n_replay_rows(row) for row in one) for one in lengths])  # type: ignore[misc]
 
     def find(self, document: int, n_rows: int) -> list[Occurrence]:
         """Where the first `n_rows` rows read tokens of a document of the new data."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.tokens.batches.batch import Batch, PairBatch
+from parakit.tokens.batches.mixture import MixedSource
 from parakit.tokens.batches.noising import NoisedSource, row_draws
 from parakit.tokens.batches.pairs import (
     SOURCE,
@@ -34,7 +35,7 @@ class SpanCorruptionSource(NoisedSource[PairBatch]):
 
     def __init__(
         self,
-        source: BatchSource,
+        source: BatchSource | MixedSource,
         vocab: VocabInfo,
         decoder_start_id: int,
         *,
