@@ -200,9 +200,38 @@ class Forward {
     static thread_local Scratch scratch;
     const int64_t groups = m_.n_kv_heads, items = int64_t(blocks_.size()) * groups;
     for (int64_t item; (item = team.take(1)) < items;) {
+      QueryBlock block = blocks_[blocks_.size() - 1 - item / groups];
+      if (block.count == 1) {  // a row that decodes: a tile of its keys would be used once
+        attend_token(layer, cache, block.first, int(item % groups), team.thread);
+        continue;
+      }
       BlockAttention attention(m_, cache_, batch_, layer, cache, int(item % groups), scratch);
-      attention.run(blocks_[blocks_.size() - 1 - item / groups], query_, attended_);
+      attention.run(block, query_, attended_);
     }
+  }
+
+  // One token's query heads of key-value head `g` against chunks `from` to `to` of those that it sees.
+  void attend_some(const Layer& layer, const LayerCache& cache, int t, int g, int from, int to, float* out) {
+    const int position = batch_.positions[t];
+    const int64_t size = partial_floats(m_), heads = int64_t(m_.n_heads) * m_.head_dim;
+    Chunks chunks = chunks_of(layer, position);
+    const float* query = query_ + t * heads + int64_t(g) * n_group_ * m_.head_dim;
+    for (int c = from; c < to; c++) {
+      int begin = std::max((chunks.first + c) * CHUNK, chunks.start);
+      int end = std::min((chunks.first + c + 1) * CHUNK, position + 1);
+      attend(m_, cache_, cache, batch_.rows[t], g, begin, end, query, out + c * size, longest_ * size);
+    }
+  }
+
+  // All chunks of it, by one thread.
+  void attend_token(const Layer& layer, const LayerCache& cache, int t, int g, int thread) {
+    const int64_t size = partial_floats(m_), stride = longest_ * size, heads = int64_t(m_.n_heads) * m_.head_dim;
+    const int count = chunks_of(layer, batch_.positions[t]).count;
+    float* out = partials_ + int64_t(thread) * n_group_ * stride;
+    attend_some(layer, cache, t, g, 0, count, out);
+    for (int h = 0; h < n_group_; h++)
+      merge(out + h * stride, count, size, layer, g * n_group_ + h, m_.head_dim,
+            attended_ + t * heads + (int64_t(g) * n_group_ + h) * m_.head_dim);
   }
 
   // Every token's attention; complete in `own.attended` afterwards.
@@ -217,21 +246,12 @@ class Forward {
     int64_t items = int64_t(n_) * groups * (split_chunks_ ? longest_ : 1);
     for (int64_t item; (item = team.take(1)) < items;) {
       int64_t pair = split_chunks_ ? item / longest_ : item;
-      int t = int(pair / groups), g = int(pair % groups), position = batch_.positions[t];
-      Chunks chunks = chunks_of(layer, position);
-      int from = split_chunks_ ? int(item % longest_) : 0, to = split_chunks_ ? std::min(from + 1, chunks.count) : chunks.count;
-      const float* query = query_ + t * heads + int64_t(g) * n_group_ * dim;
-      float* out = split_chunks_ ? partials_ + t * partials_per_token_ + int64_t(g) * n_group_ * stride
-                                 : partials_ + int64_t(team.thread) * n_group_ * stride;
-      for (int c = from; c < to; c++) {
-        int begin = std::max((chunks.first + c) * CHUNK, chunks.start);
-        int end = std::min((chunks.first + c + 1) * CHUNK, position + 1);
-        attend(m_, cache_, cache, batch_.rows[t], g, begin, end, query, out + c * size, stride);
+      int t = int(pair / groups), g = int(pair % groups);
+      if (!split_chunks_) {
+        attend_token(layer, cache, t, g, team.thread);
+      } else if (int c = int(item % longest_); c < chunks_of(layer, batch_.positions[t]).count) {
+        attend_some(layer, cache, t, g, c, c + 1, partials_ + t * partials_per_token_ + int64_t(g) * n_group_ * stride);
       }
-      if (split_chunks_) continue;
-      for (int h = 0; h < n_group_; h++)
-        merge(out + h * stride, chunks.count, size, layer, g * n_group_ + h, dim,
-              attended_ + t * heads + (int64_t(g) * n_group_ + h) * dim);
     }
     team.barrier();
     if (!split_chunks_) return;

@@ -20,7 +20,7 @@ inline int rows_at_once(int n_in, int64_t n_out, int n_threads) {
 // The first TOKENS tokens of one panel over `n_steps` steps from `step` on.
 template <int32_t KIND, bool IN_PLACE, bool AHEAD, int TOKENS>
 inline void add_tokens(const Tile& tile, int group, const PackedInput& x, int p, int step, int n_steps,
-                       Floats acc[PANEL]) {
+                       Floats acc[PANEL], Ahead ahead) {
   typedef Format<KIND> F;
   int64_t x_at = (int64_t(p) * x.n_steps + step) * PANEL_TOKENS;
   if constexpr (KIND < INT8) {
@@ -28,7 +28,7 @@ inline void add_tokens(const Tile& tile, int group, const PackedInput& x, int p,
     const char* const* rows = tile.rows + group * PANEL_ROWS;
     if constexpr (!IN_PLACE) return float_panel<FP32, TOKENS>(rows, values, int64_t(step) * LANES, n_steps, acc);
     int n_whole = std::min(n_steps, x.n_in / LANES - step);
-    float_panel<KIND, TOKENS, AHEAD>(rows, values, int64_t(step) * LANES, n_whole, acc);
+    float_panel<KIND, TOKENS, AHEAD>(rows, values, int64_t(step) * LANES, n_whole, acc, ahead);
     if (n_whole < n_steps) {
       int k = (step + n_whole) * LANES;
       float_panel_tail<KIND>(rows, values + n_whole * PANEL_TOKENS, k, x.n_in - k, acc);
@@ -46,17 +46,22 @@ inline void add_tokens(const Tile& tile, int group, const PackedInput& x, int p,
 
 template <int32_t KIND, bool IN_PLACE, bool AHEAD>
 inline void add_panel(const Tile& tile, int group, const PackedInput& x, int p, int step, int n_steps,
-                      Floats acc[PANEL]) {
+                      Floats acc[PANEL], Ahead ahead = {}) {
   switch (x.n_tokens - p * PANEL_TOKENS) {
-    case 1: return add_tokens<KIND, IN_PLACE, AHEAD, 1>(tile, group, x, p, step, n_steps, acc);
-    case 2: return add_tokens<KIND, IN_PLACE, AHEAD, 2>(tile, group, x, p, step, n_steps, acc);
-    default: return add_tokens<KIND, IN_PLACE, AHEAD, PANEL_TOKENS>(tile, group, x, p, step, n_steps, acc);
+    case 1: return add_tokens<KIND, IN_PLACE, AHEAD, 1>(tile, group, x, p, step, n_steps, acc, ahead);
+    case 2: return add_tokens<KIND, IN_PLACE, AHEAD, 2>(tile, group, x, p, step, n_steps, acc, ahead);
+    default: return add_tokens<KIND, IN_PLACE, AHEAD, PANEL_TOKENS>(tile, group, x, p, step, n_steps, acc, ahead);
   }
 }
 
 inline void finish_panel(const Weight& w, const Floats acc[PANEL], int64_t row, int n_rows, int token, int n_tokens,
                          float* y, int64_t y_stride) {
+  const bool plain = n_rows == PANEL_ROWS && !w.bias && !(is_quantized(w) && w.group == 0);
   for (int n = 0; n < PANEL_TOKENS && token + n < n_tokens; n++) {
+    if (plain) {
+      sum4(acc + n, PANEL_TOKENS, y + (token + n) * y_stride + row);
+      continue;
+    }
     float out[PANEL_ROWS];
     sum4(acc + n, PANEL_TOKENS, out);
     float* to = y + (token + n) * y_stride + row;
@@ -68,9 +73,10 @@ inline void finish_panel(const Weight& w, const Floats acc[PANEL], int64_t row, 
   }
 }
 
+// `next`: the first row of the block that this thread computes next.
 template <int32_t KIND, bool IN_PLACE>
 inline void multiply_block(const Weight& w, int64_t first, int n_rows, const PackedInput& x, float* y, int64_t y_stride,
-                           Scratch& tile_scratch, Scratch& sums_scratch) {
+                           const char* next, Scratch& tile_scratch, Scratch& sums_scratch) {
   int n_groups = (n_rows + PANEL_ROWS - 1) / PANEL_ROWS, n_panels = panels_of(x.n_tokens);
   Tile tile = make_tile<KIND>(w, first, n_groups * PANEL_ROWS, IN_PLACE, tile_scratch);
   int n_stretches = (w.n_in + STRETCH - 1) / STRETCH, stretch = (x.n_steps + n_stretches - 1) / n_stretches;
@@ -81,11 +87,20 @@ inline void multiply_block(const Weight& w, int64_t first, int n_rows, const Pac
       int n_steps = std::min(stretch, x.n_steps - step);
       for (int group = 0; group < n_groups; group++) {
         int64_t row = first + group * PANEL_ROWS;
+        Ahead ahead = {};
+        if (IN_PLACE && chunk == 0) {
+          bool last = group + 1 == n_groups;
+          int then = last ? (step + n_steps) % x.n_steps : step;  // the step with which the next tile begins
+          const char* from = !last ? row_of(w, row + PANEL_ROWS) : then ? row_of(w, first) : next;
+          uint32_t step_bytes = uint32_t(row_bytes(w) * 256 / x.n_steps);
+          ahead = {from + (int64_t(then) * step_bytes >> 8), row_bytes(w), 0, step_bytes / (end - chunk)};
+        }
         for (int p = chunk; p < end; p++) {
           Floats* acc = sums + (int64_t(group) * CHUNK_PANELS + p - chunk) * PANEL;
           if (step == 0) std::fill(acc, acc + PANEL, Floats{});
-          if (IN_PLACE && p == 0) add_panel<KIND, IN_PLACE, IN_PLACE>(tile, group, x, p, step, n_steps, acc);
+          if (IN_PLACE && chunk == 0) add_panel<KIND, IN_PLACE, IN_PLACE>(tile, group, x, p, step, n_steps, acc, ahead);
           else add_panel<KIND, IN_PLACE, false>(tile, group, x, p, step, n_steps, acc);
+          ahead.at += ahead.step * n_steps;
           if (step + n_steps == x.n_steps)
             finish_panel(w, acc, row, std::min(PANEL_ROWS, n_rows - group * PANEL_ROWS), p * PANEL_TOKENS, x.n_tokens, y,
                          y_stride);
@@ -110,14 +125,20 @@ inline void multiply(const Product* products, int n_products, const float* x, in
   for (int i = 0; i < n_products; i++) n_out += products[i].w->n_out;
   int rows = rows_at_once(n_in, n_out, team.n_threads());
   auto blocks_of = [&](const Weight& w) { return (w.n_out + rows - 1) / rows; };
-  for (int64_t block = team.take(1);; block = team.take(1)) {
-    int i = 0;
-    while (i < n_products && block >= blocks_of(*products[i].w)) block -= blocks_of(*products[i++].w);
-    if (i == n_products) return;
-    const Product& product = products[i];
-    int64_t first = block * rows;
-    multiply_block<KIND, IN_PLACE>(*product.w, first, int(std::min<int64_t>(rows, product.w->n_out - first)), packed,
-                                   product.y, product.y_stride, mine, sums);
+  auto product_of = [&](int64_t& block) {  // null behind the last; `block` is then that of the product
+    for (int i = 0; i < n_products; block -= blocks_of(*products[i++].w))
+      if (block < blocks_of(*products[i].w)) return products + i;
+    return static_cast<const Product*>(nullptr);
+  };
+  int64_t block = team.take(1);
+  for (const Product* product = product_of(block); product;) {
+    int64_t next = team.take(1), first = block * rows;
+    const Product* next_product = product_of(next);
+    const char* ahead = next_product ? row_of(*next_product->w, next * rows) : row_of(*product->w, first);
+    multiply_block<KIND, IN_PLACE>(*product->w, first, int(std::min<int64_t>(rows, product->w->n_out - first)), packed,
+                                   product->y, product->y_stride, ahead, mine, sums);
+    product = next_product;
+    block = next;
   }
 }
 

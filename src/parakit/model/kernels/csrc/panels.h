@@ -114,23 +114,35 @@ inline void pack_panel(const PackedInput& to, int p, const float* x, int64_t x_s
   }
 }
 
+// What a panel fetches while it computes: a part of the PANEL_ROWS rows that come next, which all panels of a tile share
+// evenly. One that fetched all would wait for memory while the others waited for the processor.
+struct Ahead {
+  const char* row;    // where the next tile's steps begin in its first row
+  int64_t row_bytes;
+  uint32_t at, step;  // in 256ths of a byte: where this panel begins, and what each of its steps adds
+};
+
 // acc[r][n] += rows of floats times TOKENS tokens of a panel, over n_steps steps.
-// AHEAD: the weights come from memory, and what follows is asked for in time.
 template <int32_t KIND, int TOKENS, bool AHEAD = false>
-__attribute__((noinline)) void float_panel(const char* const* rows, const Floats* x, int64_t k, int n_steps, Floats acc[PANEL]) {
+__attribute__((noinline)) void float_panel(const char* const* rows, const Floats* x, int64_t k, int n_steps, Floats acc[PANEL],
+                                           Ahead ahead = {}) {
   Floats sums[PANEL_ROWS][TOKENS];
   for (int r = 0; r < PANEL_ROWS; r++)
     for (int n = 0; n < TOKENS; n++) sums[r][n] = acc[r * PANEL_TOKENS + n];
   const char *row0 = rows[0], *row1 = rows[1], *row2 = rows[2], *row3 = rows[3];
-  const int64_t ahead = PANEL_ROWS * (row1 - row0);  // the next rows that this thread reads
+  int64_t ahead_row = 0;
   for (int s = 0; s < n_steps; s++, k += LANES, x += PANEL_TOKENS) {
+    if constexpr (AHEAD) {  // a row a step: lines of each come in time where there are two panels or more
+      __builtin_prefetch(ahead.row + ahead_row + (ahead.at >> 8));
+      ahead.at += ahead.step;
+      ahead_row = ahead_row == 3 * ahead.row_bytes ? 0 : ahead_row + ahead.row_bytes;
+    }
     Floats xs[TOKENS];
     for (int n = 0; n < TOKENS; n++) {
       xs[n] = x[n];
       keep_in_register(xs[n]);
     }
     auto add_row = [&](int r, const char* row) __attribute__((always_inline)) {
-      if constexpr (AHEAD) __builtin_prefetch(row + k * (KIND == FP32 ? 4 : 2) + ahead);
       Floats w = load_as<KIND>(row, k);
       keep_in_register(w);
       for (int n = 0; n < TOKENS; n++) sums[r][n] = fused_multiply_add(w, xs[n], sums[r][n]);
