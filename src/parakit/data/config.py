@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -31,7 +32,15 @@ class TextConfig(Config):
         default=False,
         description="Read what links inside a folder lead to even where that is outside of all `paths`.",
     )
-    text_field: str = Field(default="text", description="The field (JSON lines) or column (Parquet) to read.")
+    text_field: str = Field(
+        default="text",
+        description="The field (JSON, CSV) or column (Parquet, Arrow) to read, `a.b` for one inside another; where rows"
+        " have no `text`, the field with the longest text on average is found and reported.",
+    )
+    text_template: str | None = Field(
+        default=None,
+        description="The text of a row as a template over its fields, such as '{title}\\n{body}'; None: text_field alone.",
+    )
     encoding: str | None = Field(
         default=None,
         description="The encoding of files that are neither UTF-8 nor marked as UTF-16 or UTF-32, such as 'cp1252';"
@@ -90,6 +99,13 @@ class TextConfig(Config):
             raise ValueError(
                 f"{value!r} is no encoding of text that Python knows, such as 'cp1252' or 'shift_jis'"
             )
+        return value
+
+    @field_validator("text_template")
+    @classmethod
+    def _names_a_field(cls, value: str | None) -> str | None:
+        if value is not None and not re.search(r"\{[^{}]+\}", value):
+            raise ValueError(f"{value!r} names no field, as in '{{title}}: {{body}}'")
         return value
 
     @model_validator(mode="after")

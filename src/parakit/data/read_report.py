@@ -44,6 +44,7 @@ class ReadReport:
     long_line_bytes: int = 0
     rows: int = 0
     ignored_keys: dict[str, int] = field(default_factory=dict)
+    found_fields: dict[str, str] = field(default_factory=dict)
     empty_rows: int = 0
     broken_rows: int = 0
     broken_files: dict[str, BrokenRows] = field(default_factory=dict)
@@ -83,6 +84,11 @@ class ReadReport:
     def ignore(self, keys: Iterable[str], rows: int = 1) -> None:
         """Count `rows` rows with `keys` (or columns) that are not the text."""
         count_keys(self.ignored_keys, keys, rows)
+
+    def count_found_field(self, source: str, name: str) -> None:
+        """The text of the rows of `source` is in this field, which was found and not named."""
+        if len(self.found_fields) < MAX_NAMED:
+            self.found_fields[source] = name
 
     def count_long_line(self, n_bytes: int) -> None:
         """A line of `n_bytes` is over the limit and left out."""

@@ -23,6 +23,7 @@ _OF_FILES = {
     "include",
     "follow_links",
     "text_field",
+    "text_template",
     "encoding",
     "max_source_share",
     "strip_gutenberg",

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from parakit.data.readers.compression import DAMAGE, open_compressed
-from parakit.data.readers.formats.registry import by_beginning, split_name
+from parakit.data.readers.formats.registry import by_beginning, by_name, split_name
 from parakit.data.readers.input_file import Compression
+from parakit.data.readers.zip_files import zip_kind
 
 SNIFFED = 2**12  # bytes that are looked at
 
@@ -73,7 +74,7 @@ def looks_like_text(sample: bytes) -> bool:
 def format_of(path: Path, name: str) -> tuple[str | None, Compression | None]:
     """The format and the compression of a file by its name; where the name has an unknown ending, by its first bytes.
 
-    None: it is not read. A zip file of an unknown ending is none of ours: most are programs.
+    None: it is not read. A zip file of an unknown ending is read where it is a document: most others are programs.
     """
     found, compression = split_name(name)
     if found is not None:
@@ -83,5 +84,8 @@ def format_of(path: Path, name: str) -> tuple[str | None, Compression | None]:
             begins = sniff(stream.read(SNIFFED))
         except DAMAGE:
             begins = None
-    by_bytes = by_beginning().get(begins) if begins and begins != "zip" else None
+    if begins == "zip":
+        kind = None if compression else zip_kind(path)
+        return (kind if kind in by_name() else None), compression
+    by_bytes = by_beginning().get(begins) if begins else None
     return (by_bytes.name if by_bytes else None), compression

@@ -103,8 +103,8 @@ def _read_format(
     if form.rows:
         yield from _read_rows(_guarded(module.read_rows(file, config, report), form), file, config, report)
         return True
-    has_text = False
-    pieces = _guarded(module.read(file, config, report), form)
+    has_text, damage = False, list[UnreadableFileError]()
+    pieces = _until_damage(_guarded(module.read(file, config, report), form), damage)
     for source, group in groupby(
         pieces, lambda piece: piece.source if isinstance(piece, TextPart) else piece
     ):
@@ -113,7 +113,17 @@ def _read_format(
         else:
             has_text = True
             yield from _documents((piece.text for piece in group), file.source, source, config, report)
+    if damage:
+        raise damage[0]
     return has_text
+
+
+def _until_damage(values: Iterator[Item], damage: list[UnreadableFileError]) -> Iterator[Item]:
+    """The values before the place where the file cannot be read, so that what they hold is not lost with the rest."""
+    try:
+        yield from values
+    except UnreadableFileError as error:
+        damage.append(error)
 
 
 def _guarded(values: Iterator[Item], form: Format) -> Iterator[Item]:

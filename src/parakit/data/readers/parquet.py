@@ -78,6 +78,12 @@ def parquet_rows(
                 yield number, _without_nulls(values)
 
 
+def table_columns(stream: IO[bytes], file: InputFile, config: TextConfig) -> list[str]:
+    """The names of the columns; `UnreadableFileError` for a damaged file."""
+    with _open_table(stream, file, config) as (table, _):
+        return list(table.schema_arrow.names)
+
+
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}

@@ -41,6 +41,7 @@ WAYS = {
     "archives nested too deeply": "unpack the outer archives",
     "a path that leaves the archive": "the archive is damaged or hostile; unpack it with a tool that you trust",
     "encrypted": "remove the password first",
+    "declares entities": "expand them with a program that you trust (xmllint --noent)",
     "an old Office file": "save it in today's format (.docx, .xlsx, .pptx)",
 }
 """For each reason the way to include such a file; reasons that begin with "damaged" have one in common."""

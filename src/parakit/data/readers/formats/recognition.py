@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from parakit.data.readers.compression import DAMAGE, TITLES, open_compressed
 from parakit.data.readers.detection import SNIFFED, looks_like_html, looks_like_text, sniff, sniff_compression
 from parakit.data.readers.formats.registry import Format, by_beginning, by_name
-from parakit.data.readers.formats.zip_archives import zip_kind
 from parakit.data.readers.input_file import Compression, InputFile
 from parakit.data.readers.lines import UnreadableFileError
+from parakit.data.readers.zip_files import zip_kind
 
 _UNREADABLE = {
     "ole": ("an old Office file", "save it in today's format (.docx, .xlsx, .pptx), without a password"),
@@ -69,6 +69,8 @@ def _format(file: InputFile, named: Format | None, head: bytes) -> Format:
         return by_name()["text"]  # compressed twice: decompressed once, it is recognized once more
     text = by_name()["html" if looks_like_html(head) and "html" in by_name() else "text"]
     if begins is None:
+        if "." not in file.name:
+            return text
         misnamed = named and named.begins and b"%PDF-" not in head and head and looks_like_text(head)
         return text if named is None or misnamed else named
     if named and named.begins == begins and named.name != "zip":

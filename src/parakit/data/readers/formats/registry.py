@@ -57,6 +57,11 @@ FORMATS = (
     Format("jsonl", "JSON lines", "jsonl ndjson", "json_rows", rows=True, streams=True),
     Format("json", "JSON", "json", "json_rows", rows=True, streams=True),
     Format("parquet", "Parquet", "parquet", "columns", "parquet", rows=True, streams=True),
+    Format("html", "HTML", "html htm xhtml", "html", needs=("resiliparse", "trafilatura"), streams=True),
+    Format("epub", "EPUB", "epub", "epub", "zip", needs=("resiliparse",)),
+    Format("xml", "XML", "xml rss atom", "xml", streams=True),
+    Format("arrow", "Arrow", "arrow feather ipc", "columns", "arrow", rows=True),
+    Format("csv", "CSV", "csv tsv tab", "csv_tables", rows=True, streams=True),
     Format("zip", "zip", "zip", "zip_archives", "zip"),
     Format("tar", "tar", "tar tgz tbz2 txz tzst", "tar_archives", "tar", streams=True),
 )
