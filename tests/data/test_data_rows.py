@@ -236,7 +236,7 @@ def test_a_folder_gives_its_arrays_and_not_its_settings(tmp_path: Path) -> None:
     found = [document.text for document in read_documents(TextConfig(paths=(str(folder),)), report)]
     assert found == ["one", "two", "three", "four"]
     assert report.skipped == {"no rows of text": 3}
-    with pytest.raises(UserError, match="no field .text., only .name., .version."):
+    with pytest.raises(UserError, match=r"no field .text., only .name., .version."):
         READERS["documents"][0](folder / "package.json")
 
 

@@ -12,8 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 from html import escape
 
-_SYLLABLES = "ba be bi bo da de di do fa fe ka ke ki ko la le li lo ma me mi mo na ne no ra re ri ro sa se si so ta te ti to va ve".split()
-_COMMON = "the of and to in a is that for it was on with as by at from this are be or an have not but which they".split()
+_SYLLABLES = [consonant + vowel for consonant in "bdfklmnrst" for vowel in "aeio"]
+_FREQUENT = (
+    "the of and to in a is that for it was on with as by at from this are be or an have not but which they"
+)
+_COMMON = _FREQUENT.split()
 
 
 class _Writer:
