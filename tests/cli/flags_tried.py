@@ -56,7 +56,8 @@ INERT = [
     *_inert("generate", "MODEL bird --prompting plain", system="Kind"),
     *_inert("chat", "MODEL --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1", typical_p="0.5"),
     *_inert("chat", "MODEL", n="2", log_probabilities="2"),
-    *_inert("text", "TEXT --output OUT", statistics="", shares="1 2", seed="4"),
+    *_inert("text", "TEXT --output OUT", statistics="", seed="4"),
+    *_inert("text", "--primer --output OUT", shares="1 2"),
     *_inert("text", "CHATS --output OUT --conversations", dry_run=""),
     *_inert("text", "TEXT --dry-run", output="OUT", overwrite=""),
     *_inert("text", "--primer --output OUT --conversations", shares="1 2"),
@@ -135,7 +136,7 @@ OTHERS = {
     },
     "text": {
         *("output", "primer", "conversations", "preferences", "task", "overwrite", "json"),
-        *(set(TextConfig.model_fields) - {"paths", "cleaning"}),
+        *(set(TextConfig.model_fields) - {"paths", "cleaning", "sources", "curriculum"}),
         "clean",
     },
     "tokenizer encode": {"output", "json"},

@@ -28,7 +28,7 @@ def test_a_folder_becomes_a_corpus_and_people_read_what_happened(
     shown = capsys.readouterr().out
     assert "train" in shown
     assert "in/80.txt: cp1252, recognized from its letters" in shown
-    assert "unknown kind" in shown
+    assert "not text" in shown
     assert "in/[photo].jpg" in shown
     assert len(list(iter_corpus(tmp_path / "corpus", "train"))) > 60
 
@@ -96,8 +96,8 @@ def test_a_dry_run_lists_what_would_be_read_and_what_not_with_the_way_and_writes
     assert found["formats"]["text"]["files"] == 81
     assert found["bytes"] == sum(path.stat().st_size for path in folder.glob("[0-9]*.txt"))
     left_out = {row["source"]: row for row in found["left_out"]}
-    assert left_out["in/[photo].jpg"]["reason"].startswith("unknown kind")
-    assert "name the file itself" in left_out["in/[photo].jpg"]["way"]
+    assert left_out["in/[photo].jpg"]["reason"].startswith("not text")
+    assert "convert it first" in left_out["in/[photo].jpg"]["way"]
     assert "in/noise.txt" in left_out
     assert main([str(folder), "--dry-run"]) == 0
     shown = capsys.readouterr().out
@@ -112,6 +112,6 @@ def test_a_dry_run_that_would_read_nothing_fails(tmp_path: Path, capsys: pytest.
     (tmp_path / "in").mkdir()
     (tmp_path / "photo.jpg").rename(tmp_path / "in/photo.jpg")
     assert main([str(tmp_path / "in"), "--dry-run", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["skipped"] == {"unknown kind": 1}
+    assert json.loads(capsys.readouterr().out)["skipped"] == {"not text": 1}
     with pytest.raises(UserError, match="no folder to write"):
         main([str(tmp_path / "in")])

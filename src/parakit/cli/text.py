@@ -24,6 +24,8 @@ from parakit.common.progress import progress
 from parakit.data.config import TextConfig
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.data.corpus import prepare_corpus
+from parakit.data.mixing import check_shares
+from parakit.data.mixture import CurriculumStage, TextSource
 from parakit.data.preferences.sets import prepare_preferences
 from parakit.data.row_report import skip_summary
 from parakit.primer.config import PrimerConfig
@@ -81,8 +83,11 @@ class TextCommandConfig(TextConfig):
     )
     shares: tuple[float, ...] = Field(
         default=(),
-        description="With --conversations: proportions in which the paths are mixed, for example 3 1.",
+        description="Proportions in which the paths are mixed, for example 3 1: of text, in the training tokens of every"
+        " run; of --conversations, in rows.",
     )
+    sources: tyro.conf.Suppress[tuple[TextSource, ...]] = ()
+    curriculum: tyro.conf.Suppress[tuple[CurriculumStage, ...]] = ()
     preferences: bool = Field(
         default=False, description="Read (or generate) preferences for alignment instead of text."
     )
@@ -122,15 +127,15 @@ _NEEDS = (
     Needs(("statistics",), lambda command: command.use_primer, "it describes the primer", "add --primer"),
     Needs(
         ("shares",),
-        lambda command: command.conversations and not command.use_primer,
-        "it mixes files of conversations",
-        "name files and add --conversations",
+        lambda command: not (command.use_primer or command.preferences or command.task),
+        "it mixes files of text or of conversations",
+        "name files",
     ),
     Needs(
         ("seed",),
-        lambda command: command.use_primer or command.shares,
+        lambda command: command.use_primer or (command.shares and command.conversations),
         "nothing is drawn at random",
-        "add --primer, or --shares",
+        "add --primer, or --shares with --conversations",
     ),
     Needs(
         ("test_fraction",),
@@ -200,6 +205,10 @@ def _corpus(command: TextCommandConfig) -> None:
     values = {
         name: getattr(command, name) for name in TextConfig.model_fields if name in command.model_fields_set
     }
+    if command.shares:
+        check_shares(command.shares, command.paths)
+        pairs = zip(values.pop("paths"), command.shares, strict=True)
+        values["sources"] = [{"paths": [path], "weight": share, "name": path} for path, share in pairs]
     if command.primer:
         values["primer"] = {"seed": command.seed}
     config = CorpusConfig.parse(values, "parakit text")

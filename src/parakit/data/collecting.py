@@ -22,6 +22,7 @@ from parakit.data.config import TextConfig
 from parakit.data.documents import Document
 from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.duplicates.text_groups import Sketch, near_duplicate_groups
+from parakit.data.mixture import MAX_SOURCES
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
 from parakit.data.repeated_lines import LineCounter
@@ -42,9 +43,10 @@ class Texts:
     is_final: bool = True
     cleaning: list[JsonObject] = field(default_factory=list)
 
-    def begin(self, document: Document, held_out: bool) -> None:
+    def begin(self, document: Document, held_out: bool, origin: int) -> None:
         """The next text, which begins with `document`."""
-        self.units.append(TextUnit(document.digest, document.file, held_out, group=len(self.units)))
+        group = len(self.units)
+        self.units.append(TextUnit(document.digest, document.file, held_out, group=group, origin=origin))
         self.sketches.append(Sketch())
 
     def longest(self) -> int:
@@ -68,11 +70,11 @@ class _Writer:
         self._held_out, self._known = DigestSet(), DigestSet()
         self._last: object = None
 
-    def add(self, document: Document, key: object, held_out: bool) -> None:
-        """`key` tells its text from the one before; None: it is one of its own."""
+    def add(self, document: Document, key: object, held_out: bool, origin: int = 0) -> None:
+        """`key` tells its text from the one before; None: it is one of its own. `origin`: the number of its source."""
         texts = self._texts
         if key is None or key != self._last:
-            texts.begin(document, held_out)
+            texts.begin(document, held_out, origin)
         self._last = key
         if texts.is_final and not texts.is_generated:
             texts.sketches[-1].add(document.text)
@@ -105,13 +107,15 @@ def collect(
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         writer = _Writer(file, texts, config.deduplicate, progress)
         for document in read_documents(config, report, paths=config.validation_paths, seen=files_read):
-            writer.add(document, (report.files, document.source), held_out=True)
+            writer.add(document, (report.files, document.source), held_out=True, origin=MAX_SOURCES)
         if source:
             for document in _counted(source.generate(), report):
                 writer.add(document, None, held_out=False)
         else:
-            for document in read_documents(config, report, seen=files_read):
-                writer.add(document, (report.files, document.source), held_out=False)
+            groups = [one.paths for one in config.sources] or [config.paths]
+            for origin, paths in enumerate(groups):
+                for document in read_documents(config, report, paths=paths, seen=files_read):
+                    writer.add(document, (report.files, document.source), held_out=False, origin=origin)
     if texts.is_final:
         texts.find_groups()
         return texts
@@ -147,7 +151,7 @@ def _collect_again(path: Path, texts: Texts, deduplicate: bool, max_chars: int |
         writer = _Writer(file, again, deduplicate)
         for index, document in read_rows(path):
             for piece in _pieces(document, max_chars):
-                writer.add(piece, index, texts.units[index].held_out)
+                writer.add(piece, index, texts.units[index].held_out, texts.units[index].origin)
     rewritten.replace(path)
     again.find_groups()
     return again

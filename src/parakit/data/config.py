@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from parakit.common.settings import Config
 from parakit.data.cleaning.config import CleaningStep
 from parakit.data.cleaning.repair_text import RepairTextConfig
+from parakit.data.mixture import CurriculumStage, Mixture, TextSource
 
 
 class TextConfig(Config):
     """Which files of text are read and how they become a corpus."""
 
     paths: tuple[str, ...] = Field(default=(), description="Files and folders to read.")
+    sources: tuple[TextSource, ...] = Field(
+        default=(),
+        description="Instead of paths: groups of files with weights of their own in the training tokens.",
+    )
+    curriculum: tuple[CurriculumStage, ...] = Field(
+        default=(),
+        description="Weights of the sources by stage of pre-training, for example"
+        " [{until: 0.9, weights: {web: 3, books: 1}}, {until: 1, weights: {books: 1}}].",
+    )
     validation_paths: tuple[str, ...] = Field(
         default=(), description="Files of the validation split; they are never trained on."
     )
@@ -107,6 +118,30 @@ class TextConfig(Config):
         if value is not None and not re.search(r"\{[^{}]+\}", value):
             raise ValueError(f"{value!r} names no field, as in '{{title}}: {{body}}'")
         return value
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """How the sources are mixed; None without any."""
+        return Mixture.of(self.sources, self.curriculum)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_of_sources(cls, values: Any) -> Any:
+        """The paths are those of the sources."""
+        if not isinstance(values, Mapping) or not values.get("sources"):
+            return values
+        sources = TypeAdapter(tuple[TextSource, ...]).validate_python(values["sources"])
+        paths = tuple(path for source in sources for path in source.paths)
+        if values.get("paths") and tuple(values["paths"]) != paths:
+            raise ValueError("give either paths or sources: the paths of the sources are all that is read")
+        return {**values, "paths": paths}
+
+    @model_validator(mode="after")
+    def _mixes(self) -> Self:
+        if self.curriculum and not self.sources:
+            raise ValueError("curriculum is set, and there are no sources whose weights it could change")
+        _ = self.mixture
+        return self
 
     @model_validator(mode="after")
     def _leaves_training_text(self) -> Self:

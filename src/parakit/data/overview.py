@@ -105,6 +105,7 @@ def corpus_overview(path: str | Path, seed: int = 0) -> JsonObject:
             if report.get(name)
         },
         "lines": report.get("lines", {}),
+        "mixture": report.get("mixture", []),
         "cleaning": report.get("cleaning", []),
         "skipped": report.get("skipped", {}),
     }

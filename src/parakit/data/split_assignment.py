@@ -27,7 +27,7 @@ Split = Literal["train", "validation", "test"]
 @dataclass(slots=True)
 class TextUnit:
     """One text of a corpus: the sha256 of its first piece, its file, its size, and the index of the first text of its
-    group. `held_out`: it comes from `validation_paths`.
+    group. `held_out`: it comes from `validation_paths`. `origin`: the number of its source in `sources`.
     """
 
     digest: str
@@ -36,6 +36,7 @@ class TextUnit:
     n_bytes: int = 0
     n_pieces: int = 0
     group: int = -1
+    origin: int = 0
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,9 @@ def write_documents(
     gap, capped, similar = ({"documents": 0, "bytes": 0} for _ in range(3))
     by_file, seen, groups = Counter[str](), set[tuple[str, int]](), set[tuple[str, int]]()
     pieces = Counter[int]()
-    caps = _caps(texts, assignment, config)
+    caps, limits = _caps(texts, assignment, config), _source_limits(texts, assignment, config)
+    too_much, origins = {"documents": 0, "bytes": 0}, {split: bytearray() for split in SPLITS}
+    by_origin = Counter[tuple[int, str]]()
     with writing_splits(folder) as outputs:
         for index, document in read_rows(collected):
             unit = texts.units[index]
@@ -42,6 +44,8 @@ def write_documents(
                 counts: dict[str, int] = similar if index in assignment.dropped else gap
             elif split == "train" and _position(document) >= caps.get(unit.file, 1.0):
                 counts = capped
+            elif split == "train" and _position(document) >= limits.get(unit.origin, 1.0):
+                counts = too_much
             else:
                 outputs[split].write(document.to_row() + "\n")
                 counts = splits[split]
@@ -51,9 +55,17 @@ def write_documents(
                     groups |= {(split, unit.group)} if assignment.by == "text" else set()
                 if split == "train":
                     by_file[unit.file] += document.n_bytes
+                    by_origin[unit.origin, "documents"] += 1
+                    by_origin[unit.origin, "bytes"] += document.n_bytes
+                origins[split].append(unit.origin)
             counts["documents"] += 1
             counts["bytes"] += document.n_bytes
-    return {
+    mixed: JsonObject = {}
+    if config.sources:
+        for split, numbers in origins.items():
+            (folder / origins_file(split)).write_bytes(numbers)
+        mixed = {"mixture": _mixture_rows(config, by_origin), "over_max_bytes": too_much}
+    return mixed | {
         "splits": splits,
         "split_by": assignment.by,
         "gap": gap,
@@ -83,6 +95,32 @@ def _caps(texts: Texts, assignment: SplitAssignment, config: TextConfig) -> dict
         if assignment.splits[i] in (None, "train") and i not in assignment.dropped:
             sizes[unit.file] += unit.n_bytes
     return source_caps(sizes, config.max_source_share)
+
+
+def origins_file(split: str) -> str:
+    """The name of the file with the number of every document's source, a byte each, in the order of the split."""
+    return f"{split}.sources.bin"
+
+
+def _mixture_rows(config: TextConfig, by_origin: Counter[tuple[int, str]]) -> list[JsonObject]:
+    """For each source: its weight, and its documents, bytes and share of the training text."""
+    total = max(1, sum(n for (_, unit), n in by_origin.items() if unit == "bytes"))
+    rows = []
+    for number, source in enumerate(config.sources):
+        n_bytes = by_origin[number, "bytes"]
+        row = {"name": source.title, "weight": source.weight, "documents": by_origin[number, "documents"]}
+        rows.append(row | {"bytes": n_bytes, "share": round(n_bytes / total, 4)})
+    return rows
+
+
+def _source_limits(texts: Texts, assignment: SplitAssignment, config: TextConfig) -> dict[int, float]:
+    """The part of its training documents that a source keeps under its `max_bytes`."""
+    limits = {number: one.max_bytes for number, one in enumerate(config.sources) if one.max_bytes}
+    sizes = Counter[int]()
+    for i, unit in enumerate(texts.units) if limits else ():
+        if assignment.splits[i] in (None, "train") and i not in assignment.dropped:
+            sizes[unit.origin] += unit.n_bytes
+    return {number: limit / sizes[number] for number, limit in limits.items() if sizes[number] > limit}
 
 
 def _position(document: Document) -> float:

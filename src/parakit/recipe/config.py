@@ -90,7 +90,7 @@ def completed(values: Mapping[str, Any]) -> JsonObject:
 def _has_text(values: Mapping[str, Any]) -> bool:
     text = values.get("text")
     if isinstance(text, Mapping):
-        return bool(text.get("paths") or text.get("primer") is not None)
+        return bool(text.get("paths") or text.get("sources") or text.get("primer") is not None)
     return isinstance(text, CorpusConfig) and bool(text.paths or text.primer)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from parakit.checkpoints.loading import load_model
 from parakit.checkpoints.model_folder import read_settings, save_model
-from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, read_lineage, writing_artifact
 from parakit.common.files import JsonObject, read_json
 from parakit.common.progress import Bar, log, progress
 from parakit.common.settings import Family
@@ -21,10 +21,12 @@ from parakit.data.conversations.sets import CONVERSATION_SPLITS, iter_conversati
 from parakit.data.corpus import FACTS, iter_corpus, prepare_corpus
 from parakit.data.examples import iter_examples, load_examples_report, prepare_examples
 from parakit.data.examples.readers import example_paths
+from parakit.data.mixture import Mixture
 from parakit.data.preferences.sets import prepare_preferences
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
 from parakit.data.row_report import skip_summary
+from parakit.data.split_writing import origins_file
 from parakit.data.splits import SPLITS
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.primer.config import PrimerExamplesConfig
@@ -138,6 +140,7 @@ def make_shards(
     tokenizer = Tokenizer.load(tokenizer_dir)
     documents = {split: iter_corpus(corpus, split) for split in splits}
     report = read_json(corpus / "report.json")
+    mixture, source_of = _sources_of(corpus, splits)
     with progress("tokens", unit="bytes") as bar:
         return write_shards(
             documents,
@@ -148,7 +151,21 @@ def make_shards(
             overwrite=overwrite,
             progress=bar,
             corpus={name: report[name] for name in FACTS if name in report},
+            mixture=mixture,
+            source_of=source_of,
         )
+
+
+def _sources_of(corpus: Path, splits: Sequence[str]) -> tuple[Mixture | None, dict[str, np.ndarray]]:
+    """How the sources of a corpus are mixed, and of each split the source of every document; None and nothing where it
+    has none.
+    """
+    settings = read_lineage(corpus)["config"]
+    names = {name: settings[name] for name in ("sources", "curriculum") if settings.get(name)}
+    mixture = TextConfig.parse(names, str(corpus)).mixture
+    if mixture is None:
+        return None, {}
+    return mixture, {split: np.fromfile(corpus / origins_file(split), np.uint8) for split in splits}
 
 
 def make_conversations(

@@ -19,6 +19,7 @@ from parakit.primer.config import (
 
 # How files are read; generated text needs none of it.
 _OF_FILES = {
+    "sources",
     "exclude",
     "include",
     "follow_links",

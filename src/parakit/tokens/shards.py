@@ -25,7 +25,7 @@ from parakit.common.progress import Bar
 from parakit.common.settings import Family
 from parakit.data.conversations.conversation import Conversation
 from parakit.data.documents import Document
-from parakit.data.mixture import Mixture
+from parakit.data.mixture import MAX_SOURCES, Mixture
 from parakit.data.split_writing import largest
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.chat.template_support import check_supported
@@ -278,7 +278,8 @@ def _write_split(
     entry: JsonObject = {"has_context_turns": True} if has_context_turns else {}
     if source_of is not None:
         (folder / f"{name}.sources.bin").write_bytes(source_of.tobytes())
-        by_source = np.bincount(source_of, np.concatenate([[], *sizes]))
+        known = source_of < MAX_SOURCES
+        by_source = np.bincount(source_of[known], np.concatenate([[], *sizes])[known])
         entry["source_bytes"] = by_source.astype(np.int64).tolist()
     return entry | {
         "n_documents": len(offsets) - 1,
