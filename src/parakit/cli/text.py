@@ -46,6 +46,10 @@ _COUNTS = {
     "broken_rows": "broken rows left out",
     "empty_rows": "empty rows left out",
     "long_lines": "lines over the limit left out",
+    "quoted_lines": "quoted lines of e-mails left out",
+    "signature_lines": "lines of e-mails' signatures left out",
+    "running_heads": "running heads and page numbers of PDF files left out",
+    "scanned_pages": "pages of PDF files left out: pictures without text, for text recognition (OCR)",
 }
 _LEFT_OUT = {
     "near_duplicates": "near-duplicates of a text that is held out",
@@ -303,6 +307,8 @@ def _notes(report: JsonObject, folder: str) -> list[str]:
     notes += [f"  {name}: {encoding}, recognized from its letters" for name, encoding in guessed[:_MAX_NAMES]]
     bad = sorted(report.get("bad_files", {}).items(), key=lambda item: -item[1])
     notes += [f"  {name}: {n:,} bytes that are not text" for name, n in bad[:_MAX_NAMES]]
+    scanned = list(report.get("scanned_files", {}).items())
+    notes += [f"  {name}: {n:,} scanned pages" for name, n in scanned[:_MAX_NAMES]]
     broken = report.get("broken_files", {}).items()
     notes += [
         f"  {name}: {rows['n']:,} broken rows; {rows['why']}" for name, rows in list(broken)[:_MAX_NAMES]

@@ -58,6 +58,10 @@ class TextConfig(Config):
         " None: it is recognized from their letters.",
     )
     deduplicate: bool = Field(default=True, description="Keep only one of several documents with equal text.")
+    email_quotes: Literal["remove", "keep"] = Field(
+        default="remove",
+        description="remove: quoted replies and signatures of e-mails are left out and counted; keep: they stay.",
+    )
     strip_gutenberg: bool = Field(
         default=True, description="Remove the header and licence of Project Gutenberg around a book."
     )

@@ -48,6 +48,11 @@ class ReadReport:
     empty_rows: int = 0
     broken_rows: int = 0
     broken_files: dict[str, BrokenRows] = field(default_factory=dict)
+    quoted_lines: int = 0
+    signature_lines: int = 0
+    running_heads: int = 0
+    scanned_pages: int = 0
+    scanned_files: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
     validation_duplicates: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -80,6 +85,12 @@ class ReadReport:
         broken.n += 1
         if len(broken.rows) < MAX_ROWS:
             broken.rows.append(row)
+
+    def count_scanned_pages(self, source: str, n: int) -> None:
+        """`n` pages of `source` are pictures without text."""
+        self.scanned_pages += n
+        if n and len(self.scanned_files) < MAX_NAMED:
+            self.scanned_files[source] = n
 
     def ignore(self, keys: Iterable[str], rows: int = 1) -> None:
         """Count `rows` rows with `keys` (or columns) that are not the text."""

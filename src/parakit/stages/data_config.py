@@ -26,6 +26,7 @@ _OF_FILES = {
     "text_field",
     "text_template",
     "encoding",
+    "email_quotes",
     "max_source_share",
     "strip_gutenberg",
     "newlines",

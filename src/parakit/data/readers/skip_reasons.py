@@ -42,7 +42,14 @@ WAYS = {
     "a path that leaves the archive": "the archive is damaged or hostile; unpack it with a tool that you trust",
     "encrypted": "remove the password first",
     "declares entities": "expand them with a program that you trust (xmllint --noent)",
-    "an old Office file": "save it in today's format (.docx, .xlsx, .pptx)",
+    "an old Office file": "save it in today's format (.docx, .xlsx, .pptx); soffice --headless --convert-to docx *.doc",
+    "an Outlook message": "save it as .eml, or export the folder as mbox",
+    "a binary workbook": "save it as .xlsx",
+    "scanned": "recognize its text first, such as with OCRmyPDF, and give the result",
+    "no letters": "print it to a new PDF with other fonts, or recognize its text with OCR",
+    "needs too much memory": "divide it into parts",
+    "takes too long": "print it to a new PDF",
+    "too long": "divide it into parts",
 }
 """For each reason the way to include such a file; reasons that begin with "damaged" have one in common."""
 

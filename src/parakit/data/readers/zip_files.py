@@ -28,7 +28,12 @@ _KINDS = {
     "application/vnd.oasis.opendocument.spreadsheet": "ods",
     "application/vnd.oasis.opendocument.presentation": "odp",
 }
-_PARTS = {"word/document.xml": "docx", "ppt/presentation.xml": "pptx", "xl/workbook.xml": "xlsx"}
+_PARTS = {
+    "word/document.xml": "docx",
+    "ppt/presentation.xml": "pptx",
+    "xl/workbook.xml": "xlsx",
+    "xl/workbook.bin": "xlsx",
+}
 
 
 @contextmanager
@@ -76,7 +81,9 @@ def zip_kind(path: Path) -> str | None:
         with open_zip(path) as archive:
             names = archive.NameToInfo
             if (info := names.get("mimetype")) is not None and info.file_size < 100:
-                return _KINDS.get(archive.read(info).decode("ascii", "replace").strip())
+                return _KINDS.get(
+                    archive.read(info).decode("ascii", "replace").strip().removesuffix("-template")
+                )
             return next((kind for part, kind in _PARTS.items() if part in names), None)
     except (UnreadableFileError, RuntimeError, OSError, *DAMAGE):
         return None

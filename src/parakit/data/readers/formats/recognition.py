@@ -7,15 +7,14 @@ from importlib.util import find_spec
 
 from parakit.data.readers.compression import DAMAGE, TITLES, open_compressed
 from parakit.data.readers.detection import SNIFFED, looks_like_html, looks_like_text, sniff, sniff_compression
+from parakit.data.readers.formats.mail.mailbox import is_mailbox
 from parakit.data.readers.formats.registry import Format, by_beginning, by_name
 from parakit.data.readers.input_file import Compression, InputFile
 from parakit.data.readers.lines import UnreadableFileError
 from parakit.data.readers.zip_files import zip_kind
 
 _UNREADABLE = {
-    "ole": ("an old Office file", "save it in today's format (.docx, .xlsx, .pptx), without a password"),
     "image": ("not text", "recognize its text with another program first"),
-    "rtf": ("unknown kind", "save it as .docx or .txt"),
 }
 
 
@@ -64,10 +63,12 @@ def _format(file: InputFile, named: Format | None, head: bytes) -> Format:
     begins = sniff(head)
     if begins in _UNREADABLE and begins not in by_beginning():
         reason, hint = _UNREADABLE[begins]
-        raise UnreadableFileError(reason, f"its bytes are those of .{begins}" * (begins != "ole"), hint)
+        raise UnreadableFileError(reason, f"its bytes are those of .{begins}", hint)
     if begins is None and sniff_compression(head):
         return by_name()["text"]  # compressed twice: decompressed once, it is recognized once more
     text = by_name()["html" if looks_like_html(head) and "html" in by_name() else "text"]
+    if begins is None and file.name.isalnum() and is_mailbox(head):
+        return by_name()["mbox"]  # a mail program's folder: its name has no ending
     if begins is None:
         if "." not in file.name:
             return text

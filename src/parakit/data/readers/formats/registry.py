@@ -50,7 +50,7 @@ SOURCE_CODE = (
     "py pyi c h cc cpp cxx hpp hh cs java kt kts scala go rs swift m mm js mjs cjs jsx ts tsx vue rb "
     "php pl pm lua r jl hs ml mli fs fsx clj cljs ex exs erl elm dart zig nim d pas f f90 f95 sql sh "
     "bash zsh fish ps1 bat cmake mk proto graphql tf css scss less toml yaml yml ini cfg asm s v sv vhd "
-    "vhdl lisp el scm rkt groovy gradle sol tex"
+    "vhdl lisp el scm rkt groovy gradle sol"
 )
 FORMATS = (
     Format("text", "text", f"{PROSE} {SOURCE_CODE}", "plain_text", streams=True),
@@ -64,6 +64,21 @@ FORMATS = (
     Format("csv", "CSV", "csv tsv tab", "csv_tables", rows=True, streams=True),
     Format("zip", "zip", "zip", "zip_archives", "zip"),
     Format("tar", "tar", "tar tgz tbz2 txz tzst", "tar_archives", "tar", streams=True),
+    Format("pdf", "PDF", "pdf", "pdf.reader", "pdf", needs=("pypdfium2",)),
+    Format("docx", "Word", "docx docm dotx dotm", "office.docx", "zip"),
+    Format("pptx", "PowerPoint", "pptx pptm ppsx ppsm potx", "office.pptx", "zip"),
+    Format("xlsx", "Excel", "xlsx xlsm xltx xlsb", "office.xlsx", "zip"),
+    Format("odt", "OpenDocument text", "odt ott", "office.open_document", "zip"),
+    Format("ods", "OpenDocument spreadsheet", "ods ots", "office.open_document", "zip"),
+    Format("odp", "OpenDocument presentation", "odp otp", "office.open_document", "zip"),
+    Format("fodt", "flat OpenDocument", "fodt fods fodp", "office.open_document"),
+    Format("rtf", "RTF", "rtf", "office.rtf", "rtf", streams=True),
+    Format("ole", "old Office", "doc dot xls xlt ppt pps msg", "office.old_office", "ole"),
+    Format("eml", "e-mail", "eml", "mail.eml", streams=True),
+    Format("mbox", "mailbox", "mbox mbx", "mail.mailbox", streams=True),
+    Format("ipynb", "notebook", "ipynb", "notebook", streams=True),
+    Format("latex", "LaTeX", "tex ltx latex", "latex", streams=True),
+    Format("subtitles", "subtitles", "srt vtt", "subtitles", streams=True),
 )
 COMPRESSIONS: dict[str, Compression] = {
     "gz": "gz",
