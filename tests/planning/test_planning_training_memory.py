@@ -11,6 +11,7 @@ from parakit.model import DecoderConfig, LanguageModel
 from parakit.model.adapters import attach, make_lora
 from parakit.model.adapters.config import LoraConfig
 from parakit.model.backbones import set_checkpointing
+from parakit.model.quantized import QuantScheme, make_plan, quantize_modules
 from parakit.planning.training_memory import training_bytes
 from parakit.stages.defaults import memory
 from parakit.training.config import TextTrainingConfig, resolve
@@ -80,9 +81,11 @@ def test_checkpointing_changes_no_gradient() -> None:
         torch.testing.assert_close(one, other)
 
 
-def fitted(available: float, monkeypatch: pytest.MonkeyPatch, **settings: object):
+def fitted(
+    available: float, monkeypatch: pytest.MonkeyPatch, model: LanguageModel | None = None, **settings: object
+):
     monkeypatch.setattr(memory, "TOLD_PARAMETERS", 0)
-    model = tiny()
+    model = model or tiny()
     training = TextTrainingConfig.parse({"optimizer": "adamw", "device": "cpu"} | settings)
     plan = resolve(
         training, learning_rate=0.01, embedding_learning_rate=0.01, batch_tokens=64 * T, max_seq_len=T,
@@ -99,6 +102,17 @@ def test_a_run_takes_the_rows_that_fit(monkeypatch: pytest.MonkeyPatch, capsys: 
     scarce = fitted(0.52e9, monkeypatch)
     assert scarce.micro_batch_size < 64
     assert scarce.n_rows == 64
+
+
+def test_blocks_on_quantized_weights_are_computed_twice(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny()
+    quantize_modules(model, make_plan(model, QuantScheme(bits=8)))
+    attach(model, make_lora(model, LoraConfig(rank=1)))
+    assert fitted(2e9, monkeypatch, model).gradient_checkpointing
+    assert "gradient checkpointing" in capsys.readouterr().err
+    assert not fitted(2e9, monkeypatch, model, gradient_checkpointing="off").gradient_checkpointing
 
 
 def test_a_run_that_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,13 @@ def test_the_same_head_is_trained_on_and_other_labels_begin_anew():
     assert not (other.label_head.weight == 3.0).any()
 
 
+def test_token_predictors_are_tuned_as_they_are_before_another_is_built(monkeypatch):
+    with monkeypatch.context() as patched:
+        decoder = base("decoder")
+        patched.setattr("parakit.stages.task_models.build_model", lambda shape: pytest.fail("built"))
+        assert task_model(decoder, FinetuneConfig(task="chat")) is decoder
+
+
 def test_token_predictors_are_tuned_as_they_are():
     decoder, pair = base("decoder"), base("encoder-decoder")
     assert task_model(decoder, FinetuneConfig(task="chat")) is decoder

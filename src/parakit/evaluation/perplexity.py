@@ -45,7 +45,7 @@ from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TOKENS_PER_FORWARD = 8192
-TOKENS_PER_HEAD = 2048  # logits are (N, vocab_size), the widest tensor
+TOKENS_PER_HEAD, LOGITS_PER_HEAD = 2048, 2**22  # at a time: logits are (N, vocab_size), the widest tensor
 DOCUMENTS_PER_BATCH = 1000
 FEW_DOCUMENTS, MIN_BLOCKS, MAX_BLOCKS = 30, 64, 1000
 N_RESAMPLES = 400
@@ -152,9 +152,8 @@ def token_losses(model: LanguageModel, batch: Batch) -> tuple[torch.Tensor, torc
         attention_mask=attention_mask,
     )[counted]  # (N, D)
     losses = []
-    for vectors, chunk_targets in zip(
-        hidden.split(TOKENS_PER_HEAD), targets.split(TOKENS_PER_HEAD), strict=True
-    ):
+    n_rows = min(TOKENS_PER_HEAD, max(1, LOGITS_PER_HEAD // model.config.vocab_size))
+    for vectors, chunk_targets in zip(hidden.split(n_rows), targets.split(n_rows), strict=True):
         logits = model.logits(vectors)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         losses.append(functional.cross_entropy(logits, chunk_targets, reduction="none"))

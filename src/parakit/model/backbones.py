@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from parakit.model.config import EncoderDecoderConfig
 from parakit.model.layers.attention import Cache, Rotation
@@ -20,6 +19,7 @@ from parakit.model.layers.disentangled import DisentangledPositions
 from parakit.model.layers.masks import causal_mask, documents_of, expand_mask, narrow_mask
 from parakit.model.layers.norms import Dropout, make_norm
 from parakit.model.layers.positions import RelativePositions, RotaryPositions, make_positions
+from parakit.model.recomputation import recompute_in_backward
 from parakit.model.transformer_config import TransformerConfig
 
 
@@ -122,10 +122,8 @@ class Stack(nn.Module):
         for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             inputs = (x, rotations[block.rotation], masks[block.mask], cache, source, source_mask)
-            if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, *inputs, use_reentrant=False)
-            else:
-                x = block(*inputs)
+            recomputed = self.checkpointing and torch.is_grad_enabled()
+            x = recompute_in_backward(block, *inputs) if recomputed else block(*inputs)
             if number == 0 and self.convolution is not None:
                 x = self.convolution(embedded, x, attention_mask)
         x = self.final_norm(x)

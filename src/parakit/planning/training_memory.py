@@ -16,6 +16,7 @@ FLOAT = 4
 PROCESS_BYTES = 400_000_000  # Python, PyTorch and its buffers, the tokenizer
 MOMENTS = {"adamw": 2, "muon": 1}  # numbers per trained parameter
 FUSED_LOGITS = 3 * 2**23  # numbers: three chunks, see training/objectives/fused_head_loss.py
+QUANTIZED_FUSED_LOGITS = 3 * 2**21
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,22 @@ def training_bytes(
     n_tokens: int,
     n_predicted: int = 0,
     checkpointing: bool = False,
+    quantized_bytes: int = 0,
 ) -> TrainingBytes:
     """Of a step with `n_tokens` in each forward pass, padding included. `n_predicted`: tokens whose logits are kept whole;
-    0 where the output matrix and the loss are one operation. Weights and moments are float32.
+    0 where the output matrix and the loss are one operation. Parameters and moments are float32; `quantized_bytes`: of
+    quantized weights, which are no parameters and frozen.
     """
     stacks: list[ModelConfig] = [config]
     if isinstance(config, EncoderDecoderConfig):
         stacks = [config.encoder, config.decoder]
-    frozen = n_trained < n_parameters / 2
+    frozen = quantized_bytes > 0 or n_trained < n_parameters / 2
     per_token = sum(_stack_floats(stack, frozen, checkpointing) for stack in stacks)
     logits = 3 * (n_predicted or n_tokens) * config.vocab_size
-    logits = logits if n_predicted else min(logits, FUSED_LOGITS)
+    fused = QUANTIZED_FUSED_LOGITS if quantized_bytes else FUSED_LOGITS
+    logits = logits if n_predicted else min(logits, fused)
     return TrainingBytes(
-        weights=FLOAT * n_parameters,
+        weights=FLOAT * n_parameters + quantized_bytes,
         gradients=FLOAT * n_trained,
         optimizer=FLOAT * MOMENTS[optimizer] * n_trained,
         activations=FLOAT * n_tokens * per_token,

@@ -6,8 +6,9 @@ ModernBERT keeps under its labels) are copied from the base.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from parakit.checkpoints.mapping import Architecture, Head
 from parakit.checkpoints.model_folder import head_of
@@ -55,6 +56,11 @@ def build_model(shape: ModelConfig) -> TransformerModel:
     return MaskedLanguageModel(shape) if isinstance(shape, EncoderConfig) else LanguageModel(shape)
 
 
+def _predicts_tokens(model: TransformerModel) -> bool:
+    """Whether `build_model` would build a model of this class from its config."""
+    return type(model) in (LanguageModel, MaskedLanguageModel, SequenceToSequence)
+
+
 def task_model(
     base: TransformerModel, training: FinetuneConfig, labels: Sequence[str] = ()
 ) -> TransformerModel:
@@ -66,16 +72,23 @@ def task_model(
     shape = with_dropout(base.config, training.dropout)
     pooled = part_of(training, Pooled)
     pooling = pooled.pooling if pooled else None
+    build: Callable[[], TransformerModel]
     if task in ("chat", "translate"):
-        model = build_model(shape)
+        same, build = _predicts_tokens(base), partial(build_model, shape)
     elif task == "embed":
         assert not isinstance(shape, EncoderDecoderConfig)
-        model = Embedder(shape, embedder_config(base, pooling))
+        embedder = embedder_config(base, pooling)
+        same, build = type(base) is Embedder and base.pooling == embedder, partial(Embedder, shape, embedder)
     else:
         assert not isinstance(shape, EncoderDecoderConfig)
-        model = Classifier(shape, classifier_config(shape, task, labels, pooling))
-    if type(model) is type(base) and shape == base.config and _same_head(model, base):
-        return base
+        classes = classifier_config(shape, task, labels, pooling)
+        same, build = (
+            type(base) is Classifier and base.classes == classes,
+            partial(Classifier, shape, classes),
+        )
+    if same and shape == base.config:
+        return base  # before another is built, whose weights would double the memory
+    model = build()
     copy_matching_weights(model, base)
     return model
 

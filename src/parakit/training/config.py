@@ -166,7 +166,8 @@ class TrainingConfig(ChoiceConfig):
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         default="auto",
         description="Compute each block again in the backward pass instead of keeping its activations: a third more"
-        " time for a fraction of the memory; auto: where a published model would not fit without.",
+        " time for a fraction of the memory; auto: for adapters on a quantized model, and where a published model would not"
+        " fit without.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     validate_every: int | None = Field(

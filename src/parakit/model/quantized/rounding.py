@@ -22,7 +22,7 @@ from torch import Tensor
 from parakit.common.errors import UserError
 from parakit.model.quantized.scheme import QuantScheme
 
-BLOCK_VALUES = 1 << 22  # dequantized at once: 16 MB of float32
+BLOCK_VALUES = 1 << 20  # dequantized at once: 4 MB of float32
 SEARCH_BLOCK = 1 << 17  # a search passes over a block dozens of times: it stays in the processor's cache
 SHRINKAGE = tuple(1.0 - 0.06 * step for step in range(9))  # 1.0 to 0.52 of the scale without clipping
 MAX_SCALE = 4096.0  # 15 steps are a float16

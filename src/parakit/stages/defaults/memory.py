@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,6 +13,7 @@ from parakit.common.errors import UserError
 from parakit.common.hardware import available_memory
 from parakit.common.progress import log
 from parakit.model.config import ModelConfig
+from parakit.model.quantized.layers import QuantizedWeight
 from parakit.planning.training_memory import TrainingBytes, training_bytes
 from parakit.stages.tasks import Data
 from parakit.tokens.examples.shards import ExampleShards
@@ -33,16 +35,23 @@ def fit_memory(
     max_logits: int = 0,
     available: int | None = None,
 ) -> TrainingPlan:
-    """`plan` with as many rows per forward pass as fit, and gradient checkpointing where one row does not fit without;
-    what is given stays. Logs the need of a large model. `available` (bytes) None: what the machine has left.
+    """`plan` with as many rows per forward pass as fit, and gradient checkpointing where one row does not fit without and
+    on a quantized base, which is taken to save memory; what is given stays. Logs the need of a large model. `available`
+    (bytes) None: what the machine has left.
 
     `row_tokens`: of the longest row, where that is less than the plan's; `texts_per_row`: 2 where a row is a pair of
     completions; `max_logits`: so many logits exist as a whole. Raises `UserError` with the nearest setting that fits.
     """
     n_parameters = sum(p.numel() for p in model.parameters())
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if n_parameters < TOLD_PARAMETERS:
+    quantized = [
+        module for module in model.modules() if isinstance(module, QuantizedWeight) and module.own_buffers
+    ]
+    quantized_bytes = sum(buffer.nbytes for module in quantized for buffer in module.buffers(recurse=False))
+    if n_parameters + sum(math.prod(module.shape) for module in quantized) < TOLD_PARAMETERS:
         return plan
+    if quantized and training.gradient_checkpointing == "auto":
+        plan = plan.replace(gradient_checkpointing=True)
     if available is None:
         available = _available(plan)
 
@@ -58,10 +67,11 @@ def fit_memory(
             if plan.precision in ("bfloat16", "float16")
             else min(n_tokens, max_logits // config.vocab_size),
             checkpointing=plan.gradient_checkpointing,
+            quantized_bytes=quantized_bytes,
         )
 
     limit = (
-        None if available is None else int(USABLE * available) + 4 * n_parameters
+        None if available is None else int(USABLE * available) + 4 * n_parameters + quantized_bytes
     )  # the weights are there already
     tried = [plan]
     if training.micro_batch_size is None:

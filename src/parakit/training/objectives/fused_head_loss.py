@@ -29,6 +29,7 @@ from parakit.model.quantized.layers import (
 from parakit.model.quantized.rounding import QuantizedTensor
 
 CHUNK_ELEMENTS = 2**23  # logits at a time: fewer would add up the V x D gradient more often
+QUANTIZED_CHUNK_ELEMENTS = 2**21  # with a quantized matrix, which has no gradient
 
 # Logits (C, V) of a chunk, and its rows -> the sum of their losses, and the gradient of the sum (C, V).
 LogitsGrad = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
@@ -105,8 +106,8 @@ def fused_log_probs(model: TokenPredictor, hidden: Tensor, target_ids: Tensor) -
     return log_probs
 
 
-def _chunks(n_rows: int, vocab_size: int) -> Iterator[slice]:
-    size = max(1, CHUNK_ELEMENTS // vocab_size)
+def _chunks(n_rows: int, vocab_size: int, n_elements: int = CHUNK_ELEMENTS) -> Iterator[slice]:
+    size = max(1, n_elements // vocab_size)
     return (slice(start, start + size) for start in range(0, n_rows, size))
 
 
@@ -211,7 +212,7 @@ def _quantized_loss(
     grad_bias = torch.zeros_like(bias) if bias is not None and needs_bias else None
     grad_rows = torch.zeros_like(rows) if rows is not None and needs_rows else None
     total = hidden.new_zeros((), dtype=torch.float64)
-    for part in _chunks(len(hidden), weight.shape[0]):
+    for part in _chunks(len(hidden), weight.shape[0], QUANTIZED_CHUNK_ELEMENTS):
         vectors = hidden[part]
         logits = quantized_product(vectors, weight)
         if rows is not None and token_ids is not None:
