@@ -33,7 +33,7 @@ def read_rows(file: InputFile, config: TextConfig, report: ReadReport) -> Iterat
         sample = list(islice(lines, _SAMPLED))
         separator = "\t" if file.name.lower().endswith((".tsv", ".tab")) else find_separator(sample)
         rows = _rows(chain(sample, lines), separator, config)
-        yield from row_texts(_named(rows), file, config, report, table=True)
+        yield from row_texts(named_rows(rows), file, config, report, table=True)
 
 
 def find_separator(lines: list[str]) -> str:
@@ -57,8 +57,8 @@ def is_header(cells: list[str]) -> bool:
     )
 
 
-def _named(rows: Iterator[list[str]]) -> Iterator[tuple[int, object]]:
-    """Each row by its columns' names, with its number."""
+def named_rows(rows: Iterator[list[str]]) -> Iterator[tuple[int, object]]:
+    """Each row of a table by its columns' names, with its number; the first row names them where `is_header` says so."""
     first = next(rows, [])
     header = [cell.strip() for cell in first] if is_header(first) else []
     for number, cells in chain([(1, first)] if not header else [], enumerate(rows, 2)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
@@ -30,7 +31,7 @@ def message_pieces(
     data: bytes, source: str, file: InputFile, config: TextConfig, report: ReadReport
 ) -> Iterator[TextPart | InputFile]:
     """The text of the message `data`, then its attachments, read as members of `file`."""
-    mail = mail_text(data, _html_text, keep_quotes=config.email_quotes == "keep")
+    mail = mail_text(data, html_text, keep_quotes=config.email_quotes == "keep")
     report.quoted_lines += mail.n_quoted
     report.signature_lines += mail.n_signature
     yield TextPart(mail.text, source)
@@ -40,5 +41,8 @@ def message_pieces(
                 yield member
 
 
-def _html_text(html: bytes, charset: str | None) -> str:
-    return ""
+def html_text(page: str) -> str:
+    """The text of a message that is only HTML."""
+    from parakit.data.readers.formats.html import all_text, strip_tags
+
+    return all_text(page) if find_spec("resiliparse") else "".join(strip_tags([page]))

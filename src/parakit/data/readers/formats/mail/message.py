@@ -6,6 +6,7 @@ that cannot be is taken as it is. Nothing that a message refers to is fetched.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -13,13 +14,20 @@ from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import parsedate_to_datetime
 
-from parakit.data.readers.formats.mail.quotes import split_quotes
+from parakit.data.readers.formats.mail.quotes import FORWARDED, split_quotes
 
 MAX_PARTS = 1_000
 MAX_DEPTH = 20
+MAX_MARKED = 2**21  # characters of a page in which quotes are looked for by their tags
 HEADERS = ("Subject", "From", "To", "Date")
 
-HtmlToText = Callable[[bytes, str | None], str]
+HtmlToText = Callable[[str], str]
+_QUOTE_ELEMENT = re.compile(
+    r"<blockquote\b[^>]{0,500}\btype=[\"']?cite[^>]*>(?:(?!<blockquote\b).)*?</blockquote>", re.I | re.S
+)
+_QUOTE_START = re.compile(
+    r"<(?:div|blockquote)\b[^>]{0,500}(?:gmail_quote|yahoo_quoted|divRplyFwdMsg|moz-cite-prefix)[^>]*>", re.I
+)
 
 
 @dataclass
@@ -33,10 +41,11 @@ class MailText:
 
 
 def mail_text(data: bytes, html_to_text: HtmlToText, keep_quotes: bool = False) -> MailText:
-    """The text of a message. `html_to_text(html, charset)` reads a body that is only HTML."""
+    """The text of a message. `html_to_text(page)` reads a body that is only HTML."""
     message = message_from_bytes(data)
     bodies: list[tuple[str, bool]] = []
     attachments: list[tuple[str, bytes]] = []
+    n_quoted = 0
     for number, part in enumerate(_leaves(message, 0)):
         if number >= MAX_PARTS:
             break
@@ -52,11 +61,15 @@ def mail_text(data: bytes, html_to_text: HtmlToText, keep_quotes: bool = False) 
             if part.get_content_disposition() == "attachment" or name:
                 attachments.append((name or f"part-{number + 1}", content))
         elif kind == "text/html":
-            bodies.append((html_to_text(content, part.get_content_charset()), True))
+            page = decode_text(content, part.get_content_charset())
+            if not keep_quotes and len(page) < MAX_MARKED:
+                page, n_lines = _without_quotes(page, html_to_text)
+                n_quoted += n_lines
+            bodies.append((html_to_text(page), True))
         else:
             bodies.append((_plain(part, content), False))
     head = "".join(f"{name}: {value}\n" for name in HEADERS if (value := _header(message, name)))
-    result = MailText("", attachments=attachments)
+    result = MailText("", n_quoted, attachments=attachments)
     texts = []
     for body, from_html in bodies:
         body = body.replace("\r\n", "\n")
@@ -97,6 +110,20 @@ def _best(alternatives: list[Message]) -> Message:
         return 1 if "text/html" in kinds else 2
 
     return min(alternatives, key=rank)
+
+
+def _without_quotes(page: str, html_to_text: HtmlToText) -> tuple[str, int]:
+    """A page without what mail programs mark as quoted, and its lines of text. A forwarded message stays."""
+    quoted: list[str] = []
+    start = _QUOTE_START.search(page)
+    if start and not FORWARDED.search(page[start.end() : start.end() + 2_000]):
+        quoted.append(page[start.start() :])
+        page = page[: start.start()]
+    while found := _QUOTE_ELEMENT.search(page):
+        quoted.append(found[0])
+        page = page[: found.start()] + page[found.end() :]
+    n_lines = sum(bool(line.strip()) for part in quoted for line in html_to_text(part).splitlines())
+    return page, n_lines
 
 
 def _plain(part: Message, content: bytes) -> str:

@@ -34,7 +34,7 @@ _HEAD_NEXT = re.compile(
     r"\s*\*?(?:Sent|Date|Gesendet|Datum|Envoyé|Enviado|Fecha|Inviato|Data|Verzonden|Skickat|Sendt|Wysłano|Отправлено|发送时间|送信日時)"
     r"\s?[:：]"
 )
-_FORWARDED = re.compile(
+FORWARDED = re.compile(
     r"forward|weitergeleitet|transféré|reenviado|inoltrato|encaminhad|doorgestuurd|переслан|转发|転送",
     re.IGNORECASE,
 )
@@ -85,7 +85,7 @@ def _ends_here(lines: list[str], number: int, kept: list[str]) -> bool:
     if not (_HEAD.match(line) and any(_HEAD_NEXT.match(after) for after in lines[number + 1 : number + 4])):
         return False
     before = next((earlier for earlier in reversed(kept) if earlier.strip()), "")
-    return bool(before) and not _FORWARDED.search(before)
+    return bool(before) and not FORWARDED.search(before)
 
 
 def _drop_introduction(kept: list[str]) -> int:
@@ -107,10 +107,16 @@ def _starts_introduction(line: str) -> bool:
 
 
 def _without_signature(lines: list[str]) -> tuple[list[str], int]:
-    for number, line in enumerate(lines):
-        rest = [after for after in lines[number + 1 :] if after.strip()]
-        if line in ("-- ", "--") and len(rest) <= MAX_SIGNATURE and not any(map(_QUOTE.match, rest)):
-            return lines[:number], len(rest)
+    n_after, cut = 0, None
+    for number in range(len(lines) - 1, -1, -1):
+        line = lines[number]
+        if n_after > MAX_SIGNATURE or _QUOTE.match(line):
+            break
+        if line in ("-- ", "--"):
+            cut = number, n_after
+        n_after += bool(line.strip())
+    if cut is not None:
+        return lines[: cut[0]], cut[1]
     end = len(lines)
     while end and not lines[end - 1].strip():
         end -= 1

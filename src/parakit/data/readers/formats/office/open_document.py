@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO
 from zipfile import is_zipfile
 
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.formats.content import TextPart
 from parakit.data.readers.formats.office.markdown_table import MAX_COLUMNS, markdown_table
-from parakit.data.readers.formats.office.sheet_text import sheet_blocks
+from parakit.data.readers.formats.office.xlsx import texts_of_sheets
 from parakit.data.readers.formats.office.xml_events import (
     Event,
-    Package,
     element_text,
     inside,
     open_package,
@@ -38,32 +37,41 @@ _SPACE = re.compile(r"[ \t\r\n]+")
 
 
 def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[TextPart]:
-    """The text of a document, whole: a package, or one XML file (.fodt, .fods, .fodp)."""
-    if is_zipfile(file.path):
-        with open_package(file, config) as package:
-            yield from whole_text(open_document_blocks(package), file.source)
-    else:
+    """The text of a document or presentation, whole: a package, or one XML file (.fodt, .fodp)."""
+    with _contents(file, config) as (bullets, events):
+        yield from whole_text(_Body(bullets).blocks(events), file.source)
+
+
+def read_rows(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[tuple[int, object]]:
+    """Numbered texts of the rows of a spreadsheet (.ods, .fods)."""
+    with _contents(file, config) as (bullets, events):
+        sheets = (
+            _Body(bullets).rows(inside(events))
+            for kind, name, _ in events
+            if kind == "start" and name == "table"
+        )
+        yield from texts_of_sheets(sheets, file, config, report)
+
+
+@contextmanager
+def _contents(
+    file: InputFile, config: TextConfig
+) -> Iterator[tuple[dict[tuple[str, int], bool], Iterator[Event]]]:
+    """Which list styles are bullets, and the events of the content."""
+    if not is_zipfile(file.path):
         with open_input(file, config) as stream:
-            yield from whole_text(flat_open_document_blocks(stream), file.source)
-
-
-def open_document_blocks(package: Package) -> Iterator[str]:
-    """The blocks of a package."""
-    if "META-INF/manifest.xml" in package.names and any(
-        event.name == "encryption-data" for event in package.events("META-INF/manifest.xml")
-    ):
-        raise UnreadableFileError("encrypted", "", "save it without a password")
-    bullets = _bullet_lists(package.events("content.xml"))
-    if "styles.xml" in package.names:
-        bullets |= _bullet_lists(package.events("styles.xml"))
-    yield from _Body(bullets).blocks(package.events("content.xml"))
-
-
-def flat_open_document_blocks(stream: IO[bytes]) -> Iterator[str]:
-    """The blocks of a file in one XML."""
-    bullets = _bullet_lists(xml_events(stream))
-    stream.seek(0)
-    yield from _Body(bullets).blocks(xml_events(stream))
+            bullets = _bullet_lists(xml_events(stream))
+            stream.seek(0)
+            yield bullets, xml_events(stream)
+        return
+    with open_package(file, config) as package:
+        manifest = "META-INF/manifest.xml"
+        if manifest in package.names and any(e.name == "encryption-data" for e in package.events(manifest)):
+            raise UnreadableFileError("encrypted", "", "save it without a password")
+        bullets = _bullet_lists(package.events("content.xml"))
+        if "styles.xml" in package.names:
+            bullets |= _bullet_lists(package.events("styles.xml"))
+        yield bullets, package.events("content.xml")
 
 
 def _bullet_lists(events: Iterator[Event]) -> dict[tuple[str, int], bool]:
@@ -109,7 +117,6 @@ class _Body:
             yield note + "\n\n"
 
     def _walk(self, events: Iterator[Event]) -> Iterator[tuple[str, bool]]:
-        in_sheets = False
         for kind, name, attributes in events:
             if kind == "end":
                 if name == "list" and self.lists:
@@ -119,13 +126,8 @@ class _Body:
                 continue
             if name in _SKIPPED:
                 skip_element(events)
-            elif name == "spreadsheet":
-                in_sheets = True
-            elif name == "table" and in_sheets:
-                for block in sheet_blocks(attributes.get("name", ""), self._rows(inside(events))):
-                    yield block.removesuffix("\n\n"), block.endswith("\n") and not block.endswith("\n\n")
             elif name == "table":
-                if text := markdown_table(list(self._rows(inside(events)))):
+                if text := markdown_table(list(self.rows(inside(events)))):
                     yield text, False
             elif name == "list":
                 style = attributes.get("style-name") or (self.lists[-1].style if self.lists else "")
@@ -203,13 +205,15 @@ class _Body:
         if text:
             yield f"Notes: {text}", False
 
-    def _rows(self, events: Iterator[Event]) -> Iterator[list[str]]:
+    def rows(self, events: Iterator[Event]) -> Iterator[list[str]]:
         """The rows of a table, with repeated cells written out up to the last one with text."""
         row: list[str] = []
         repeat_row = 1
         for kind, name, attributes in events:
             if kind == "end" and name == "table-row":
-                if any(row):
+                while row and not row[-1]:
+                    row.pop()
+                if row:
                     for _ in range(repeat_row):
                         yield list(row)
                 row = []

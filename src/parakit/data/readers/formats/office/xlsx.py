@@ -15,12 +15,11 @@ from datetime import datetime, timedelta
 
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
-from parakit.data.readers.formats.content import TextPart
-from parakit.data.readers.formats.office.sheet_text import sheet_blocks
+from parakit.data.readers.formats.csv_tables import named_rows
 from parakit.data.readers.formats.office.xml_events import Event, Package, inside, open_package, skip_element
-from parakit.data.readers.formats.whole import whole_text
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import UnreadableFileError
+from parakit.data.readers.row_texts import row_texts
 
 MAX_COLUMNS = 16_384  # of a sheet in Excel
 _DATE_FORMATS = {*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)}  # built-in ones: 18.8.30
@@ -29,32 +28,42 @@ _ELAPSED = re.compile(r"\[[hms]+\]", re.IGNORECASE)
 _CELL = re.compile(r"([A-Z]{1,3})[0-9]+$")
 
 
-def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[TextPart]:
-    """The text of a document, whole."""
+def read_rows(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[tuple[int, object]]:
+    """Numbered texts of the rows of all sheets, as those of a CSV file; the numbers of a second sheet go on from the first."""
     with open_package(file, config) as package:
-        yield from whole_text(xlsx_blocks(package), file.source)
+        yield from texts_of_sheets(_sheets(package), file, config, report)
 
 
-def xlsx_blocks(package: Package) -> Iterator[str]:
-    """The blocks of a workbook, sheet by sheet."""
+def texts_of_sheets(
+    sheets: Iterator[Iterator[list[str]]], file: InputFile, config: TextConfig, report: ReadReport
+) -> Iterator[tuple[int, object]]:
+    """Numbered texts of the rows of sheets."""
+    n_before = 0
+    for rows in sheets:
+        number = 0
+        for number, text in row_texts(named_rows(rows), file, config, report, table=True):
+            yield n_before + number, text
+        n_before += number
+
+
+def _sheets(package: Package) -> Iterator[Iterator[list[str]]]:
     main = package.related("", "officeDocument") or "xl/workbook.xml"
     if main.endswith(".bin"):
         raise UnreadableFileError("a binary workbook", "", "save it as .xlsx")
     targets = {ident: part for ident, kind, part in package.relations(main) if kind == "worksheet"}
-    sheets, from_1904 = [], False
+    parts: list[str] = []
+    from_1904 = False
     for kind, name, attributes in package.events(main):
-        if kind == "start" and name == "sheet":
-            sheets.append((attributes.get("name", ""), targets.get(attributes.get("r:id", ""))))
+        if kind == "start" and name == "sheet" and (part := targets.get(attributes.get("r:id", ""))):
+            parts.append(part)
         elif kind == "start" and name == "workbookPr":
             from_1904 = attributes.get("date1904", "0") in ("1", "true")
     is_date = _date_styles(package, package.related(main, "styles"))
     with _SharedStrings(package, package.related(main, "sharedStrings")) as strings:
-        for sheet, part in sheets:
-            if part in package.names:
-                rows = _rows(
-                    package.events(part), strings, is_date, datetime(1904, 1, 1) if from_1904 else None
-                )
-                yield from sheet_blocks(sheet, rows)
+        for part in parts:
+            if part not in package.names:
+                raise UnreadableFileError("damaged zip", f"it has no {part}")
+            yield _rows(package.events(part), strings, is_date, datetime(1904, 1, 1) if from_1904 else None)
 
 
 class _SharedStrings:
