@@ -58,6 +58,14 @@ INERT = [
     *_inert("chat", "MODEL", n="2", log_probabilities="2"),
     *_inert("text", "TEXT --output OUT", statistics="", seed="4"),
     *_inert("text", "--primer --output OUT", shares="1 2"),
+    *_inert(
+        "text",
+        "TEXT --output OUT",
+        questions_model="m",
+        template="TEXT/0.txt",
+        n_questions="2",
+        max_passages="3",
+    ),
     *_inert("text", "CHATS --output OUT --conversations", dry_run=""),
     *_inert("text", "TEXT --dry-run", output="OUT", overwrite=""),
     *_inert("text", "--primer --output OUT --conversations", shares="1 2"),
@@ -135,7 +143,7 @@ OTHERS = {
         *("cache_dtype", "stats", "device", "dtype", "json"),
     },
     "text": {
-        *("output", "primer", "conversations", "preferences", "task", "overwrite", "json"),
+        *("output", "primer", "conversations", "preferences", "task", "questions_from", "overwrite", "json"),
         *(set(TextConfig.model_fields) - {"paths", "cleaning", "sources", "curriculum"}),
         "clean",
     },

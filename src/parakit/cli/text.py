@@ -1,6 +1,7 @@
 """`parakit text`: prepare a corpus, conversations, preferences or examples, from files or from the primer."""
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +17,13 @@ from parakit.cli.rendering.cleaning import cleaning_lines
 from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.cli.rendering.inventory import show_inventory
 from parakit.cli.rendering.skipped_files import skipped_lines
-from parakit.common.artifacts import open_artifact
+from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, read_json
+from parakit.common.files import JsonObject, is_file, read_json
 from parakit.common.formatting import quantity
 from parakit.common.progress import progress
 from parakit.data.config import TextConfig
+from parakit.data.conversations.from_documents import DocumentQuestionsConfig
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.data.corpus import prepare_corpus
 from parakit.data.mixing import check_shares
@@ -90,6 +92,25 @@ class TextCommandConfig(TextConfig):
         description="Proportions in which the paths are mixed, for example 3 1: of text, in the training tokens of every"
         " run; of --conversations, in rows.",
     )
+    questions_from: str | None = Field(
+        default=None,
+        description="Make conversations about the documents: this model writes questions with answers, which are checked"
+        " against the text. A chat model's folder, or the URL of an OpenAI-compatible API.",
+    )
+    questions_model: str | None = Field(
+        default=None,
+        description="With --questions-from URL: the model's name there. Default: the first that it lists.",
+    )
+    template: str | None = Field(
+        default=None,
+        description="With --questions-from: a file with the request, in which {passage} is the text.",
+    )
+    n_questions: int = Field(
+        default=3, ge=1, le=20, description="With --questions-from: questions for each passage."
+    )
+    max_passages: int = Field(
+        default=1_000, ge=1, description="With --questions-from: passages of each split at most."
+    )
     sources: tyro.conf.Suppress[tuple[TextSource, ...]] = ()
     curriculum: tyro.conf.Suppress[tuple[CurriculumStage, ...]] = ()
     preferences: bool = Field(
@@ -115,6 +136,12 @@ class TextCommandConfig(TextConfig):
 
 _NEEDS = (
     Needs(
+        ("questions_model", "template", "n_questions", "max_passages"),
+        lambda command: command.questions_from,
+        "no questions are made",
+        "add --questions-from MODEL",
+    ),
+    Needs(
         ("dry_run",),
         lambda command: (
             not (command.use_primer or command.conversations or command.preferences or command.task)
@@ -137,9 +164,11 @@ _NEEDS = (
     ),
     Needs(
         ("seed",),
-        lambda command: command.use_primer or (command.shares and command.conversations),
+        lambda command: (
+            command.use_primer or command.questions_from or (command.shares and command.conversations)
+        ),
         "nothing is drawn at random",
-        "add --primer, or --shares with --conversations",
+        "add --primer, --questions-from, or --shares with --conversations",
     ),
     Needs(
         ("test_fraction",),
@@ -181,13 +210,14 @@ def main(argv: list[str]) -> int:
 def _preparation(command: TextCommandConfig) -> Callable[[TextCommandConfig], None]:
     """The function that makes the requested folder; two requests are a `UserError`."""
     kinds = {"--task": _examples, "--conversations": _conversations, "--preferences": _preferences}
-    given = [flag for flag in kinds if getattr(command, flag.removeprefix("--"))]
+    kinds["--questions-from"] = _questions
+    given = [flag for flag in kinds if getattr(command, flag.removeprefix("--").replace("-", "_"))]
     if len(given) > 1:
         raise UserError(
             f"{given[0]} and {given[1]} were both given",
             "keep one: chat learns from conversations, a reward model and DPO from preferences",
         )
-    if given:
+    if given and given[0] in _SPLITS:
         _refuse_unused(command, given[0])
     return kinds[given[0]] if given else _corpus
 
@@ -205,7 +235,24 @@ def _refuse_unused(command: TextCommandConfig, kind: str) -> None:
         )
 
 
-def _corpus(command: TextCommandConfig) -> None:
+def _questions(command: TextCommandConfig) -> None:
+    from parakit.stages.document_questions import make_document_questions
+
+    values = {"model": command.questions_from, "model_name": command.questions_model}
+    values |= {"n_questions": command.n_questions, "max_passages": command.max_passages}
+    values |= {"template": command.template} if command.template else {}
+    config = DocumentQuestionsConfig.parse(values, "parakit text")
+    with tempfile.TemporaryDirectory(prefix="parakit-text-") as folder:
+        corpus = Path(command.paths[0]) if len(command.paths) == 1 else Path(folder) / "corpus"
+        if not is_file(corpus / LINEAGE):
+            corpus = Path(folder) / "corpus"
+            _corpus(command, str(corpus))
+        make_document_questions(
+            config, corpus, Path(command.output), overwrite=command.overwrite, seed=command.seed
+        )
+
+
+def _corpus(command: TextCommandConfig, output: str = "") -> None:
     values = {
         name: getattr(command, name) for name in TextConfig.model_fields if name in command.model_fields_set
     }
@@ -218,8 +265,8 @@ def _corpus(command: TextCommandConfig) -> None:
     config = CorpusConfig.parse(values, "parakit text")
     source = primer_documents(config.primer) if config.primer else None
     with progress("text", unit="bytes") as bar:
-        prepare_corpus(config, command.output, command.overwrite, bar, source)
-    log_warnings("text", check_corpus(read_json(f"{command.output}/report.json")))
+        made = prepare_corpus(config, output or command.output, command.overwrite, bar, source)
+    log_warnings("text", check_corpus(read_json(made / "report.json")))
 
 
 def _conversations(command: TextCommandConfig) -> None:
@@ -289,6 +336,12 @@ def _notes(report: JsonObject, folder: str) -> list[str]:
     """What was changed or left out, a line each, with the first few names."""
     notes = [f"{report[name]:,} {meaning}" for name, meaning in _COUNTS.items() if report.get(name)]
     notes += cleaning_lines(report)
+    if "pairs" in report:
+        notes.append(
+            f"{report['kept']:,} of {report['pairs']:,} pairs of question and answer pass the checks"
+        )
+        notes += [f"  left out, {reason}: {n:,}" for reason, n in report["left_out"].items()]
+        notes.append(f"{report['test_of_held_out_documents']:,} about held-out documents: test.jsonl")
     if n := report.get("near_duplicate_texts"):
         notes.append(f"{n:,} texts resemble another one: they are in its split")
     if n := report.get("templated_texts"):
