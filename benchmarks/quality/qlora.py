@@ -1,0 +1,112 @@
+"""LoRA on int4 weights (QLoRA) against LoRA on float32: memory, and the loss on held-out answers.
+
+The published model of 135M parameters is tuned by `parakit finetune --method lora` on 1,000 public instructions, from its
+float32 folder and from one that `parakit quantize` made of it: the same rows in the same order, the same number of steps, all
+else as the command chooses it, which is gradient checkpointing on int4 weights and none on float32's. Memory is the peak
+of the whole process, in all and above a bare `import torch`. Further rows say where the saving comes from: float32 with
+checkpointing, and both with one row at a time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from functools import partial
+from pathlib import Path
+
+from benchmarks.harness import DATA, kept_or_measured, run_parakit, run_process, work_folder
+from benchmarks.quality.real_models.data import Rows, find_source, instructions, write_lines
+from benchmarks.registry import NO_TARGET, Figures, benchmark
+
+N_HELD_OUT = 100
+SHORT = ("--before-after", "none", "--max-steps", "2")
+ROWS: dict[str, tuple[str, ...]] = {
+    "checkpointed": (*SHORT, "--gradient-checkpointing", "on"),
+    "row_by_row": (*SHORT, "--micro-batch-size", "1"),
+}
+SIDES = {"float32": "smollm2", "int4": "int4"}
+
+
+@benchmark("qlora", {
+    "ratio.peak_memory_mib": ("<= 0.4", "int4: peak memory of the process over float32's"),
+    "ratio.above_torch_mib": (NO_TARGET, "int4: peak memory above `import torch` over float32's"),
+    "ratio.held_out": ("<= 1.01", "int4: loss of held-out answers over float32's"),
+    "ratio.processor_seconds": (NO_TARGET, "int4: processor seconds of the run over float32's"),
+    "*.held_out": (NO_TARGET, "{0}: held-out answers, nats a token"),
+    "*.peak_memory_mib": (NO_TARGET, "{0}: peak memory, MiB"),
+    "before.*": (NO_TARGET, "before tuning, {0}: held-out answers, nats a token"),
+    "checkpointed.ratio": (NO_TARGET, "checkpointing on both sides: peak memory over float32's"),
+    "row_by_row.ratio": (NO_TARGET, "one row at a time on both sides: peak memory over float32's"),
+})  # fmt: skip
+def qlora(*, data: Path = DATA, steps: int = 24, work: Path | None = None) -> Figures:
+    """`work` keeps what was measured, so that an interrupted run resumes."""
+    with work_folder(work) as folder:
+        if not (folder / "smollm2").exists():
+            run_parakit("import", find_source("smollm2"), "--output", folder / "smollm2")
+        if not (folder / "int4").exists():
+            _quantize(folder, data)
+        rows = instructions(data)
+        write_lines(folder / "chats.jsonl", rows[N_HELD_OUT:])
+        torch = run_process([sys.executable, "-c", "import torch"]).peak_memory_mib
+        figures: Figures = {"torch_mib": torch}
+        figures["before"] = {
+            side: _kept(folder, f"before-{side}", partial(_held_out, folder / name, rows[:N_HELD_OUT]))[
+                "held_out"
+            ]
+            for side, name in SIDES.items()
+        }
+        for side in SIDES:
+            run = partial(_tuned, folder, side, ("--max-steps", str(steps)), rows[:N_HELD_OUT])
+            figures[side] = _kept(folder, side, run)
+            figures[side]["above_torch_mib"] = figures[side]["peak_memory_mib"] - torch
+        for name, words in ROWS.items():
+            figures[name] = {
+                side: _kept(folder, f"{name}-{side}", partial(_tuned, folder, side, words, []))[
+                    "peak_memory_mib"
+                ]
+                for side in SIDES
+            }
+            figures[name]["ratio"] = figures[name]["int4"] / figures[name]["float32"]
+        compared = ("peak_memory_mib", "above_torch_mib", "held_out", "processor_seconds")
+        figures["ratio"] = {name: figures["int4"][name] / figures["float32"][name] for name in compared}
+        return figures
+
+
+def _kept(folder: Path, name: str, measure: partial[Figures]) -> Figures:
+    return kept_or_measured(folder / "rows" / f"{name}.json", measure)
+
+
+def _quantize(folder: Path, data: Path) -> None:
+    """int4 in groups of 32 by GPTQ, calibrated on WikiText-2's training text."""
+    text = folder / "train.txt"
+    text.write_bytes(gzip.decompress((data / "wikitext-2" / "wikitext2_train_5k.txt.gz").read_bytes()))
+    run_parakit(
+        "quantize", folder / "smollm2", "--output", folder / "int4", "--bits", "4", "--method", "gptq",
+        "--calibration", text, "--n-calibration-tokens", "12288", "--suites", "none", "--accept-loss",
+    )  # fmt: skip
+
+
+def _tuned(folder: Path, side: str, words: tuple[str, ...], held_out: Rows) -> Figures:
+    """One run of the command, and the loss of what it wrote."""
+    out = folder / f"tuned-{side}"
+    chats = folder / "chats.jsonl"
+    done = run_parakit(
+        "finetune", folder / SIDES[side], "--method", "lora", "--conversations", chats, "--output", out, "--overwrite",
+        "--json", *words, timeout=7200,
+    )  # fmt: skip
+    kept = ("loss", "steps", "tokens", "plan")
+    found = {name: done.figures[name] for name in kept} | {"peak_memory_mib": done.peak_memory_mib}
+    found |= {"seconds": done.seconds, "processor_seconds": done.processor_seconds}
+    return found | (_held_out(out, held_out) if held_out else {})
+
+
+def _held_out(folder: Path, rows: Rows) -> Figures:
+    """Nats a token of the answers."""
+    from parakit.checkpoints import load_model
+    from parakit.inference.scoring import log_likelihoods
+
+    model, tokenizer = load_model(folder)
+    assert tokenizer is not None
+    answers = [(row["messages"][:-1], row["messages"][-1]["content"]) for row in rows]
+    n_tokens = sum(len(tokenizer.encode(answer)) for _, answer in answers)
+    return {"held_out": -sum(log_likelihoods(model, tokenizer, answers, micro_batch_size=16)) / n_tokens}
