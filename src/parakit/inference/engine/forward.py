@@ -96,10 +96,11 @@ class ForwardPass:
         rows: list[int] = []
         wanted: list[int] = []
         members: list[int] = []
+        goes_on = all(len(work.token_ids) == 1 for work in works)
 
         def call() -> None:
             assert self._tensors is not None
-            logits = native(ids, positions, rows, self._tensors, wanted)
+            logits = native(ids, positions, rows, self._tensors, wanted, goes_on)
             if members:
                 results.append((list(members), logits))
             for numbers in (ids, positions, rows, wanted, members):

@@ -176,6 +176,8 @@ def request_rules(
     `stop_ids`: what else `min_new_tokens` forbids.
     """
     assert all(isinstance(key, int) for key in config.logit_bias), "see resolve_logit_bias"
+    if rules is None and not _changes_rules(config):
+        return None
     rules = rules or GenerationRules()
     changes: dict[str, object] = {
         "sequence_bias": (*rules.sequence_bias, *(((key,), bias) for key, bias in config.logit_bias.items())),
@@ -191,6 +193,15 @@ def request_rules(
         changes["eos_ids"] = tuple(dict.fromkeys((*rules.eos_ids, *stop_ids)))
     rules = replace(rules, **changes)  # type: ignore[arg-type]
     return None if rules == GenerationRules() else rules
+
+
+def _changes_rules(config: DecodingConfig) -> bool:
+    settings = (config.no_repeat_ngram_size, config.min_new_tokens)
+    return (
+        bool(config.logit_bias or config.frequency_penalty or config.presence_penalty)
+        or "repetition_penalty" in config.model_fields_set
+        or any(setting is not None for setting in settings)
+    )
 
 
 def _divide(row: np.ndarray, ids: np.ndarray, penalty: float) -> None:

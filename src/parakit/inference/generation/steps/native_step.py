@@ -29,7 +29,9 @@ class NativeStep:
     def __call__(self, cache: KVCache, token_ids: Tensor) -> Tensor:
         """Run one new token per row, (B,); logits float32 (B, V) of the token after it."""
         rows = range(cache.n_rows)
-        logits = self.forward(token_ids.tolist(), cache.lengths, rows, self._describe(cache), rows)
+        logits = self.forward(
+            token_ids.tolist(), cache.lengths, rows, self._describe(cache), rows, goes_on=True
+        )
         cache.grow([1] * cache.n_rows)
         return logits
 
