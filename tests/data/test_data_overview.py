@@ -11,8 +11,8 @@ from parakit.data import iter_corpus, overview
 from parakit.data.config import TextConfig
 from parakit.data.corpus import prepare_corpus
 from parakit.data.overview import corpus_overview
-from parakit.data.secrets import find_secrets
-from parakit.data.sensitive import mask
+from parakit.data.personal.secrets import find_secrets
+from parakit.data.personal.sensitive import mask
 from tests.sample_text import sentences
 
 PLANTED = {

@@ -20,7 +20,7 @@ from parakit.common.errors import CorruptArtifact
 from parakit.common.files import JsonObject, read_json
 from parakit.common.seeds import rng
 from parakit.data.documents import Document
-from parakit.data.sensitive import count_kinds, mask
+from parakit.data.personal.sensitive import count_kinds, mask
 from parakit.data.splits import SPLITS
 
 WHOLE_BYTES = 64 * 2**20  # of a split that is read as a whole

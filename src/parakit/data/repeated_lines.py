@@ -10,7 +10,7 @@ import re
 from collections import Counter
 
 from parakit.common.files import JsonObject
-from parakit.data.sensitive import mask
+from parakit.data.personal.sensitive import mask
 
 MIN_CHARS, MAX_CHARS = 20, 200  # of a line that counts; its end does not
 MAX_COUNTED = 200_000  # lines kept; beyond, those met once are forgotten

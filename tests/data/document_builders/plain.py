@@ -108,7 +108,13 @@ def write_latex(path: Path, title: str, paragraphs: list[str]) -> str:
     def escaped(text: str) -> str:
         for character in "&%$#_{}":
             text = text.replace(character, f"\\{character}")
-        return text.replace("--", "-{}-").replace("—", "---").replace("“", "``").replace("”", "''").replace("é", "\\'e")
+        return (
+            text.replace("--", "-{}-")
+            .replace("—", "---")
+            .replace("“", "``")
+            .replace("”", "''")
+            .replace("é", "\\'e")
+        )
 
     body = "\n\n".join(map(escaped, paragraphs))
     path.write_text(

@@ -28,7 +28,7 @@ class _Running:
 
     config: StepConfig
     step: TextStep | CorpusStep
-    report: StepReport = field(default_factory=StepReport)
+    report: StepReport
 
     def applies_to(self, document: Document) -> bool:
         return self.config.applies_to(document.file)
@@ -69,7 +69,7 @@ class CleaningChain:
         for number, config in enumerate(configs):
             own = folder / f"{number}-{config.step}"
             own.mkdir(parents=True)
-            self._steps.append(_Running(config, config.build(own)))
+            self._steps.append(_Running(config, config.build(own), StepReport(config.masked_kinds)))
 
     def run(self, path: Path) -> None:
         """Clean the rows of documents in the file `path` (see `collected`) in place."""
@@ -105,6 +105,7 @@ class CleaningChain:
     def report(self) -> list[JsonObject]:
         """What each step did, in their order."""
         for one in self._steps:
-            if isinstance(one.step, HasFigures):
-                one.report.figures = one.step.figures()
+            step: object = one.step
+            if isinstance(step, HasFigures):
+                one.report.figures = step.figures()
         return [one.report.to_dict(one.config) for one in self._steps]

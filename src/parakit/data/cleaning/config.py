@@ -11,15 +11,25 @@ from pydantic import BeforeValidator, Field
 
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
+from parakit.data.cleaning.language import LanguageConfig
+from parakit.data.cleaning.personal_data import PersonalDataConfig
+from parakit.data.cleaning.quality import QualityConfig
+from parakit.data.cleaning.quality_classifier import QualityClassifierConfig
 from parakit.data.cleaning.repair_text import RepairTextConfig
 from parakit.data.cleaning.repeated_lines import RepeatedLinesConfig
 from parakit.data.cleaning.step_config import StepConfig
+from parakit.data.cleaning.word_lists import WordListsConfig
 from parakit.data.duplicates.decontamination import DecontaminationConfig
 from parakit.data.duplicates.near_duplicates import NearDuplicatesConfig
 from parakit.data.duplicates.repeated_passages import RepeatedPassagesConfig
 
 AnyStep = Annotated[
     RepairTextConfig
+    | LanguageConfig
+    | QualityConfig
+    | QualityClassifierConfig
+    | WordListsConfig
+    | PersonalDataConfig
     | RepeatedLinesConfig
     | NearDuplicatesConfig
     | RepeatedPassagesConfig

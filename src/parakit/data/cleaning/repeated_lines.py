@@ -86,10 +86,11 @@ class RepeatedLines:
         lines, seen = [], set[int]()
         for line, key in keyed:
             again = key in seen and times[key] > self._config.max_in_document
-            if key and (again or key in self._frequent):
+            if again or key in self._frequent:
                 self._n_removed += 1
                 continue
-            seen.add(key)
+            if key:
+                seen.add(key)
             lines.append(line)
         cleaned = "\n".join(lines)
         return cleaned if cleaned.strip() else Removed("only repeated lines")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +12,7 @@ from pydantic import Field
 from parakit.common.settings import Config
 from parakit.data.cleaning.corpus_steps import CorpusStep
 from parakit.data.cleaning.steps import TextStep
+from parakit.data.personal.sensitive import STRUCTURED
 
 
 class StepConfig(Config):
@@ -23,6 +25,11 @@ class StepConfig(Config):
         default=(),
         description="Patterns of files, such as '*.py' or 'legal/*', that the step leaves as they are.",
     )
+
+    @property
+    def masked_kinds(self) -> Collection[str]:
+        """Kinds of personal data that samples of the step do not show."""
+        return STRUCTURED
 
     @abstractmethod
     def build(self, folder: Path) -> TextStep | CorpusStep:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from bisect import insort
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from parakit.common.files import JsonObject
 from parakit.data.cleaning.step_config import StepConfig
 from parakit.data.cleaning.steps import Removed
-from parakit.data.sensitive import mask
+from parakit.data.personal.sensitive import STRUCTURED, mask
 
 N_SAMPLES = 10
 MASKED_CHARS = 200  # around an excerpt that are masked with it, so that its ends cut no secret in two
@@ -26,6 +27,7 @@ BEFORE_CHARS, SHOWN_CHARS = 60, 240  # of an excerpt: before the first change, a
 class StepReport:
     """Counts of one step; reports of parts of a corpus can be merged in any order."""
 
+    masked: Collection[str] = STRUCTURED  # kinds of personal data that the samples do not show
     n_changed: int = 0
     n_left_out: int = 0
     chars_removed: int = 0
@@ -46,7 +48,7 @@ class StepReport:
             self.chars_removed += max(0, len(before) - len(after))
         digest = hashlib.sha256(before.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         if len(self._samples) < N_SAMPLES or (digest, source) < self._samples[-1][:2]:
-            self._add((digest, source, {"source": source} | _excerpts(before, after)))
+            self._add((digest, source, {"source": source} | _excerpts(before, after, self.masked)))
 
     def merge(self, other: StepReport) -> None:
         """Add what the step did to other documents."""
@@ -75,12 +77,12 @@ class StepReport:
         return values | ({"figures": self.figures} if self.figures else {})
 
 
-def _excerpts(before: str, after: str | Removed) -> JsonObject:
+def _excerpts(before: str, after: str | Removed, masked: Collection[str]) -> JsonObject:
     """The text around the first change; of a document left out its beginning, and why."""
     if isinstance(after, Removed):
-        return {"before": _excerpt(before, 0), "after": None, "reason": after.reason}
+        return {"before": _excerpt(before, 0, masked), "after": None, "reason": after.reason}
     start = max(0, _common_prefix(before, after) - BEFORE_CHARS)
-    return {"before": _excerpt(before, start), "after": _excerpt(after, start)}
+    return {"before": _excerpt(before, start, masked), "after": _excerpt(after, start, masked)}
 
 
 def _common_prefix(one: str, other: str) -> int:
@@ -89,9 +91,9 @@ def _common_prefix(one: str, other: str) -> int:
     )
 
 
-def _excerpt(text: str, start: int) -> str:
+def _excerpt(text: str, start: int, kinds: Collection[str]) -> str:
     """The excerpt, masked with its surroundings."""
     low = max(0, start - MASKED_CHARS)
-    masked = mask(text[low : start + SHOWN_CHARS + MASKED_CHARS])
-    begin = len(mask(text[low:start])) if low < start else 0
-    return masked[begin : begin + SHOWN_CHARS]
+    shown = mask(text[low : start + SHOWN_CHARS + MASKED_CHARS], kinds)
+    begin = len(mask(text[low:start], kinds)) if low < start else 0
+    return shown[begin : begin + SHOWN_CHARS]

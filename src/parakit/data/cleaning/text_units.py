@@ -1,0 +1,51 @@
+"""The words and sentences of a text, as the quality rules count them.
+
+Words are split as spaCy's tokenizer for English splits them, on which the published thresholds were set (datatrove uses it):
+punctuation marks are words of their own, so are the parts of a hyphenated word and the "n't" of "don't". Language-specific
+exceptions are left out.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+_ABBREVIATIONS = r"(?:Mr|Mrs|Ms|Dr|St|Prof|Jr|Sr|vs|Inc|Ltd|Co|Gen|Sen|Rep|Rev|Gov|e\.g|i\.e)"
+_SPLITS = (  # where a word ends although a letter or digit follows the sign
+    r"(?<=[^\W\d_])[-,–—~](?=[^\W\d_])|[:<>=/](?=[^\W\d_])|(?<=[a-z])\.(?=[A-Z])|(?<=\d)[+*^-](?=\d)"
+    r"|['’](?:s|re|ve|ll|d|m)\b"
+)
+_WORD = re.compile(
+    rf"{_ABBREVIATIONS}\.|(?:[A-Z]\.)+(?![^\W_])|[^\W\d_]+(?=n['’]t\b)|n['’]t\b|['’](?:s|re|ve|ll|d|m)\b"
+    rf"|(?:[^\W_]|[\x80-\x9f])(?:[^\W_]|[\x80-\x9f]|(?!{_SPLITS})[^\w\s\"“”](?=[^\W_]))*|\.{{2,}}|-{{2,}}|[^\s]"
+)
+_SENTENCE_END = re.compile(r"(?:(?<![\s.A-Z])|(?<=[A-Z][A-Z]))\.(?!\w)|[!?。！？](?!\w)")
+_ABBREVIATION = re.compile(
+    r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|Jr|Sr|vs|etc|e\.g|i\.e|Inc|Ltd|Co|No|Gen|Sen|Rep|Rev|Gov|Col)\.$"
+)
+_REST = re.compile(r"[\W_]*\Z")
+
+
+def split_words(text: str) -> list[str]:
+    """The words and punctuation marks of `text`."""
+    return _WORD.findall(text)
+
+
+@lru_cache(maxsize=65_536)
+def is_symbol(word: str) -> bool:
+    """Whether a word is punctuation only, or an ASCII symbol."""
+    return all(c in "$+<=>^`|~" or unicodedata.category(c)[0] in "PZC" for c in word)
+
+
+def count_sentences(line: str) -> int:
+    """The sentences of a line: at least 1."""
+    n = 1
+    for match in _SENTENCE_END.finditer(line):
+        end = match.end()
+        if _REST.match(line, end):
+            break
+        if match[0] == "." and _ABBREVIATION.search(line, max(0, end - 8), end):
+            continue
+        n += 1
+    return n
