@@ -45,6 +45,8 @@ class ReadReport:
     rows: int = 0
     ignored_keys: dict[str, int] = field(default_factory=dict)
     found_fields: dict[str, str] = field(default_factory=dict)
+    licences: dict[str, str] = field(default_factory=dict)
+    changed_files: list[str] = field(default_factory=list)
     empty_rows: int = 0
     broken_rows: int = 0
     broken_files: dict[str, BrokenRows] = field(default_factory=dict)
@@ -100,6 +102,16 @@ class ReadReport:
         """The text of the rows of `source` is in this field, which was found and not named."""
         if len(self.found_fields) < MAX_NAMED:
             self.found_fields[source] = name
+
+    def count_licence(self, source: str, name: str) -> None:
+        """`source` is a licence, of this SPDX name."""
+        if len(self.licences) < MAX_NAMED:
+            self.licences[source] = name
+
+    def count_changed(self, source: str) -> None:
+        """`source` changed while it was read: its text may be of two versions."""
+        if len(self.changed_files) < MAX_NAMED:
+            self.changed_files.append(source)
 
     def count_long_line(self, n_bytes: int) -> None:
         """A line of `n_bytes` is over the limit and left out."""

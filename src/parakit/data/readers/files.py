@@ -7,6 +7,7 @@ each row of JSON and Parquet.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -30,6 +31,15 @@ from parakit.data.readers.inputs import check_paths, input_files
 from parakit.data.readers.lines import UnreadableFileError, normalize_newlines, open_input
 
 Item = TypeVar("Item")
+_DRIVE_ERRORS = {
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENODEV,
+    errno.ENOTCONN,
+}
 GIVE_UP_ROWS = 1_000  # a file whose first rows are all broken is not read to its end
 
 
@@ -76,6 +86,7 @@ def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Itera
     """
     n_before, n_skipped = report.documents, report.skipped.total()
     try:
+        before = _state(file)
         file, form = recognize(file)
         if file.compression and (not form.streams or is_compressed_twice(file)):
             with Members(file, config, report) as members, open_input(file, config) as stream:
@@ -85,6 +96,8 @@ def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Itera
         nothing = report.documents == n_before and report.skipped.total() == n_skipped
         if nothing and file.source not in report.broken_files:
             raise UnreadableFileError("empty", "nothing is left of it", "give a file with text in it")
+        if _state(file) != before:
+            report.count_changed(file.source)
         if n_texts:
             report.files += 1
             report.formats[form.title] += 1
@@ -93,6 +106,15 @@ def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Itera
             detail = f" ({error.detail})" if error.detail else ""
             raise UserError(f"{file.path}: {error.reason}{detail}", error.hint) from None
         report.skip(file.source, error.reason, error.detail)
+
+
+def _state(file: InputFile) -> tuple[int, int] | None:
+    """What tells whether a file changes while it is read: its size and its time of change; None where it vanished."""
+    try:
+        facts = file.path.stat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _read_format(
@@ -133,6 +155,10 @@ def _guarded(values: Iterator[Item], form: Format) -> Iterator[Item]:
     except (UserError, UnreadableFileError, AssertionError, NameError, ImportError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DRIVE_ERRORS:
+            raise UnreadableFileError(
+                "cannot be read", error.strerror or str(error), "check its permissions and its drive"
+            ) from None
         detail = f"{type(error).__name__}: {error}".split("\n")[0][:200]
         raise UnreadableFileError(f"damaged {form.title}", detail, "get a fresh copy of the file") from None
 
@@ -185,7 +211,7 @@ def _broken_rows_error(where: str, why: str, n_broken: int, n_rows: int, config:
 
 
 def _no_text_error(path: str, skipped: Counter[str]) -> UserError:
-    hint = "Parakit reads .txt, .md, .jsonl, .json, .parquet, source code, these as .gz, and folders of them"
+    hint = "Parakit reads text, web pages, office documents, tables, e-mail, code and archives of them: see docs/text.md"
     if not skipped:
         return UserError(f"{path}: the folder is empty", hint)
     reasons = ", ".join(f"{reason}: {n}" for reason, n in sorted(skipped.items()))

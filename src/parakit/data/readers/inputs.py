@@ -31,9 +31,13 @@ def check_paths(paths: Sequence[str]) -> None:
     """Raise `UserError` for the first path that does not exist or is no file or folder, naming the closest that does."""
     for given in paths:
         path = Path(given).expanduser()
-        if path.is_dir() or path.is_file():
-            continue
-        if path.exists():
+        try:
+            if path.is_dir() or path.is_file():
+                continue
+            exists = path.exists()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})", "check its permissions") from None
+        if exists:
             raise UserError(f"{path}: is a pipe, socket or device", "save its text to a file first")
         close = None
         if path.parent.is_dir():
@@ -63,7 +67,11 @@ def input_digest(config: TextConfig) -> str:
         check_paths(paths)
         for path in paths:
             for file in input_files(path, config, ReadReport(), seen):
-                total.update(f"{file.source}\0{sha256_file(file.path)}\n".encode())
+                try:
+                    content = sha256_file(file.path)
+                except OSError as error:  # unreadable, or it vanished: reading says which
+                    content = error.strerror or "cannot be read"
+                total.update(f"{file.source}\0{content}\n".encode())
         total.update(b"\n")
     return total.hexdigest()
 

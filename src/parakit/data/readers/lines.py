@@ -8,6 +8,7 @@ encoding than UTF-8 comes as UTF-8 (`open_text`).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO
@@ -42,13 +43,18 @@ class UnreadableFileError(Exception):
 
 
 @contextmanager
-def open_input(file: InputFile, config: TextConfig) -> Iterator[IO[bytes]]:
-    """Open an input file, decompressed; raises `UnreadableFileError` for one that is damaged or expands too much."""
+def open_input(file: InputFile, config: TextConfig, whole: bool = True) -> Iterator[IO[bytes]]:
+    """Open an input file, decompressed; raises `UnreadableFileError` for one that is damaged or expands too much: before any
+    of it is used with `whole`, else at the place where that shows.
+    """
     try:
-        if file.compression:
+        if file.compression and whole:
             _check_expansion(file, config)
         with open_compressed(file.path, file.compression) as stream:
-            yield stream
+            if file.compression and not whole:
+                yield io.BufferedReader(_Bounded(stream, file, config), BLOCK)
+            else:
+                yield stream
     except DAMAGE as error:
         if file.compression is None:
             raise
@@ -159,6 +165,23 @@ def charge(file: InputFile, n_bytes: int, config: TextConfig) -> None:
     root = file.size() if file.root_size is None else file.root_size
     if file.budget.n_bytes > expansion_limit(root, config):
         raise decompression_bomb_error(config)
+
+
+class _Bounded(io.RawIOBase):
+    """A decompressed stream that is charged as it is read."""
+
+    def __init__(self, stream: IO[bytes], file: InputFile, config: TextConfig) -> None:
+        self._stream, self._file, self._config = stream, file, config
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        # read1, not read: that would lose what it has where it meets the damage
+        block: bytes = self._stream.read1(len(buffer))  # type: ignore[attr-defined]
+        charge(self._file, len(block), self._config)
+        buffer[: len(block)] = block
+        return len(block)
 
 
 def _check_expansion(file: InputFile, config: TextConfig) -> None:

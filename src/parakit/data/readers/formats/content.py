@@ -43,7 +43,9 @@ class Members:
                 yield member
     """
 
-    def __init__(self, file: InputFile, config: TextConfig, report: ReadReport) -> None:
+    def __init__(self, file: InputFile, config: TextConfig, report: ReadReport, counted: bool = True) -> None:
+        """Without `counted` the number of members is not limited: each has a share of the file's own bytes."""
+        self._counted = counted
         self._file, self._config, self._report = file, config, report
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -63,7 +65,8 @@ class Members:
         is left out, which is counted. With `filter_names` one whose name speaks for no known format is left out, as in a
         folder. `UnreadableFileError` where the archive as a whole exceeds its limits.
         """
-        self._count()
+        if self._counted:
+            self._count()
         inner = repair(name)[0].replace("\\", "/").removeprefix("./")
         source = f"{self._file.source}/{_printable(inner)}"
         if reason := self._reason(inner, filter_names):

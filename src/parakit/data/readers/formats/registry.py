@@ -62,6 +62,7 @@ FORMATS = (
     Format("xml", "XML", "xml rss atom", "xml", streams=True),
     Format("arrow", "Arrow", "arrow feather ipc", "columns", "arrow", rows=True),
     Format("csv", "CSV", "csv tsv tab", "csv_tables", rows=True, streams=True),
+    Format("warc", "WARC", "warc wet", "warc", "warc", streams=True),
     Format("zip", "zip", "zip", "zip_archives", "zip"),
     Format("tar", "tar", "tar tgz tbz2 txz tzst", "tar_archives", "tar", streams=True),
     Format("pdf", "PDF", "pdf", "pdf.reader", "pdf", needs=("pypdfium2",)),

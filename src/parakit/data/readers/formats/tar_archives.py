@@ -10,14 +10,17 @@ from collections.abc import Iterator
 
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
+from parakit.data.readers.compression import BLOCK
 from parakit.data.readers.formats.content import Members
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import UnreadableFileError, open_input
 
+_HINT = "get a fresh copy of the file"
+
 
 def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[InputFile]:
     """The members of the archive; what follows a damaged place is left out, and the archive is named."""
-    with open_input(file, config) as stream, Members(file, config, report) as members:
+    with open_input(file, config, whole=False) as stream, Members(file, config, report) as members:
         try:
             with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as archive:
                 for info in archive:
@@ -30,5 +33,8 @@ def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[In
                         report.skip(f"{file.source}/{info.name}", "not a file", kind)
                     elif member := members.add(info.name, content):
                         yield member
+                rest = archive.fileobj.read(BLOCK)
+                if rest.strip(b"\0"):  # tarfile takes a damaged header for the end
+                    raise UnreadableFileError("damaged tar", "there is more after a damaged place", _HINT)
         except tarfile.TarError as error:
-            raise UnreadableFileError("damaged tar", str(error), "get a fresh copy of the file") from None
+            raise UnreadableFileError("damaged tar", str(error), _HINT) from None
