@@ -16,7 +16,7 @@ from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.cleaning import cleaning_lines
 from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.cli.rendering.inventory import show_inventory
-from parakit.cli.rendering.skipped_files import skipped_lines
+from parakit.cli.rendering.skipped_files import reading_lines, skipped_lines
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file, read_json
@@ -335,6 +335,7 @@ def _show(command: TextCommandConfig, report: JsonObject) -> None:
 def _notes(report: JsonObject, folder: str) -> list[str]:
     """What was changed or left out, a line each, with the first few names."""
     notes = [f"{report[name]:,} {meaning}" for name, meaning in _COUNTS.items() if report.get(name)]
+    notes += reading_lines(report)
     notes += cleaning_lines(report)
     if "pairs" in report:
         notes.append(

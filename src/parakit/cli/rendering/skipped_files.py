@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from parakit.data.readers.skip_reasons import way_to_include
+
 N_EXAMPLES, N_KINDS = 3, 4
 
 
@@ -38,10 +40,28 @@ def skipped_lines(report: Mapping[str, Any], folder: str) -> Iterator[str]:
     counts = "; ".join(f"{row['reason']} {row['files']:,} ({row['kinds']})" for row in rows)
     yield f"{total:,} files and folders left out: {counts}"
     for row in rows:
-        yield f"  {row['reason']}: {row['examples']}"
+        way = way_to_include(row["reason"])
+        yield f"  {row['reason']}: {row['examples']}" + (f"; to include: {way}" if way else "")
     n_named = len(report.get("skipped_files", []))
     all_of_them = "all of them" if n_named == total else f"the first {n_named:,}"
     yield f"  {all_of_them}: skipped_files in {PurePath(folder) / 'report.json'}"
+
+
+def reading_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """For the terminal: the kinds of files that were read, and what was found in them."""
+    formats = sorted(report.get("formats", {}).items(), key=lambda item: (-item[1], item[0]))
+    if [name for name, _ in formats] not in ([], ["text"]):
+        yield f"read: {', '.join(f'{name} {n:,}' for name, n in formats)}"
+    fields = list(report.get("found_fields", {}).items())
+    for name, field in fields[:N_EXAMPLES]:
+        yield f"  {name}: the text is in {field}, found by its length; text_field or text_template name it"
+    if len(fields) > N_EXAMPLES:
+        yield f"  {len(fields) - N_EXAMPLES:,} more files with a field that was found: found_fields in report.json"
+    licences = Counter(report.get("licences", {}).values())
+    if licences:
+        yield f"licences: {', '.join(f'{name} {n:,}' for name, n in licences.most_common())}"
+    for name in report.get("changed_files", [])[:N_EXAMPLES]:
+        yield f"  {name}: changed while it was read; read it again"
 
 
 def _kinds(entries: list[dict[str, str]]) -> str:

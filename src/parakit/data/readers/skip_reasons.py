@@ -25,8 +25,8 @@ RUBBISH = frozenset(
 WAYS = {
     "hidden": "include: ['.name'] reads it",
     "excluded": "remove the pattern from exclude",
-    "unknown kind": "include: ['*.ext'] reads files of this name as text, if that is what they are",
-    "not text": "nothing in it is text; convert it first (text recognition, a transcript)",
+    "unknown kind": "include: ['*.ext'] reads such files as text",
+    "not text": "convert it to text first (text recognition, a transcript)",
     "a folder of copies": "include: ['folder'] reads it",
     "a link out of the folder": "follow_links reads it",
     "already read": "the same file is read under another name",

@@ -44,6 +44,7 @@ _ANY_TAG = re.compile(r"<[!/?a-zA-Z][^>]*>")
 _SPACES = re.compile(r"[ \t\r\f\v]+")
 _LINES = re.compile(r" ?\n[ \n]*")
 _WORD = re.compile(r"\w+")
+MAX_ENTITY = 32
 MAX_TAG = 2**16  # characters; a longer one is text that has a bracket in it
 
 
@@ -136,6 +137,8 @@ def strip_tags(blocks: Iterable[str]) -> Iterator[str]:
             else:
                 cut = held.rfind("<", max(at, len(held) - MAX_TAG))
                 cut = len(held) if cut < 0 or ">" in held[cut:] else cut
+                entity = held.rfind("&", max(at, cut - MAX_ENTITY), cut)
+                cut = cut if entity < 0 or ";" in held[entity:cut] else entity
                 text.append(held[at:cut])
                 at = cut
                 break

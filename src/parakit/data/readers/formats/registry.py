@@ -93,7 +93,10 @@ COMPRESSIONS: dict[str, Compression] = {
 """What a last extension says about compression."""
 SHORT_NAMES: dict[str, Compression] = {"tgz": "gz", "tbz2": "bz2", "txz": "xz", "tzst": "zst"}
 """Extensions that say both."""
-_MEDIA = "jpg jpeg png gif bmp tif tiff webp heic ico psd mp3 wav flac ogg m4a aac mp4 mkv avi mov webm wmv ttf otf woff woff2"
+_MEDIA = (
+    "svg jpg jpeg png gif bmp tif tiff webp heic ico psd mp3 wav flac ogg m4a aac mp4 mkv avi mov webm wmv"
+    " ttf otf woff woff2"
+)
 _PROGRAMS = (
     "exe dll so dylib a o obj lib bin class jar war whl egg apk ipa dmg iso img deb rpm msi pyc pyo pyd pdb"
 )
