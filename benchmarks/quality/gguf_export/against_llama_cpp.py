@@ -2,7 +2,8 @@
 
 In F32: ids of texts in mixed scripts, greedy continuations of prompts, the most likely token at many positions, and ids of
 conversations in the file's own template must be Parakit's. The other types are loaded, and their most likely tokens
-compared with those that Parakit computes from the same file (llama.cpp rounds activations to 8 bits there).
+compared with those that Parakit computes from the same file (llama.cpp rounds activations to 8 bits there). llama.cpp looks
+GELU up in a table of float16: Parakit's side does so too here, or a near-tie in a hundred prompts is decided by the table.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from parakit.compression.gguf_export import export_gguf
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.decoding import generate_ids
 from parakit.model.heads import LanguageModel
+from parakit.model.layers.feed_forward import FeedForward
 from parakit.tokens.chat.template import compile_chat, stop_ids
 from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -83,6 +85,7 @@ def _compared(
     export_gguf(model_folder, file, "F32", overwrite=True)
     model, tokenizer = load_gguf(file)
     assert isinstance(model, LanguageModel)
+    _round_gelu(model)
     texts = [*MIXED, *(text[i : i + 20 + i % 171] for i in range(0, 20_000, 200))]
     starts = [text[i : i + 40] for i in range(0, 400 * n_prompts, 400)]
     before, _ = text_boundaries(tokenizer)
@@ -93,7 +96,10 @@ def _compared(
     job: dict[str, Any] = {"texts": texts, "prompts": prompts, "n": n_tokens, "stop": stops, "chats": chats}
     found = _llama_cpp(file, **job, windows=windows)
     config = SamplingConfig(temperature=0.0, max_new_tokens=n_tokens)
-    greedy = [generate_ids(model, [prompt], config)[0] for prompt in prompts]
+    if model.config.activation == "gelu_tanh":  # compiled steps do not look GELU up
+        greedy = [_by_whole_passes(model, prompt, n_tokens) for prompt in prompts]
+    else:
+        greedy = [generate_ids(model, [prompt], config)[0] for prompt in prompts]
     cut = [ids[: min([ids.index(i) for i in stops if i in ids], default=n_tokens)] for ids in greedy]
     figures: Figures = {
         "ids": _share([tokenizer.encode(one) for one in texts], found["ids"]),
@@ -109,15 +115,36 @@ def _compared(
         export_gguf(model_folder, file, kind, overwrite=True, accept_loss=True)  # type: ignore[arg-type]
         rounded, _ = load_gguf(file)
         assert isinstance(rounded, LanguageModel)
+        _round_gelu(rounded)
         top = _llama_cpp(file, windows=windows)["top"]
         figures["types"][kind] = _share(_flat(_top(rounded, windows)), _flat(top))
     file.unlink()
     return figures
 
 
+def _round_gelu(model: LanguageModel) -> None:
+    """GELU as llama.cpp computes it on a CPU: of inputs in float16, as float16, exact beyond 10."""
+
+    def rounded(x: torch.Tensor) -> torch.Tensor:
+        looked_up = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
+        return torch.where(x <= -10, torch.zeros_like(x), torch.where(x >= 10, x, looked_up))
+
+    for module in model.modules():
+        if isinstance(module, FeedForward) and model.config.activation == "gelu_tanh":
+            module.activation = rounded
+
+
 def _windows(tokenizer: Tokenizer, text: str, n_compared: int) -> list[list[int]]:
     ids = tokenizer.encode(text)[:n_compared]
     return [ids[i : i + WINDOW] for i in range(0, len(ids), WINDOW)]
+
+
+@torch.inference_mode()
+def _by_whole_passes(model: LanguageModel, prompt: list[int], n_tokens: int) -> list[int]:
+    ids = list(prompt)
+    for _ in range(n_tokens):
+        ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
+    return ids[len(prompt) :]
 
 
 @torch.inference_mode()
