@@ -1,10 +1,10 @@
-"""LoRA on int4 weights (QLoRA) against LoRA on float32: memory, and the loss on held-out answers.
+"""LoRA on int8 and int4 weights (QLoRA) against LoRA on float32: memory, and the loss on held-out answers.
 
 The published model of 135M parameters is tuned by `parakit finetune --method lora` on 1,000 public instructions, from its
-float32 folder and from one that `parakit quantize` made of it: the same rows in the same order, the same number of steps, all
-else as the command chooses it, which is gradient checkpointing on int4 weights and none on float32's. Memory is the peak
-of the whole process, in all and above a bare `import torch`. Further rows say where the saving comes from: float32 with
-checkpointing, and both with one row at a time.
+float32 folder and from those that `parakit quantize` made of it: the same rows in the same order, the same number of steps,
+all else as the command chooses it, which is gradient checkpointing on quantized weights and none on float32's. Memory is the
+peak of the whole process, in all and above a bare `import torch`. Further rows say where the saving comes from: checkpointing
+on every side, and one row at a time on every side.
 """
 
 from __future__ import annotations
@@ -19,32 +19,45 @@ from benchmarks.quality.real_models.data import Rows, find_source, instructions,
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 N_HELD_OUT = 100
-SHORT = ("--before-after", "none", "--max-steps", "2")
+SHORT = ("--before-after", "none", "--max-steps", "1")
 ROWS: dict[str, tuple[str, ...]] = {
     "checkpointed": (*SHORT, "--gradient-checkpointing", "on"),
     "row_by_row": (*SHORT, "--micro-batch-size", "1"),
 }
-SIDES = {"float32": "smollm2", "int4": "int4"}
+SIDES = {"float32": "smollm2", "int8": "int8", "int4": "int4"}
+QUANTIZED = {
+    "int8": ("--bits", "8"),
+    "int4": (
+        "--bits",
+        "4",
+        "--method",
+        "gptq",
+        "--n-calibration-tokens",
+        "12288",
+        "--calibration",
+    ),  # and a text
+}
 
 
 @benchmark("qlora", {
-    "ratio.peak_memory_mib": ("<= 0.4", "int4: peak memory of the process over float32's"),
-    "ratio.above_torch_mib": (NO_TARGET, "int4: peak memory above `import torch` over float32's"),
-    "ratio.held_out": ("<= 1.01", "int4: loss of held-out answers over float32's"),
-    "ratio.processor_seconds": (NO_TARGET, "int4: processor seconds of the run over float32's"),
+    "*.ratio.peak_memory_mib": ("<= 0.4", "{0}: peak memory of the process over float32's"),
+    "*.ratio.above_torch_mib": (NO_TARGET, "{0}: peak memory above `import torch` over float32's"),
+    "*.ratio.held_out": ("<= 1.01", "{0}: loss of held-out answers over float32's"),
+    "*.ratio.processor_seconds": (NO_TARGET, "{0}: processor seconds of the run over float32's"),
     "*.held_out": (NO_TARGET, "{0}: held-out answers, nats a token"),
     "*.peak_memory_mib": (NO_TARGET, "{0}: peak memory, MiB"),
     "before.*": (NO_TARGET, "before tuning, {0}: held-out answers, nats a token"),
-    "checkpointed.ratio": (NO_TARGET, "checkpointing on both sides: peak memory over float32's"),
-    "row_by_row.ratio": (NO_TARGET, "one row at a time on both sides: peak memory over float32's"),
+    "checkpointed.*": (NO_TARGET, "checkpointing on every side: {0}, peak memory over float32's"),
+    "row_by_row.*": (NO_TARGET, "one row at a time on every side: {0}, peak memory over float32's"),
 })  # fmt: skip
 def qlora(*, data: Path = DATA, steps: int = 24, work: Path | None = None) -> Figures:
     """`work` keeps what was measured, so that an interrupted run resumes."""
     with work_folder(work) as folder:
         if not (folder / "smollm2").exists():
             run_parakit("import", find_source("smollm2"), "--output", folder / "smollm2")
-        if not (folder / "int4").exists():
-            _quantize(folder, data)
+        for name, words in QUANTIZED.items():
+            if not (folder / name).exists():
+                _quantize(folder, data, name, words)
         rows = instructions(data)
         write_lines(folder / "chats.jsonl", rows[N_HELD_OUT:])
         torch = run_process([sys.executable, "-c", "import torch"]).peak_memory_mib
@@ -59,16 +72,19 @@ def qlora(*, data: Path = DATA, steps: int = 24, work: Path | None = None) -> Fi
             run = partial(_tuned, folder, side, ("--max-steps", str(steps)), rows[:N_HELD_OUT])
             figures[side] = _kept(folder, side, run)
             figures[side]["above_torch_mib"] = figures[side]["peak_memory_mib"] - torch
+        for side in QUANTIZED:
+            compared = ("peak_memory_mib", "above_torch_mib", "held_out", "processor_seconds")
+            figures[side]["ratio"] = {
+                name: figures[side][name] / figures["float32"][name] for name in compared
+            }
         for name, words in ROWS.items():
-            figures[name] = {
+            peaks = {
                 side: _kept(folder, f"{name}-{side}", partial(_tuned, folder, side, words, []))[
                     "peak_memory_mib"
                 ]
                 for side in SIDES
             }
-            figures[name]["ratio"] = figures[name]["int4"] / figures[name]["float32"]
-        compared = ("peak_memory_mib", "above_torch_mib", "held_out", "processor_seconds")
-        figures["ratio"] = {name: figures["int4"][name] / figures["float32"][name] for name in compared}
+            figures[name] = {side: peaks[side] / peaks["float32"] for side in QUANTIZED}
         return figures
 
 
@@ -76,14 +92,13 @@ def _kept(folder: Path, name: str, measure: partial[Figures]) -> Figures:
     return kept_or_measured(folder / "rows" / f"{name}.json", measure)
 
 
-def _quantize(folder: Path, data: Path) -> None:
-    """int4 in groups of 32 by GPTQ, calibrated on WikiText-2's training text."""
+def _quantize(folder: Path, data: Path, name: str, words: tuple[str, ...]) -> None:
+    """int8 by rounding, and int4 in groups of 32 by GPTQ, calibrated on WikiText-2's training text."""
     text = folder / "train.txt"
     text.write_bytes(gzip.decompress((data / "wikitext-2" / "wikitext2_train_5k.txt.gz").read_bytes()))
-    run_parakit(
-        "quantize", folder / "smollm2", "--output", folder / "int4", "--bits", "4", "--method", "gptq",
-        "--calibration", text, "--n-calibration-tokens", "12288", "--suites", "none", "--accept-loss",
-    )  # fmt: skip
+    more = (text,) if words[-1] == "--calibration" else ()
+    measured = ("--suites", "none", "--accept-loss", "--text", text, "--n-measured-tokens", "1024")
+    run_parakit("quantize", folder / "smollm2", "--output", folder / name, *words, *more, *measured)
 
 
 def _tuned(folder: Path, side: str, words: tuple[str, ...], held_out: Rows) -> Figures:
