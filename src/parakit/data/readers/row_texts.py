@@ -16,6 +16,7 @@ from itertools import chain
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.input_file import InputFile
+from parakit.data.readers.lines import UnreadableFileError
 from parakit.data.readers.tracked_row import is_empty, key_name
 
 N_SAMPLED, SAMPLED_CHARS = 200, 2**20
@@ -35,7 +36,7 @@ def row_texts(
     read are counted. `table`: the rows have few long texts, and without one all of their columns are read.
     """
     rows = iter(rows)
-    sample = _sample(rows)
+    sample, damage = _sample(rows)
     field, template = config.text_field, config.text_template
     known = [row for _, row in sample if isinstance(row, Mapping)]
     if template is None and field == "text" and known and not any("text" in row for row in known):
@@ -47,7 +48,7 @@ def row_texts(
             report.count_found_field(file.source, "all columns")
     read = set(_FIELD.findall(template)) if template is not None else {field}
     read |= {name.partition(".")[0] for name in read}
-    for number, row in chain(sample, rows):
+    for number, row in chain(sample, _raising(damage) if damage else rows):
         if isinstance(row, Mapping):
             report.ignore(key_name(key) for key in row if key not in read and not is_empty(row[key]))
         yield number, _filled(row, template) if template is not None else text_of(row, field)
@@ -114,12 +115,24 @@ def _fields(row: Mapping[str, object], depth: int = 0) -> Iterator[tuple[str, ob
             yield name, value
 
 
-def _sample(rows: Iterator[tuple[int, object]]) -> list[tuple[int, object]]:
-    sample, n_chars = [], 0
-    for number, row in rows:
-        sample.append((number, row))
-        if isinstance(row, Mapping):
-            n_chars += sum(len(value) for value in row.values() if isinstance(value, str))
-        if len(sample) >= N_SAMPLED or n_chars >= SAMPLED_CHARS:
-            break
-    return sample
+def _sample(
+    rows: Iterator[tuple[int, object]],
+) -> tuple[list[tuple[int, object]], UnreadableFileError | None]:
+    """The rows that decide, and the damage that ends them."""
+    sample: list[tuple[int, object]] = []
+    n_chars = 0
+    try:
+        for number, row in rows:
+            sample.append((number, row))
+            if isinstance(row, Mapping):
+                n_chars += sum(len(value) for value in row.values() if isinstance(value, str))
+            if len(sample) >= N_SAMPLED or n_chars >= SAMPLED_CHARS:
+                break
+    except UnreadableFileError as error:
+        return sample, error
+    return sample, None
+
+
+def _raising(error: UnreadableFileError) -> Iterator[tuple[int, object]]:
+    raise error
+    yield  # a generator, so that the error comes after the rows
