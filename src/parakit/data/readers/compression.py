@@ -39,6 +39,18 @@ def open_compressed(path: Path, compression: Compression | None) -> IO[bytes]:
     return io.BufferedReader(_Restarting(path, lambda file: _Parts(file, make)), BLOCK)
 
 
+def read_head(stream: IO[bytes], n: int) -> bytes:
+    """The first `n` bytes, or those before a damaged place; raises one of `DAMAGE` where there is none before it."""
+    head = b""
+    try:
+        while len(head) < n and (block := stream.read1(n - len(head))):  # type: ignore[attr-defined]
+            head += block
+    except DAMAGE:
+        if not head:
+            raise
+    return head
+
+
 def _xz() -> lzma.LZMADecompressor:
     return lzma.LZMADecompressor(memlimit=MAX_XZ_MEMORY)
 

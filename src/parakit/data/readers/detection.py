@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from parakit.data.readers.compression import DAMAGE, open_compressed
+from parakit.data.readers.compression import DAMAGE, open_compressed, read_head
 from parakit.data.readers.formats.registry import by_beginning, by_name, split_name
 from parakit.data.readers.input_file import Compression
 from parakit.data.readers.zip_files import zip_kind
@@ -81,7 +81,7 @@ def format_of(path: Path, name: str) -> tuple[str | None, Compression | None]:
         return found.name, compression
     with open_compressed(path, compression) as stream:
         try:
-            begins = sniff(stream.read(SNIFFED))
+            begins = sniff(read_head(stream, SNIFFED))
         except DAMAGE:
             begins = None
     if begins == "zip":

@@ -48,10 +48,12 @@ def row_texts(
             report.count_found_field(file.source, "all columns")
     read = set(_FIELD.findall(template)) if template is not None else {field}
     read |= {name.partition(".")[0] for name in read}
-    for number, row in chain(sample, _raising(damage) if damage else rows):
+    for number, row in chain(sample, rows):
         if isinstance(row, Mapping):
             report.ignore(key_name(key) for key in row if key not in read and not is_empty(row[key]))
         yield number, _filled(row, template) if template is not None else text_of(row, field)
+    if damage:
+        raise damage
 
 
 def find_text_field(rows: list[Mapping[str, object]]) -> str | None:
@@ -131,8 +133,3 @@ def _sample(
     except UnreadableFileError as error:
         return sample, error
     return sample, None
-
-
-def _raising(error: UnreadableFileError) -> Iterator[tuple[int, object]]:
-    raise error
-    yield  # a generator, so that the error comes after the rows

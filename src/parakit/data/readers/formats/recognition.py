@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.util import find_spec
 
-from parakit.data.readers.compression import DAMAGE, TITLES, open_compressed
+from parakit.data.readers.compression import DAMAGE, TITLES, open_compressed, read_head
 from parakit.data.readers.detection import SNIFFED, looks_like_html, looks_like_text, sniff, sniff_compression
 from parakit.data.readers.formats.mail.mailbox import is_mailbox
 from parakit.data.readers.formats.registry import Format, by_beginning, by_name
@@ -47,7 +47,7 @@ def _head(file: InputFile) -> tuple[Compression | None, bytes]:
         if compression is None:
             return None, head
         with open_compressed(file.path, compression) as stream:
-            return compression, stream.read(SNIFFED)
+            return compression, read_head(stream, SNIFFED)
     except DAMAGE as error:
         assert compression is not None
         raise UnreadableFileError(

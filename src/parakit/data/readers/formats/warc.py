@@ -15,6 +15,7 @@ from typing import IO
 
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
+from parakit.data.readers.encodings import MAX_NUL_SHARE
 from parakit.data.readers.formats.content import Members, TextPart
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import UnreadableFileError, open_input
@@ -124,6 +125,9 @@ def _page(record: _Record, source: str, report: ReadReport) -> tuple[bytes, str]
     kind, _, parameters = content_type.partition(";")
     if (name := _FORMATS.get(kind.strip().lower())) is None:
         report.skip(source, "not text", kind.strip()[:60])
+        return None
+    if body.count(0) > MAX_NUL_SHARE * len(body) and "utf-16" not in parameters.lower():
+        report.skip(source, "binary", "it has NUL bytes")
         return None
     return _as_utf8(body, parameters), name
 
