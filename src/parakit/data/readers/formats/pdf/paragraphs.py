@@ -109,7 +109,7 @@ def _column_paragraphs(column: Sequence[Line], pitch: dict[int, float]) -> list[
             starts = indents[number] and not (many_indented or hanging or _are_centred(above, line))
             outdent = above.x0 - line.x0 > INDENT * line.size and (hanging or many_indented)
             bullet = bool(_BULLET.match(line.text))
-            room = _has_room(above, line, edge)
+            room = _has_room(above, line, edge) and not above.text.endswith(tuple(_HYPHENS))
             if starts or (room and _ENDS_SENTENCE.search(above.text) and not bullet):
                 current = _Paragraph([line], indented=starts)
                 paragraphs.append(current)

@@ -26,6 +26,7 @@ SECONDS_A_FILE = 900.0
 MAX_TEXT = 2**30
 BLOCK = 2**20
 MAX_LINE = 2**22
+_CRASHED = "its reader crashed"
 _HINTS = {
     "scanned": "recognize its text first, such as with OCRmyPDF, and give the result",
     "encrypted": "save it without a password",
@@ -50,17 +51,7 @@ class PdfReader:
     def read(self, path: Path) -> str:
         """The text of a file. `UnreadableFileError` where there is none, and where the child crashes or hangs."""
         request = json.dumps({"path": os.path.abspath(path)}).encode() + b"\n"
-        try:
-            answer, text = self._answer(request)
-        except (BrokenPipeError, EOFError):
-            self.close()
-            raise UnreadableFileError("damaged PDF", "its reader crashed", "print it to a new PDF") from None
-        except TimeoutError as error:
-            self.close()
-            raise UnreadableFileError("takes too long", str(error), "print it to a new PDF") from None
-        except (ValueError, KeyError):
-            self.close()
-            raise UnreadableFileError("damaged PDF", "its reader gave no answer") from None
+        answer, text = self._first_answer(request) or self._last_answer(request)
         if reason := answer.get("reason"):
             if reason == "needs too much memory":
                 self.close()
@@ -69,6 +60,27 @@ class PdfReader:
         self.n_pages, self.scanned = answer["n_pages"], answer["scanned"]
         self.n_heads, self.n_broken = answer["n_heads"], answer["n_broken"]
         return text.decode("utf-8", "replace")
+
+    def _first_answer(self, request: bytes) -> tuple[dict, bytes] | None:
+        """The answer, where the child does not crash; it may have ended for another reason than this file."""
+        try:
+            return self._last_answer(request)
+        except UnreadableFileError as error:
+            if error.detail != _CRASHED:
+                raise
+            return None
+
+    def _last_answer(self, request: bytes) -> tuple[dict, bytes]:
+        try:
+            return self._answer(request)
+        except (BrokenPipeError, EOFError):
+            reason, detail = "damaged PDF", _CRASHED
+        except TimeoutError as error:
+            reason, detail = "takes too long", str(error)
+        except (ValueError, KeyError):
+            reason, detail = "damaged PDF", "its reader gave no answer"
+        self.close()
+        raise UnreadableFileError(reason, detail, "print it to a new PDF")
 
     def close(self) -> None:
         """End the child process."""
