@@ -56,7 +56,7 @@ def deduplication(
         "peak_memory_gib": round(run.peak_memory_mib / 1024, 3),
         "n_exact": report["duplicates"],
         "n_versions": n_versions,
-        "n_left_out": found,
+        "n_removed": found,
         "recall": round(right / n_versions, 4),
         "precision": round(right / max(1, found), 4),
         "finder": paired(lambda: _timed(_find, texts), lambda: _timed(_find_with_datasketch, texts), repeats),
@@ -111,12 +111,12 @@ def _count_found(corpus: Path, n: int) -> tuple[int, int]:
         with open(corpus / f"{split}.jsonl", encoding="utf-8") as file:
             for line in file:
                 kept[int(json.loads(line)["source"].rpartition(":")[2])] = 1
-    left_out = right = 0
+    removed = right = 0
     for number, (_, original) in enumerate(_documents(n)):
         if not kept[number + 1] and original != -1:
-            left_out += 1
+            removed += 1
             right += original != number
-    return left_out, right
+    return removed, right
 
 
 def _timed(find: object, texts: list[str]) -> dict[str, float]:

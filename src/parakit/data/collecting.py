@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +24,9 @@ from parakit.data.documents import Document
 from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.duplicates.text_groups import Sketch, near_duplicate_groups
 from parakit.data.mixture import MAX_SOURCES
+from parakit.data.parallel.parallel_cleaning import clean_in_parts
+from parakit.data.parallel.parallel_reading import PartReader
+from parakit.data.parallel.task_runner import TaskRunner
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
 from parakit.data.repeated_lines import LineCounter
@@ -99,14 +103,22 @@ class _Writer:
 
 
 def collect(
-    path: Path, config: TextConfig, source: GeneratedSource[Document] | None, progress: Bar | None
+    path: Path,
+    config: TextConfig,
+    source: GeneratedSource[Document] | None,
+    progress: Bar | None,
+    runner: TaskRunner | None = None,
 ) -> Texts:
-    """Read, or generate, every document, and write those that are kept to `path`, cleaned."""
+    """Read, or generate, every document, and write those that are kept to `path`, cleaned. `runner` reads and cleans files
+    in parts.
+    """
     texts = Texts(is_generated=source is not None, is_final=not config.cleaning)
     files_read, report = DigestSet(), texts.report
+    read = PartReader(config, runner).read if runner else None
     with open(path, "w", encoding="utf-8", newline="\n") as file:
         writer = _Writer(file, texts, config.deduplicate, progress)
-        for document in read_documents(config, report, paths=config.validation_paths, seen=files_read):
+        held_out = config.validation_paths
+        for document in read_documents(config, report, paths=held_out, seen=files_read, read=read):
             writer.add(document, (report.files, document.source), held_out=True, origin=MAX_SOURCES)
         if source:
             for document in _counted(source.generate(), report):
@@ -114,12 +126,12 @@ def collect(
         else:
             groups = [one.paths for one in config.sources] or [config.paths]
             for origin, paths in enumerate(groups):
-                for document in read_documents(config, report, paths=paths, seen=files_read):
+                for document in read_documents(config, report, paths=paths, seen=files_read, read=read):
                     writer.add(document, (report.files, document.source), held_out=False, origin=origin)
     if texts.is_final:
         texts.find_groups()
         return texts
-    return _cleaned(path, config, texts)
+    return _cleaned(path, config, texts, runner)
 
 
 def cut_finer(path: Path, texts: Texts, config: TextConfig, max_chars: int) -> Texts:
@@ -133,11 +145,11 @@ def cut_finer(path: Path, texts: Texts, config: TextConfig, max_chars: int) -> T
     return again
 
 
-def _cleaned(path: Path, config: TextConfig, texts: Texts) -> Texts:
+def _cleaned(path: Path, config: TextConfig, texts: Texts, runner: TaskRunner | None) -> Texts:
     """Run the cleaning steps over the documents in `path`; equal ones are found again among what they left."""
     folder = path.with_name("cleaning")
     chain = CleaningChain(config.cleaning, folder)
-    chain.run(path)
+    chain.run(path, partial(clean_in_parts, runner=runner) if runner else None)
     texts.cleaning = chain.report()
     shutil.rmtree(folder)
     return _collect_again(path, texts, config.deduplicate, None)

@@ -103,6 +103,18 @@ class TextConfig(Config):
         default=100_000, ge=1, description="Files in an archive beyond this number are left out."
     )
 
+    workers: int = Field(
+        default=1,
+        ge=1,
+        exclude=True,  # the corpus is the same
+        description="Processes that read and clean files; the corpus is the same for any number.",
+    )
+    executor: Literal["local", "ray"] = Field(
+        default="local",
+        exclude=True,
+        description="What runs the workers: local processes, or Ray on this or several machines (parakit[cluster]).",
+    )
+
     @field_validator("encoding")
     @classmethod
     def _is_known(cls, value: str | None) -> str | None:

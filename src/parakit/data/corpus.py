@@ -9,6 +9,7 @@ have enough; the report gives the length used.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from parakit.common.progress import Bar
 from parakit.data.collecting import Texts, collect, cut_finer
 from parakit.data.config import TextConfig
 from parakit.data.documents import Document
+from parakit.data.parallel.task_runner import TaskRunner
 from parakit.data.read_report import ReadReport
 from parakit.data.sources import GeneratedSource
 from parakit.data.split_assignment import (
@@ -54,10 +56,13 @@ def prepare_corpus(
         raise UserError("no text was given", "name files or folders to read (paths), or generate the primer")
     values = config.model_dump(mode="json") | ({source.name: source.config} if source else {})
     lineage = Lineage("corpus", config=values, seed=source.seed if source else None)
+    runner = None
+    if source is None and (config.workers > 1 or config.executor != "local"):
+        runner = TaskRunner(parts_folder(path), config.workers, config.executor)
     with writing_artifact(path, lineage, overwrite) as folder:
         collected = folder / "collected"
         max_chars = config.max_document_chars
-        texts = collect(collected, config, source, progress)
+        texts = collect(collected, config, source, progress, runner)
         _check_size(texts, config)
         assignment = assign_splits(texts.units, *fractions(config))
         while assignment is None:
@@ -76,7 +81,15 @@ def prepare_corpus(
         report |= written | {"lines": texts.lines.to_dict(), "templated_texts": texts.n_templated}
         report |= {"cleaning": texts.cleaning} if config.cleaning else {}
         write_json_atomic(folder / "report.json", report)
+    if runner:
+        shutil.rmtree(runner.folder)
     return Path(path)
+
+
+def parts_folder(path: str | Path) -> Path:
+    """Where the parts of a corpus that several workers make are until it is finished: a run that was killed resumes there."""
+    path = Path(path)
+    return path.with_name(f"{path.name}.parts")
 
 
 def iter_corpus(path: str | Path, split: str) -> Iterator[Document]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from parakit.common.files import JsonObject
 from parakit.data.row_report import count_keys
@@ -118,6 +119,42 @@ class ReadReport:
         self.long_lines += 1
         self.long_line_bytes += n_bytes
 
+    def merge(self, other: ReadReport) -> None:
+        """Add what `other` counted after this one."""
+        for name, value in vars(other).items():
+            mine = getattr(self, name)
+            if isinstance(value, int):
+                setattr(self, name, mine + value)
+            elif isinstance(value, Counter):
+                mine.update(value)
+            elif isinstance(value, dict):
+                for key, one in value.items():
+                    if name == "ignored_keys":
+                        count_keys(mine, [key], one)
+                    elif key in mine or len(mine) < MAX_NAMED:
+                        mine[key] = _joined(mine.get(key), one)
+        self.skipped_files = (self.skipped_files + other.skipped_files)[:MAX_NAMED]
+
+    def to_json(self) -> JsonObject:
+        """All that `from_json` needs, in plain values."""
+        values = {name: value for name, value in vars(self).items() if value}
+        if self.broken_files:
+            values["broken_files"] = {name: vars(broken) for name, broken in self.broken_files.items()}
+        return values
+
+    @classmethod
+    def from_json(cls, values: JsonObject) -> ReadReport:
+        """The report that `to_json` described."""
+        report = cls()
+        for name, value in values.items():
+            known = getattr(report, name)
+            if name == "broken_files":
+                value = {source: BrokenRows(**broken) for source, broken in value.items()}
+            elif name == "skipped_files":
+                value = [(source, reason) for source, reason in value]
+            setattr(report, name, Counter(value) if isinstance(known, Counter) else value)
+        return report
+
     def to_dict(self) -> JsonObject:
         """Plain JSON values, in the order of the fields."""
         values = dict(vars(self))
@@ -129,3 +166,10 @@ class ReadReport:
             {"source": source, "reason": reason} for source, reason in self.skipped_files
         ]
         return values
+
+
+def _joined(one: Any, other: Any) -> Any:
+    """What is counted of one file in two reports."""
+    if isinstance(other, BrokenRows) and one is not None:
+        return BrokenRows(one.n + other.n, (one.rows + other.rows)[:MAX_ROWS], one.why)
+    return one + other if isinstance(other, int) and one is not None else other

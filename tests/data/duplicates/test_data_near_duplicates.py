@@ -74,6 +74,7 @@ def test_what_is_left_out_is_a_version_of_what_stays_or_of_such_a_version(tmp_pa
         assert similar(i, stays) or any(similar(i, j) and similar(j, stays) for j in group)
 
 
+@pytest.mark.long
 def test_candidates_agree_with_datasketch_as_the_oracle(tmp_path: Path) -> None:
     datasketch = pytest.importorskip("datasketch")
     texts, _ = planted_texts(60, 0.05, 0.15, seed=5)

@@ -7,7 +7,7 @@ out. Memory: one document, and what the steps hold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from parakit.data.cleaning.steps import Removed, TextStep
 from parakit.data.collected import read_rows, write_row
 from parakit.data.documents import Document
 
+CleanInParts = Callable[
+    [Path, Sequence[StepConfig]], tuple[Sequence[Sequence[StepReport]], Iterator[tuple[int, Document]]]
+]
 EMPTY = Removed("nothing left")
 
 
@@ -57,6 +60,25 @@ class _Pass:
     steps: list[_Running] = field(default_factory=list)
     following: _Running | None = None
 
+    def rows(self, path: Path, in_parts: CleanInParts | None) -> Iterator[tuple[int, Document]]:
+        """What the steps leave of the rows of `path`."""
+        if in_parts and self.steps and not any(isinstance(one.step, CorpusStep) for one in self.steps):
+            parts, rows = in_parts(path, [one.config for one in self.steps])
+            initial = [_figures(one.step) for one in self.steps]
+            for reports in parts:
+                for one, report, figures in zip(self.steps, reports, initial, strict=True):
+                    one.report.merge(report, figures)
+            yield from rows
+            return
+        for number, (index, document) in enumerate(read_rows(path)):
+            after: Document | None = document
+            for step in self.steps:
+                if after is None:
+                    break
+                after = step.clean(number, after)
+            if after is not None:
+                yield index, after
+
 
 class CleaningChain:
     """The steps of a list, each built once."""
@@ -71,20 +93,15 @@ class CleaningChain:
             own.mkdir(parents=True)
             self._steps.append(_Running(config, config.build(own), StepReport(config.masked_kinds)))
 
-    def run(self, path: Path) -> None:
-        """Clean the rows of documents in the file `path` (see `collected`) in place."""
+    def run(self, path: Path, in_parts: CleanInParts | None = None) -> None:
+        """Clean the rows of documents in the file `path` (see `collected`) in place. `in_parts` runs steps on single texts
+        (see `parallel_cleaning`).
+        """
         for one in self._passes():
             cleaned = path.with_name(f"{path.name}.cleaned")
             n_kept = 0
             with open(cleaned, "w", encoding="utf-8", newline="\n") as file:
-                for number, (index, document) in enumerate(read_rows(path)):
-                    after: Document | None = document
-                    for step in one.steps:
-                        if after is None:
-                            break
-                        after = step.clean(number, after)
-                    if after is None:
-                        continue
+                for index, after in one.rows(path, in_parts):
                     if one.following and one.following.applies_to(after):
                         one.following.step.add(n_kept, after.text)  # type: ignore[union-attr]
                     write_row(file, index, after)
@@ -102,10 +119,17 @@ class CleaningChain:
             passes[-1].steps.append(one)
         return passes
 
-    def report(self) -> list[JsonObject]:
+    def step_reports(self) -> list[StepReport]:
         """What each step did, in their order."""
         for one in self._steps:
-            step: object = one.step
-            if isinstance(step, HasFigures):
-                one.report.figures = step.figures()
-        return [one.report.to_dict(one.config) for one in self._steps]
+            one.report.figures = one.report.figures or _figures(one.step)
+        return [one.report for one in self._steps]
+
+    def report(self) -> list[JsonObject]:
+        """The steps' entries in the report of the corpus."""
+        reports = self.step_reports()
+        return [report.to_dict(one.config) for one, report in zip(self._steps, reports, strict=True)]
+
+
+def _figures(step: object) -> JsonObject:
+    return step.figures() if isinstance(step, HasFigures) else {}

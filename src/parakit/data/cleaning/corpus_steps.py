@@ -33,7 +33,9 @@ class CorpusStep(Protocol):
 
 @runtime_checkable
 class HasFigures(Protocol):
-    """A step of either kind may have figures of its own, for the report: counts, never texts."""
+    """A step of either kind may have figures of its own, for the report: counts, never texts. Those of parts of a
+    corpus are added, as far as the documents changed them.
+    """
 
     def figures(self) -> JsonObject:
         """Plain JSON values."""

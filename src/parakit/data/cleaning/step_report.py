@@ -50,14 +50,26 @@ class StepReport:
         if len(self._samples) < N_SAMPLES or (digest, source) < self._samples[-1][:2]:
             self._add((digest, source, {"source": source} | _excerpts(before, after, self.masked)))
 
-    def merge(self, other: StepReport) -> None:
-        """Add what the step did to other documents."""
+    def merge(self, other: StepReport, initial: JsonObject) -> None:
+        """Add what the step did to other documents. `initial`: the step's figures before it saw any."""
         self.n_changed += other.n_changed
         self.n_left_out += other.n_left_out
         self.chars_removed += other.chars_removed
         self.reasons += other.reasons
+        self.figures = _sum(self.figures or initial, other.figures, initial)
         for sample in other._samples:
             self._add(sample)
+
+    def to_json(self) -> JsonObject:
+        """All that `from_json` needs, in plain values."""
+        return vars(self) | {"masked": list(self.masked)}
+
+    @classmethod
+    def from_json(cls, values: JsonObject) -> StepReport:
+        """The report that `to_json` described."""
+        reasons: Counter[str] = Counter(values["reasons"])
+        samples = [tuple(sample) for sample in values["_samples"]]
+        return cls(**values | {"reasons": reasons, "_samples": samples})
 
     def _add(self, sample: tuple[str, str, dict[str, Any]]) -> None:
         insort(self._samples, sample, key=lambda one: one[:2])
@@ -75,6 +87,19 @@ class StepReport:
             "samples": [sample for _, _, sample in self._samples],
         }
         return values | ({"figures": self.figures} if self.figures else {})
+
+
+def _sum(total: Any, part: Any, initial: Any) -> Any:
+    """Figures of a step over parts of a corpus: what each part adds to the initial numbers and lists; words stay."""
+    if isinstance(part, dict):
+        known = initial if isinstance(initial, dict) else {}
+        sums = dict(total) if isinstance(total, dict) else {}
+        for name, value in part.items():
+            sums[name] = _sum(sums.get(name), value, known.get(name))
+        return sums
+    if isinstance(part, str) or total is None:
+        return part
+    return total + part[len(initial or ()) :] if isinstance(part, list) else total + part - (initial or 0)
 
 
 def _excerpts(before: str, after: str | Removed, masked: Collection[str]) -> JsonObject:

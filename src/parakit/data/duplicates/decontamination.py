@@ -61,7 +61,7 @@ class Decontamination:
     def __init__(self, finder: LeakFinder, remove: Literal["document", "passage"]) -> None:
         self._finder, self._remove = finder, remove
         self._documents: Counter[str] = Counter()
-        self._items: dict[str, set[int]] = {suite: set() for suite in finder.suites}
+        self._leaks: Counter[str] = Counter()
         self._listed: list[JsonObject] = []
 
     def __call__(self, text: str) -> str | Removed:
@@ -75,15 +75,14 @@ class Decontamination:
         return _without(text, leaks)
 
     def figures(self) -> JsonObject:
-        """By suite the items looked for, those too short for it, the items found and the documents with one; and the
-        leaks: the id of the document, the suite, and the number of words.
+        """By suite what was looked for, the documents with a leak and the leaks in them; and the leaks one by one: the id
+        of the document, the suite, and the most words in a row.
         """
         suites = {
             suite: {
-                "items": self._finder.n_items[suite],
-                "too_short": self._finder.too_short[suite],
-                "found": len(self._items[suite]),
+                "looked_for": f"{self._finder.n_items[suite]} items, {self._finder.too_short[suite]} more are too short",
                 "documents": self._documents[suite],
+                "leaks": self._leaks[suite],
             }
             for suite in self._finder.suites
         }
@@ -91,8 +90,7 @@ class Decontamination:
 
     def _count(self, text: str, leaks: list[Leak]) -> None:
         self._documents.update({leak.suite for leak in leaks})
-        for leak in leaks:
-            self._items[leak.suite].add(leak.item)
+        self._leaks.update(leak.suite for leak in leaks)
         if len(self._listed) < MAX_LISTED:
             words = Counter[str]()
             for leak in leaks:

@@ -9,16 +9,14 @@ own hashes are compared too, so text that occurs once is never taken. Disk: 24 b
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from parakit.data.duplicates.shingles import spaced_words, window_hashes
 
 PARTS = 64
-_BUFFER = 1 << 20  # windows kept before they are written
+_BUFFER = 1 << 20  # words kept before they are written
 _SORTED_AT_ONCE = 1 << 23  # windows; a larger file is sorted in several passes over ranges of hashes
 _VERIFIED_AT_ONCE = 1 << 16
 
@@ -29,28 +27,27 @@ class PassageFinder:
     def __init__(self, folder: Path, n_words: int) -> None:
         self.folder, self.n_words = folder, n_words
         self._first: list[int] = [0]  # word of each text, and the number of all words
-        self._files = ExitStack()
-        self._words = self._create("words.bin")
         self._waiting: list[np.ndarray] = []
         self._n_waiting = 0
-        self._parts = [self._create(_part_name(part)) for part in range(PARTS)]
+        self._words: list[np.ndarray] = []
+        for name in ("words.bin", *map(_part_name, range(PARTS))):
+            (folder / name).write_bytes(b"")
 
     def add(self, text: str) -> None:
         """Take the next text."""
         words, _ = spaced_words(text)
-        words.tofile(self._words)
+        self._words.append(words)
         start = self._first[-1]
         self._first.append(start + len(words))
         hashes = window_hashes(words, self.n_words)
         self._waiting.append(np.stack([hashes, start + np.arange(len(hashes), dtype=np.uint64)], axis=1))
-        self._n_waiting += len(hashes)
+        self._n_waiting += len(words)
         if self._n_waiting >= _BUFFER:
             self._write()
 
     def finish(self) -> None:
         """Find the repeated windows of all texts."""
         self._write()
-        self._files.close()
         self._firsts = np.array(self._first, np.int64)
         self._all_words = _mapped(self.folder / "words.bin", np.uint64)
         removed = np.lib.format.open_memmap(
@@ -69,19 +66,21 @@ class PassageFinder:
         changes = np.diff(self._removed[start:end].astype(np.int8), prepend=0, append=0)
         return np.stack([np.flatnonzero(changes == 1), np.flatnonzero(changes == -1)], axis=1)
 
-    def _create(self, name: str) -> IO[bytes]:
-        return self._files.enter_context(open(self.folder / name, "wb"))
-
     def _write(self) -> None:
-        if not self._waiting:
+        if not self._words:
             return
+        self._append("words.bin", np.concatenate(self._words))
         rows = np.concatenate(self._waiting)
-        self._waiting, self._n_waiting = [], 0
+        self._words, self._waiting, self._n_waiting = [], [], 0
         part = (rows[:, 0] >> np.uint64(58)).astype(np.uint8)
         rows = rows[np.argsort(part, kind="stable")]
         ends = np.cumsum(np.bincount(part, minlength=PARTS))
-        for k, file in enumerate(self._parts):
-            rows[(ends[k - 1] if k else 0) : ends[k]].tofile(file)
+        for k in range(PARTS):
+            self._append(_part_name(k), rows[(ends[k - 1] if k else 0) : ends[k]])
+
+    def _append(self, name: str, array: np.ndarray) -> None:
+        with open(self.folder / name, "ab") as file:
+            array.tofile(file)
 
 
 def without_passages(text: str, passages: np.ndarray) -> str:

@@ -9,9 +9,7 @@ König 2010), and the set of all pairs of words, from which it is computed.
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -23,6 +21,7 @@ ROWS = 2  # hash functions of a band
 MIN_BANDS, MAX_BANDS = 16, 256
 FOUND_AT_LIMIT = 0.8  # probability that a pair exactly at the wished similarity becomes a candidate
 
+_FILES = ("keys.bin", "sketches.bin", "pairs.bin")
 _BATCH_CHARS, _BATCH_TEXTS = 1 << 18, 4_096
 
 
@@ -50,8 +49,8 @@ class SignatureWriter:
         self._n_chars = 0
         self._sizes: list[np.ndarray] = []
         self._blocks: list[int] = []
-        self._files = ExitStack()
-        self._keys, self._sketches, self._pairs = map(self._create, ("keys.bin", "sketches.bin", "pairs.bin"))
+        for name in _FILES:
+            (folder / name).write_bytes(b"")
 
     def add(self, text: str) -> None:
         """Take the next text."""
@@ -63,13 +62,9 @@ class SignatureWriter:
     def close(self) -> None:
         """Write what is left, and the index, which is there only when all of the rest is."""
         self._flush()
-        self._files.close()
         sizes = np.concatenate(self._sizes) if self._sizes else np.zeros(0, np.int64)
         np.save(self.folder / "sizes.npy", sizes)
         np.save(self.folder / "blocks.npy", np.array(self._blocks, np.int64))
-
-    def _create(self, name: str) -> IO[bytes]:
-        return self._files.enter_context(open(self.folder / name, "wb"))
 
     def _flush(self) -> None:
         if not self._texts:
@@ -79,12 +74,15 @@ class SignatureWriter:
         least = self._minima(*grams(words, counts, SHINGLE_WORDS))  # (hashes, n)
         with np.errstate(over="ignore"):
             both = least[0::ROWS].astype(np.uint64) << np.uint64(32) | least[1::ROWS]
-            (mix(both) >> np.uint64(32)).astype(np.uint32).tofile(self._keys)
-        np.ascontiguousarray(least.T.astype(np.uint8)).tofile(self._sketches)
+            keys = (mix(both) >> np.uint64(32)).astype(np.uint32)
         pairs, n_pairs = grams(words, counts, PAIR_WORDS)
         tagged = np.repeat(np.arange(n, dtype=np.uint64) << np.uint64(32), n_pairs) | pairs >> np.uint64(32)
         tagged = np.unique(tagged)
-        tagged.astype(np.uint32).tofile(self._pairs)
+        sketches = np.ascontiguousarray(least.T.astype(np.uint8))
+        arrays: tuple[np.ndarray, ...] = keys, sketches, tagged.astype(np.uint32)
+        for name, array in zip(_FILES, arrays, strict=True):
+            with open(self.folder / name, "ab") as file:
+                array.tofile(file)
         self._sizes.append(np.bincount((tagged >> np.uint64(32)).astype(np.int64), minlength=n))
         self._blocks.append(n)
         self._texts, self._n_chars = [], 0

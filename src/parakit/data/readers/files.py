@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from itertools import groupby
@@ -31,6 +31,7 @@ from parakit.data.readers.inputs import check_paths, input_files
 from parakit.data.readers.lines import UnreadableFileError, normalize_newlines, open_input
 
 Item = TypeVar("Item")
+ReadFile = Callable[[InputFile, TextConfig, ReadReport], Iterator[Document]]
 _DRIVE_ERRORS = {
     errno.ENOENT,
     errno.EACCES,
@@ -49,11 +50,13 @@ def read_documents(
     *,
     paths: Sequence[str] | None = None,
     seen: DigestSet | None = None,
+    read: ReadFile | None = None,
 ) -> Iterator[Document]:
     """Stream the documents of `config.paths` (or of `paths`), counting into `report`.
 
-    `seen` holds the files of earlier calls, which are not read again. Raises `UserError` for a named path that is
-    missing, empty, binary or damaged, for a path without any text, and when more than half of all rows are broken.
+    `seen` holds the files of earlier calls, which are not read again. `read` reads one file instead of `read_file`. Raises
+    `UserError` for a named path that is missing, empty, binary or damaged, for a path without any text, and when more than
+    half of all rows are broken.
     """
     paths = config.paths if paths is None else paths
     seen = DigestSet() if seen is None else seen
@@ -61,7 +64,7 @@ def read_documents(
     for path in paths:
         n_before, skipped_before = report.documents, report.skipped.copy()
         for file in input_files(path, config, report, seen):
-            yield from _read_file(file, config, report)
+            yield from (read or read_file)(file, config, report)
         skipped = report.skipped - skipped_before
         if report.documents == n_before and not report.broken_rows and set(skipped) != {"already read"}:
             raise _no_text_error(path, skipped)
@@ -73,14 +76,14 @@ def read_documents(
 def try_to_read(file: InputFile, config: TextConfig, report: ReadReport) -> bool:
     """Whether `file` has a text that can be read; the reason why not is counted in `report`. Reads up to the first one."""
     probe = ReadReport()
-    for _ in _read_file(replace(file, named=False), config, probe):
+    for _ in read_file(replace(file, named=False), config, probe):
         return True
     for source, reason in probe.skipped_files or [(file.source, "no row can be read")]:
         report.skip(source, *reason.split(": ", 1))
     return False
 
 
-def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
+def read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
     """The documents of a file and of the files inside it; one that cannot be read is counted, or a `UserError` where the
     user named it.
     """
@@ -90,7 +93,7 @@ def _read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Itera
         file, form = recognize(file)
         if file.compression and (not form.streams or is_compressed_twice(file)):
             with Members(file, config, report) as members, open_input(file, config) as stream:
-                yield from _read_file(members.decompressed(stream), config, report)
+                yield from read_file(members.decompressed(stream), config, report)
             return
         n_texts = yield from _read_format(file, form, config, report)
         nothing = report.documents == n_before and report.skipped.total() == n_skipped
@@ -131,7 +134,7 @@ def _read_format(
         pieces, lambda piece: piece.source if isinstance(piece, TextPart) else piece
     ):
         if isinstance(source, InputFile):
-            yield from _read_file(source, config, report)
+            yield from read_file(source, config, report)
         else:
             has_text = True
             yield from _documents((piece.text for piece in group), file.source, source, config, report)
