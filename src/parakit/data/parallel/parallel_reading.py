@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from parakit import __version__
 from parakit.common.errors import UserError
 from parakit.common.files import write_json_atomic
+from parakit.common.hardware import parakit_version
 from parakit.data.config import TextConfig
 from parakit.data.documents import Document
 from parakit.data.duplicates.digest_set import DigestSet
@@ -110,7 +110,7 @@ def _forget_other_runs(
     folder: Path, config: TextConfig, files: Sequence[InputFile], sizes: Sequence[int]
 ) -> None:
     """Empty `folder` where it has parts of another run: of other settings, other files, or files that have changed."""
-    digest = hashlib.sha256(f"{__version__} {config.model_dump_json()}".encode())
+    digest = hashlib.sha256(f"{parakit_version()} {config.model_dump_json()}".encode())
     for file, size in zip(files, sizes, strict=True):
         changed = file.path.stat().st_mtime_ns if file.path.exists() else 0
         digest.update(f"{file.source}\0{size}\0{changed}\n".encode())
