@@ -68,6 +68,9 @@ def build_folder(
                 columns = [layout for layout in LAYOUTS[:10] if (layout.n_columns > 1) == (kind != "pdf")]
                 name = f"{kind.replace('.', '_')}-{copy}.pdf"
                 paragraphs = [p.encode("cp1252", "ignore").decode("cp1252") for p in paragraphs]
+                paragraphs *= max(
+                    1, 9_000 // sum(map(len, paragraphs))
+                )  # several pages, so that heads repeat
                 write_pdf(folder / name, paragraphs, columns[copy % len(columns)], title)
                 truth = "\n\n".join([title, *paragraphs])
             truths[name] = kind, truth

@@ -16,10 +16,8 @@ from tests.data.document_builders.pdf import LAYOUTS, PdfLayout, write_pdf
 pytest.importorskip("pypdfium2")
 pytest.importorskip("reportlab")
 
-WORDS = (
-    "river mountain carefully remembered wandering the of and a children letters without number beautiful "
-    "understanding through small light evening considered government in to morning"
-).split()
+WORDS = ["river", "mountain", "carefully", "remembered", "wandering", "the", "of", "and", "a", "children", "letters", "without",
+         "number", "beautiful", "understanding", "through", "small", "light", "evening", "considered", "to"]  # fmt: skip
 
 
 def paragraphs(n: int, seed: int = 0) -> list[str]:

@@ -83,7 +83,7 @@ def latex_text(source: str) -> str:
     source = source.replace("\r\n", "\n").replace(_CELL, "").replace(_ROW, "")
     head = ""
     if found := re.search(r"^[^%\n]*\\begin\s*\{document\}", source, re.MULTILINE):
-        preamble, source = source[: found.start()], source[found.end() :]
+        preamble, source = source[: found.end()], source[found.end() :]
         head = _front(preamble + source)
         source = re.split(r"\\end\s*\{document\}", source, maxsplit=1)[0]
     converter = _Converter(source)
