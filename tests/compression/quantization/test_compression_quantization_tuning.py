@@ -34,7 +34,7 @@ def test_an_untuned_matrix_is_the_quantized_one(scheme):
 
 @pytest.mark.parametrize("kind", [{}, {"tie_embeddings": False, "logit_soft_cap": 9.0}])
 def test_tuning_lowers_the_divergence_and_keeps_the_codes(kind, monkeypatch):
-    monkeypatch.setattr(tuning, "LEARNING_RATE", 3e-3)
+    monkeypatch.setitem(tuning.LEARNING_RATES, 4, 3e-3)
     model, tokens = tiny(**kind), windows(72)
     outputs = OriginalOutputs(model, tokens[:64])
     plan = make_plan(model, SCHEMES[0], embeddings=SCHEMES[0], head=SCHEMES[0])
@@ -70,7 +70,9 @@ def test_a_matrix_with_free_codes_begins_at_those_given_and_passes_gradients(sch
     torch.testing.assert_close(dequantize(matrix.tuned()), matrix().detach())
 
 
-def test_tuned_codes_lower_the_divergence_further():
+def test_tuned_codes_lower_the_divergence_further(monkeypatch):
+    monkeypatch.setattr(tuning, "CODE_LEARNING_RATE", 1e-2)
+    monkeypatch.setattr(tuning, "FREEDOM", 0.49)
     tokens, figures = windows(72), []
     for with_codes in (False, True):
         model = tiny()
@@ -85,7 +87,7 @@ def test_tuned_codes_lower_the_divergence_further():
 
 
 def test_tuning_that_gains_nothing_changes_nothing(monkeypatch):
-    monkeypatch.setattr(tuning, "LEARNING_RATE", 1.0)
+    monkeypatch.setitem(tuning.LEARNING_RATES, 4, 1.0)
     model = tiny()
     outputs = OriginalOutputs(model, windows(9))
     name = "trunk.blocks.0.attention.key"

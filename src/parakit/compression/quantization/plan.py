@@ -64,6 +64,17 @@ def plan_quantization(
     return QuantizationPlan(schemes, notes | _unquantized_experts(model))
 
 
+def in_small_groups(model: nn.Module, plan: QuantizationPlan) -> QuantizationPlan:
+    """The plan with matrices that have 8 bits and a scale for each row in groups of 32 instead, where they fit."""
+    shapes = quantizable(model)
+
+    def finer(name: str, scheme: QuantScheme) -> QuantScheme:
+        grouped = scheme.replace(quant_group_size=32)
+        return grouped if scheme.bits == 8 and not grouped.fault(shapes[name]) else scheme
+
+    return QuantizationPlan({name: finer(name, one) for name, one in plan.schemes.items()}, plan.notes)
+
+
 def plan_bytes(model: nn.Module, schemes: Mapping[str, QuantScheme]) -> int:
     """Bytes of all weights under these schemes; what is not quantized counts in its own dtype."""
     shapes, tied = quantizable(model), tied_heads(model)

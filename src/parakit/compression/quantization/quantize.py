@@ -8,7 +8,7 @@ written then.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -36,10 +36,17 @@ from parakit.compression.quantization.methods import round_matrices
 from parakit.compression.quantization.plan import (
     QuantizationPlan,
     full_bytes,
+    in_small_groups,
     plan_bytes,
     plan_quantization,
 )
-from parakit.compression.quantization.sensitivity import Sensitivity, choose_bits, measure_sensitivity
+from parakit.compression.quantization.sensitivity import (
+    Sensitivity,
+    by_rounding_error,
+    choose_schemes,
+    measure_sensitivity,
+    sensitivity_of,
+)
 from parakit.compression.quantization.text import Windows, find_windows
 from parakit.compression.quantization.tuning import tune_rounding, windows_needed
 from parakit.model.heads import LanguageModel
@@ -48,7 +55,6 @@ from parakit.model.quantized.scheme import Bits
 from parakit.primer.config import PrimerSuitesConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-STEP_RATIO = 16  # of 4-bit steps over 8-bit ones: a divergence grows with the square
 INT8_CACHE_KL = 1e-3
 """In nats a token: below it an int8 cache is recommended."""
 
@@ -144,17 +150,13 @@ def _fit_budget(
 ) -> tuple[QuantizationPlan, list[Sensitivity]]:
     """The plan of most accuracy within `budget` bytes."""
     choices: tuple[Bits, ...] = (4, 8)
-    full = {
-        bits: plan_quantization(model, config, dict.fromkeys(quantizable(model), bits)) for bits in choices
-    }
-    choose_bits(
-        model, config, budget, {bits: _sizes(model, plan) for bits, plan in full.items()}
-    )  # fails early
-    low = _sensitivity(model, config, calibration, full[4])
-    sizes = zip(low, _sizes(model, full[8]), strict=True)
-    high = [replace(size, kl=one.kl / STEP_RATIO**2) for one, size in sizes]
-    bits, report = choose_bits(model, config, budget, {4: low, 8: high})
-    return plan_quantization(model, config, bits), report
+    plans = [plan_quantization(model, config, dict.fromkeys(quantizable(model), bits)) for bits in choices]
+    if config.quant_group_size is None:
+        plans.append(in_small_groups(model, plans[-1]))
+    choose_schemes(model, budget, plans, [_sizes(model, plan) for plan in plans])  # fails early
+    low = _sensitivity(model, config, calibration, plans[0])
+    others = [by_rounding_error(model, low, plans[0], plan) for plan in plans[1:]]
+    return choose_schemes(model, budget, plans, [low, *others])
 
 
 def _tuning(
@@ -190,10 +192,7 @@ def _rounding_windows(config: QuantizeConfig, calibration: Windows | None) -> Te
 
 def _sizes(model: LanguageModel, plan: QuantizationPlan) -> list[Sensitivity]:
     shapes = quantizable(model)
-    return [
-        Sensitivity(name, scheme.bits, 0.0, scheme.n_bytes(shapes[name]), shapes[name][0] * shapes[name][1])
-        for name, scheme in plan.schemes.items()
-    ]
+    return [sensitivity_of(name, scheme, shapes[name], 0.0) for name, scheme in plan.schemes.items()]
 
 
 def _sensitivity(

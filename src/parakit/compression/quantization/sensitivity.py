@@ -1,15 +1,16 @@
-"""How much each matrix matters: the KL divergence when it alone is quantized; and the bits that follow from it under a size
-budget.
+"""How much each matrix matters: the KL divergence when it alone is quantized; and the bits and groups that follow from it
+under a size budget.
 
 A matrix of block k is rounded, and the blocks from k on run on the vectors that the original model has before k. So the
-figure is exact for these tokens, and all matrices are measured on the same ones. The bits of the budget are chosen greedily:
-all begin with 4, and the matrix whose KL falls most for each byte of 8 bits is next; divergences of single matrices add up
-well while they are small. With 8 bits instead of 4 a step is a sixteenth, and the KL is taken to be its square.
+figure is exact for these tokens, and all matrices are measured on the same ones. The schemes of the budget are chosen
+greedily: all begin with 4 bits, and the matrix whose KL falls most for each byte of its next scheme gets that one; divergences
+of single matrices add up well while they are small. The KL of the other schemes is taken to be that of 4 bits times the
+squared rounding error over that of 4 bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,13 +18,12 @@ from torch import Tensor
 
 from parakit.common.errors import UserError
 from parakit.compression.quantization.block_inputs import BlockInputs
-from parakit.compression.quantization.config import QuantizeConfig
 from parakit.compression.quantization.measurement import OriginalOutputs
 from parakit.compression.quantization.methods import BLOCKS
-from parakit.compression.quantization.plan import plan_bytes, plan_quantization, stored_together
+from parakit.compression.quantization.plan import QuantizationPlan, plan_bytes, stored_together
 from parakit.model.heads import LanguageModel
-from parakit.model.quantized import dequantize, quantizable, quantize_tensor
-from parakit.model.quantized.scheme import Bits
+from parakit.model.quantized import QuantScheme, dequantize, quantizable, quantize_tensor
+from parakit.model.quantized.scheme import Bits, GroupSize
 from parakit.model.quantized.swapping import QuantPlan
 
 
@@ -37,6 +37,7 @@ class Sensitivity:
     n_bytes: int
     n_weights: int
     chosen: bool = True
+    quant_group_size: GroupSize | None = None
 
 
 @torch.inference_mode()
@@ -61,7 +62,7 @@ def measure_sensitivity(
         weight.copy_(original)
         n_out, n_in = shapes[name]
         scheme = schemes[name]
-        found[name] = Sensitivity(name, scheme.bits, kl, scheme.n_bytes((n_out, n_in)), n_out * n_in)
+        found[name] = sensitivity_of(name, scheme, (n_out, n_in), kl)
         done(name)
 
     for number, block in enumerate(model.trunk.blocks):
@@ -73,48 +74,79 @@ def measure_sensitivity(
     return [found[name] for name in schemes]
 
 
-def choose_bits(
-    model: LanguageModel, config: QuantizeConfig, budget: int, by_bits: Mapping[int, list[Sensitivity]]
-) -> tuple[dict[str, Bits], list[Sensitivity]]:
-    """The bits of each matrix within `budget` bytes, and the sensitivities with which of them was chosen. `by_bits`: of 4 and
-    8 bits. `UserError` where even 4 bits everywhere are over it.
+def sensitivity_of(name: str, scheme: QuantScheme, shape: tuple[int, int], kl: float) -> Sensitivity:
+    """Of a matrix with a scheme."""
+    n_bytes, n_weights = scheme.n_bytes(shape), shape[0] * shape[1]
+    return Sensitivity(name, scheme.bits, kl, n_bytes, n_weights, quant_group_size=scheme.quant_group_size)
+
+
+@torch.inference_mode()
+def by_rounding_error(
+    model: LanguageModel, low: Sequence[Sensitivity], plan: QuantizationPlan, finer: QuantizationPlan
+) -> list[Sensitivity]:
+    """The sensitivities with the schemes of `finer`, from those with the schemes of `plan`."""
+    found = []
+    for one in low:
+        weight = model.get_submodule(one.name).weight
+        assert isinstance(weight, Tensor)
+        before, after = (
+            float((dequantize(quantize_tensor(weight, each.schemes[one.name])) - weight).square().sum())
+            for each in (plan, finer)
+        )
+        kl = one.kl * after / before if before else 0.0
+        shape = (weight.shape[0], weight.shape[1])
+        found.append(sensitivity_of(one.name, finer.schemes[one.name], shape, kl))
+    return found
+
+
+def choose_schemes(
+    model: LanguageModel,
+    budget: int,
+    plans: Sequence[QuantizationPlan],
+    sensitivities: Sequence[Sequence[Sensitivity]],
+) -> tuple[QuantizationPlan, list[Sensitivity]]:
+    """The scheme of each matrix within `budget` bytes, and the sensitivities with which of them was chosen. `plans`: of the
+    whole model, from the smallest on, each with its sensitivities. `UserError` where even the smallest is over the budget.
     """
-    bits: dict[str, Bits] = {one.name: one.bits for one in by_bits[4]}
-    smallest = plan_bytes(model, plan_quantization(model, config, bits).schemes)
+    smallest = plan_bytes(model, plans[0].schemes)
     if smallest > budget:
         raise UserError(
             f"a size budget of {budget / 1e6:.1f} MB, and with 4 bits everywhere the weights need {smallest / 1e6:.1f} MB",
             "raise the budget, or distill a smaller model first",
         )
-    gains = _gains(model, by_bits)
     left = budget - smallest
-    for names, (gain, n_bytes) in sorted(gains.items(), key=lambda item: -item[1][0] / item[1][1]):
-        if gain > 0 and n_bytes <= left:
-            bits |= dict.fromkeys(names, 8)
-            left -= n_bytes
+    by_name = [{one.name: one for one in each} for each in sensitivities]
+    level = dict.fromkeys(_together(model, plans[0].schemes), 0)
+
+    def step(names: tuple[str, ...]) -> tuple[float, int]:
+        """What the next scheme of some matrices gains in KL and costs in bytes."""
+        now, then = by_name[level[names]], by_name[level[names] + 1]
+        return (
+            sum(now[name].kl - then[name].kl for name in names),
+            sum(then[name].n_bytes - now[name].n_bytes for name in names),
+        )
+
+    while True:
+        steps = {names: step(names) for names in level if level[names] + 1 < len(plans)}
+        free = [names for names, (_, n_bytes) in steps.items() if n_bytes <= 0]  # the same scheme again
+        fitting = [names for names, (gain, n_bytes) in steps.items() if gain > 0 and 0 < n_bytes <= left]
+        if not free and not fitting:
+            break
+        for names in free or [max(fitting, key=lambda names: steps[names][0] / steps[names][1])]:
+            level[names] += 1
+            left -= steps[names][1]
+    chosen = {name: number for names, number in level.items() for name in names}
+    schemes = {name: plans[chosen[name]].schemes[name] for name in plans[0].schemes}
     report = [
-        replace(one, chosen=one.bits == bits[one.name])
-        for pair in zip(by_bits[4], by_bits[8], strict=True)
-        for one in pair
+        replace(one, chosen=number == chosen[one.name])
+        for same in zip(*sensitivities, strict=True)
+        for number, one in enumerate(same)
     ]
-    return bits, report
+    return QuantizationPlan(schemes, plans[0].notes), report
 
 
-def _gains(
-    model: LanguageModel, by_bits: Mapping[int, list[Sensitivity]]
-) -> dict[tuple[str, ...], tuple[float, int]]:
-    """What 8 bits instead of 4 gain in KL and cost in bytes, for the matrices that can have them. Those that the model's
-    folder stores as one (queries, keys and values of GPT-NeoX) go together.
-    """
-    pairs = {
-        low.name: (low.kl - high.kl, high.n_bytes - low.n_bytes)
-        for low, high in zip(by_bits[4], by_bits[8], strict=True)
-        if high.n_bytes > low.n_bytes
-    }
-    together = [tuple(name for name in names if name in pairs) for names in stored_together(model)]
-    alone = [(name,) for name in pairs.keys() - {name for names in together for name in names}]
-    return {
-        names: (sum(pairs[name][0] for name in names), sum(pairs[name][1] for name in names))
-        for names in (*together, *alone)
-        if names
-    }
+def _together(model: LanguageModel, names: Collection[str]) -> list[tuple[str, ...]]:
+    """All matrices; those that the model's folder stores as one (queries, keys and values of GPT-NeoX) get one scheme."""
+    joined = [tuple(name for name in several if name in names) for several in stored_together(model)]
+    alone = [name for name in names if not any(name in several for several in joined)]
+    return [several for several in joined if several] + [(name,) for name in alone]

@@ -26,9 +26,12 @@ from parakit.model.quantized import QuantizedTensor
 from parakit.model.quantized.rounding import pack_nibbles, scale_dtype, store_scale, unpack_nibbles
 from parakit.model.quantized.scheme import QuantScheme
 
-LEARNING_RATE = 2e-3  # of the logarithm of a gain
-CODE_LEARNING_RATE = 1e-2  # of a code, in steps of the scale
-FREEDOM = 0.49  # a code begins at most so far from its integer, in steps
+LEARNING_RATES = {
+    4: 2e-3,
+    8: 2e-4,
+}  # of the logarithm of a gain, by bits: what is left to gain follows the steps
+CODE_LEARNING_RATE = 5e-3  # of a code, in steps of the scale
+FREEDOM = 0.4  # a code begins at most so far from its integer, in steps
 HELD_OUT = 8  # every so many windows
 
 
@@ -118,9 +121,13 @@ def tune_rounding(
             return math.fsum(float(divergence(window)) for window in held_out) / len(held_out)
 
     before = mean_divergence()
-    scales = [matrix.log_gain for matrix in matrices.values()] + list(gains.values())
+    groups = [
+        {"params": [matrix.log_gain], "lr": LEARNING_RATES[matrix.tensor.scheme.bits]}
+        for matrix in matrices.values()
+    ]
+    groups.append({"params": list(gains.values()), "lr": max(group["lr"] for group in groups)})
     codes = [matrix.codes for matrix in matrices.values() if matrix.codes is not None]
-    groups = [{"params": scales, "lr": LEARNING_RATE}, {"params": codes, "lr": CODE_LEARNING_RATE}]
+    groups.append({"params": codes, "lr": CODE_LEARNING_RATE})
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     model.requires_grad_(False)
