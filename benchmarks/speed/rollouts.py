@@ -48,7 +48,7 @@ def _compare(method: str, model: Path, repeats: int, threads: int) -> Figures:
 
     def side(name: str) -> Callable[[], Mapping[str, float]]:
         def run() -> Mapping[str, float]:
-            command = [sys.executable, "-m", SIDE, name, method, model, str(threads)]
+            command: list[str | Path] = [sys.executable, "-m", SIDE, name, method, model, str(threads)]
             found = run_process(command, environment={"OMP_NUM_THREADS": str(threads)}).figures
             runs[name].append(found)
             return {key: value for key, value in found.items() if isinstance(value, int | float)}

@@ -8,6 +8,7 @@ and optimizer steps), of its completions, and the digest of their ids.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -38,7 +39,7 @@ QUESTIONS = (
     "Write four sentences about a lighthouse in a storm.",
     "How does a bicycle stay upright while it is ridden?",
 )
-SIZES = {"max_new_tokens": 96, "minibatches": 1, "reward": "length=40", "kl_coef": 0.02}
+SIZES: dict[str, Any] = {"max_new_tokens": 96, "minibatches": 1, "reward": "length=40", "kl_coef": 0.02}
 CONFIGS: dict[str, RLConfig] = {
     "grpo": GRPOConfig(method="grpo", rollout_prompts=2, group_size=8, **SIZES),
     "ppo": PPOConfig(method="ppo", rollout_prompts=16, ppo_epochs=1, **SIZES),
@@ -57,7 +58,7 @@ def main(side: str, method: str, folder: Path, threads: int) -> dict[str, Any]:
     for number, _ in enumerate(trainer.steps()):
         if (number + 1) % config.steps_per_phase == 0:
             ends.append(time.perf_counter())
-    phases = [end - start for start, end in zip(ends[1:-1], ends[2:], strict=True)]
+    phases = [end - start for start, end in itertools.pairwise(ends[1:])]
     return {
         "step": sum(phases) / len(phases) / config.steps_per_phase,
         "completions": sum(seconds[1:]) / len(phases) / config.steps_per_phase,

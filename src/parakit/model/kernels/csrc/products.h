@@ -9,6 +9,7 @@
 
 #include "activations.h"
 #include "types.h"
+#include "words.h"
 
 namespace parakit {
 
@@ -65,87 +66,6 @@ inline void float_tile(const Weight& w, int64_t first, int64_t step, const float
   sum_all<R, N>(acc, y);
 }
 
-// 32-bit sums of products of pairs: acc[lane] + a[2 lane] b[2 lane] + a[2 lane + 1] b[2 lane + 1].
-#if defined(__AVX512BW__)
-typedef __m512i Words;
-inline Words load_words(const void* p) { return _mm512_loadu_si512(p); }
-inline Words widen_bytes(const int8_t* p) {
-  return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
-inline Words multiply_add_pairs(Words acc, Words a, Words b) {
-#if defined(__AVX512VNNI__)
-  return _mm512_dpwssd_epi32(acc, a, b);
-#else
-  return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b));
-#endif
-}
-template <int J>
-inline Words nibble(Words packed) {
-  Words mask = _mm512_set1_epi16(15);
-  if constexpr (J == 0) return _mm512_and_si512(packed, mask);
-  if constexpr (J == 3) return _mm512_srli_epi16(packed, 12);
-  return _mm512_and_si512(_mm512_srli_epi16(packed, 4 * J), mask);
-}
-inline Floats to_floats(Words v) { return (Floats)_mm512_cvtepi32_ps(v); }
-inline Words from_ints(Ints v) { return (Words)v; }
-#elif defined(__AVX2__) && !defined(__AVX512F__)
-typedef __m256i Words;
-inline Words load_words(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-inline Words widen_bytes(const int8_t* p) {
-  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
-inline Words multiply_add_pairs(Words acc, Words a, Words b) {
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
-}
-template <int J>
-inline Words nibble(Words packed) {
-  Words mask = _mm256_set1_epi16(15);
-  if constexpr (J == 0) return _mm256_and_si256(packed, mask);
-  if constexpr (J == 3) return _mm256_srli_epi16(packed, 12);
-  return _mm256_and_si256(_mm256_srli_epi16(packed, 4 * J), mask);
-}
-inline Floats to_floats(Words v) { return (Floats)_mm256_cvtepi32_ps(v); }
-inline Words from_ints(Ints v) { return (Words)v; }
-#else  // plain code for other processors; the compiler vectorizes it
-struct Words {
-  int16_t at[2 * LANES];
-};
-inline Words load_words(const void* p) {
-  Words v;
-  memcpy(&v, p, sizeof v);
-  return v;
-}
-inline Words widen_bytes(const int8_t* p) {
-  Words v;
-  for (int i = 0; i < 2 * LANES; i++) v.at[i] = p[i];
-  return v;
-}
-inline Words multiply_add_pairs(Words acc, Words a, Words b) {
-  Ints sums;
-  memcpy(&sums, &acc, sizeof sums);
-  for (int i = 0; i < LANES; i++) sums[i] += a.at[2 * i] * b.at[2 * i] + a.at[2 * i + 1] * b.at[2 * i + 1];
-  memcpy(&acc, &sums, sizeof sums);
-  return acc;
-}
-template <int J>
-inline Words nibble(Words packed) {
-  for (int i = 0; i < 2 * LANES; i++) packed.at[i] = (uint16_t(packed.at[i]) >> (4 * J)) & 15;
-  return packed;
-}
-inline Floats to_floats(Words v) {
-  Ints ints;
-  memcpy(&ints, &v, sizeof ints);
-  Floats floats;
-  for (int i = 0; i < LANES; i++) floats[i] = float(ints[i]);
-  return floats;
-}
-inline Words from_ints(Ints v) {
-  Words words;
-  memcpy(&words, &v, sizeof v);
-  return words;
-}
-#endif
-
 // A vector whose lanes are numbers of consecutive groups, 4 lanes each: element `block` of a row begins at lane 0.
 inline Floats by_group(const float* scales) {
 #if defined(__AVX512F__)
@@ -192,7 +112,24 @@ struct LastBlock {
   alignas(64) uint8_t data[BLOCK];
 };
 
+// LANES unsigned bytes.
+inline Ints load_bytes(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return (Ints)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+#else
+  Ints v;
+  for (int i = 0; i < LANES; i++) v[i] = p[i];
+  return v;
+#endif
+}
+
 inline Ints zeros_of_block(const uint8_t* zeros, int block, int shift) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  const uint8_t* first = zeros + ((block * BLOCK) >> shift);
+  return (Ints)_mm256_set_m128i(_mm_set1_epi32(shift == 5 ? first[1] : first[0]), _mm_set1_epi32(first[0]));
+#endif
   Ints v;
   for (int i = 0; i < LANES; i += 4) {
     int32_t zero = zeros[(block * BLOCK + i * 8) >> shift];
@@ -249,25 +186,31 @@ inline void int4_tile(const Weight& w, int64_t first, int64_t step, const Activa
     zeros[r] = HAS_ZEROS ? w.zeros + (first + r * step) * n_groups : nullptr;
   }
   int b = 0;
-  if constexpr (SMALL && !HAS_ZEROS) {  // the scales of four blocks at a time
+  if constexpr (SMALL && (!HAS_ZEROS || N == 1)) {  // the scales and zeros of four blocks at a time
+    constexpr int GROUPS = BLOCK / X_GROUP;
     for (; b + 4 <= n_blocks; b += 4) {
       Floats factors[N][R];
+      Ints zero[R];
       for (int n = 0; n < N; n++) {
-        Floats x_scale = load(x[n].scales + b * (BLOCK / X_GROUP));
+        Floats x_scale = load(x[n].scales + b * GROUPS);
 #pragma GCC unroll 4
-        for (int r = 0; r < R; r++) factors[n][r] = load_as<FP16>(scales[r], b * (BLOCK / X_GROUP)) * x_scale;
+        for (int r = 0; r < R; r++) factors[n][r] = load_as<FP16>(scales[r], b * GROUPS) * x_scale;
       }
       for (int r = 0; r < R; r++)
-        __builtin_prefetch(reinterpret_cast<const char*>(scales[r] + b * (BLOCK / X_GROUP)) + AHEAD_SCALES);
-      auto add_block = [&](auto number) {
+        __builtin_prefetch(reinterpret_cast<const char*>(scales[r] + b * GROUPS) + AHEAD_SCALES);
+      if constexpr (HAS_ZEROS)
+        for (int r = 0; r < R; r++) zero[r] = load_bytes(zeros[r] + b * GROUPS);
+      auto add_block = [&](auto number) __attribute__((always_inline)) {
         constexpr int i = number.value;
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++) {  // rows inside: they share x, which stays in registers
           if (i % 2 == 0) __builtin_prefetch(rows[r] + (b + i) * BLOCK / 2 + AHEAD);
+          Ints zeros_of_row = {};
+          if constexpr (HAS_ZEROS) zeros_of_row = (Ints)spread<i>((Floats)zero[r]);
 #pragma GCC unroll 4
           for (int n = 0; n < N; n++) {
-            Floats part = int4_block<false>(rows[r] + (b + i) * BLOCK / 2, x[n].values + (b + i) * BLOCK,
-                                            x[n].sums + (b + i) * LANES, Ints{});
+            Floats part = int4_block<HAS_ZEROS>(rows[r] + (b + i) * BLOCK / 2, x[n].values + (b + i) * BLOCK,
+                                                x[n].sums + (b + i) * LANES, zeros_of_row);
             acc[n][r] = fused_multiply_add(part, spread<i>(factors[n][r]), acc[n][r]);
           }
         }
