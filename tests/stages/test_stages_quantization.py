@@ -13,6 +13,7 @@ from parakit.common.errors import UserError
 from parakit.common.files import read_json
 from parakit.compression.quantization import quantize
 from parakit.model.quantized import dequantize_modules, is_quantized
+from parakit.stages.defaults.published import is_published
 from parakit.stages.quantization.running import recorded_suites
 
 
@@ -113,3 +114,4 @@ def test_a_model_of_nobodys_build_is_measured_on_general_texts(published_decoder
     assert figures["divergence"]["text"] == "general texts that come with Parakit"
     assert figures["calibration"] == {"text": "text that the model generated", "n_tokens": 96}
     assert figures["suites"] == {"original": {}, "quantized": {}}
+    assert is_published(tmp_path / "out")  # what is tuned from it has the defaults of a published model

@@ -29,6 +29,7 @@ from parakit.model.quantized import quantize_modules
 from parakit.primer.config import PrimerSuitesConfig
 from parakit.reports.model_card import stage_card
 from parakit.reports.quantization import sensitivity_svg
+from parakit.stages.defaults.published import is_published
 
 FIGURES, PICTURE = "quantization.json", "sensitivity.svg"
 RECIPE = "recipe.json"  # of the build around a model
@@ -65,9 +66,16 @@ def quantize_folder(
         "config": network.config.model_dump(mode="json"),
         "quantization": quantization,
     } | ({"task": "chat"} if is_chat else {})
+    recorded: JsonObject = {
+        "stage": "quantize",
+        "chat": is_chat,
+        "quantization": config.model_dump(mode="json"),
+    }
+    if is_published(model):
+        recorded["published"] = True  # what is tuned from it keeps its defaults
     lineage = Lineage(
         "model",
-        {"stage": "quantize", "chat": is_chat, "quantization": config.model_dump(mode="json")},
+        recorded,
         [model] if (model / LINEAGE).is_file() else [],  # a published folder has no lineage
         result=figures,
     )
