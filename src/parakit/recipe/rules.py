@@ -55,7 +55,8 @@ def check_start(recipe: RecipeSections) -> None:
         )
     if not recipe.reads_text and recipe.text != type(recipe.text)():
         raise UserError("`text` has settings but no paths", "add text.paths, or remove them")
-    if recipe.reads_text and recipe.pretrain == "none" and not (recipe.distill and recipe.task is None):
+    is_read = (recipe.distill and recipe.task is None) or recipe.uses_documents
+    if recipe.reads_text and recipe.pretrain == "none" and not is_read:
         raise UserError(
             "`text` is set but has no effect: `pretrain` is none",
             "remove one of the two; evaluate.texts names text to measure on",
@@ -74,6 +75,13 @@ def check_task_data(recipe: RecipeSections) -> None:
         raise UserError(
             "`finetune` is set but has no effect without conversations or examples",
             "add one of these sections, or remove this one",
+        )
+    if recipe.uses_documents and not recipe.reads_text:
+        raise UserError("`conversations.from_documents` has no documents", "name them under text.paths")
+    if recipe.uses_documents and not (recipe.start or recipe.conversations.from_documents.model):  # type: ignore[union-attr]
+        raise UserError(
+            "`conversations.from_documents` has no model that writes the questions",
+            "set its model to a chat model's folder or the URL of an API, or begin with a model (start)",
         )
     if recipe.conversations and (recipe.examples or task != "chat"):
         raise UserError(

@@ -98,6 +98,11 @@ class RecipeSections(Config):
         return self.pretrain != "none" or bool(self.text.paths or self.text.primer)
 
     @property
+    def uses_documents(self) -> bool:
+        """Whether the conversations are made from the documents."""
+        return bool(self.conversations and self.conversations.from_documents)
+
+    @property
     def merges(self) -> bool:
         """Whether stages after fine-tuning begin with its model, so that an adapter has to be merged."""
         return bool(self.align or self.distill or self.quantize)

@@ -37,6 +37,7 @@ from parakit.recipe.start_plan import (
 from parakit.stages.config import PretrainConfig, SpanCorruption
 
 if TYPE_CHECKING:
+    from parakit.data.conversations.from_documents import DocumentQuestionsConfig
     from parakit.stages.plans import ModelSpec
 
 WORK = "work"
@@ -56,7 +57,7 @@ def stages_of(recipe: RecipeConfig, folder: Path, times: BuildTime | None = None
     stages += replay_stages(recipe, folder)
     # their faults show before hours are spent
     if recipe.conversations is not None:
-        stages += [_conversations(recipe), _conversation_shards(recipe, folder)]
+        stages += [_conversations(recipe, folder), _conversation_shards(recipe, folder)]
     elif recipe.examples is not None:
         stages += [_examples(recipe)] if recipe.reads_text or recipe.start else []
         stages += [_example_shards(recipe, folder)]
@@ -157,11 +158,27 @@ def _pretrain(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> St
     return Stage("pretrain", settings, ("shards", tokenizer_stage(recipe), *replayed), run)
 
 
-def _conversations(recipe: RecipeConfig) -> Stage:
+def _document_questions(recipe: RecipeConfig, config: DocumentQuestionsConfig, folder: Path) -> Stage:
+    from parakit.stages.document_questions import make_document_questions
+
+    writes_itself = config.model is None  # the model that the recipe starts from
+    chosen = config.replace(model=str(folder / START)) if writes_itself else config
+
+    def run(out: Path) -> None:
+        make_document_questions(chosen, folder / "corpus", out, overwrite=True, seed=recipe.seed)
+
+    settings = config.model_dump(mode="json") | {"template": config.template_text(), "seed": recipe.seed}
+    parents = ("corpus", *((START,) if writes_itself else ()))
+    return Stage("conversations", {"from_documents": settings}, parents, run)
+
+
+def _conversations(recipe: RecipeConfig, folder: Path) -> Stage:
     from parakit.stages.data import make_conversations
 
     config = recipe.conversations
     assert config is not None
+    if config.from_documents:
+        return _document_questions(recipe, config.from_documents, folder)
     settings: JsonObject = {"conversations": config.model_dump(mode="json")}
     settings |= {"inputs": fingerprint(config.paths)}
     settings |= {"seed": recipe.seed} if config.shares else {}

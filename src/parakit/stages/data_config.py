@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
 from parakit.data.config import TextConfig
+from parakit.data.conversations.from_documents import DocumentQuestionsConfig
 from parakit.data.mixing import check_shares
 from parakit.primer.config import (
     PrimerConversationsConfig,
@@ -66,13 +67,14 @@ class _OneSource(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if bool(self.paths) == bool(self.primer):
+        given = (self.paths, self.primer, getattr(self, "from_documents", None))
+        if sum(map(bool, given)) != 1:
             raise UserError("give either paths or a primer", "for example `paths: [file.jsonl]`")
         return self
 
 
 class ConversationsConfig(_OneSource):
-    """Conversations to fine-tune on: from files, or the primer's."""
+    """Conversations to fine-tune on: from files, the primer's, or out of the recipe's documents."""
 
     paths: tuple[str, ...] = Field(default=(), description="JSON-lines files of conversations.")
     shares: tuple[float, ...] = Field(
@@ -83,7 +85,19 @@ class ConversationsConfig(_OneSource):
     primer: PrimerConversationsConfig | None = Field(
         default=None, description="Generate the primer's conversations."
     )
+    from_documents: DocumentQuestionsConfig | None = Field(
+        default=None, description="Have a model write questions with answers about the documents of `text`."
+    )
     validation_fraction: float = Field(default=0.03, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_validation_fraction(self) -> Self:
+        if self.from_documents and "validation_fraction" in self.model_fields_set:
+            raise UserError(
+                "`validation_fraction` is set, and the questions have one of their own",
+                "set from_documents.validation_fraction",
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_share_a_path(self) -> Self:
