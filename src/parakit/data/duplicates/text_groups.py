@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from parakit.data.duplicates.near_duplicate_finder import root
+
 RANGES, ROWS = 64, 3
 MIN_RESEMBLANCE = 0.5
 MIN_SHINGLES = 200  # fewer: the words of a template outweigh those of the text
@@ -72,23 +74,16 @@ def near_duplicate_groups(sketches: Sequence[Sketch]) -> tuple[np.ndarray, int]:
             )
             leaders = first[bucket]
             for k in np.flatnonzero(leaders != np.arange(len(long))):
-                one, other = _root(parent, int(long[leaders[k]])), _root(parent, int(long[k]))
+                one, other = root(parent, int(long[leaders[k]])), root(parent, int(long[k]))
                 if one == other or (least[k, band : band + ROWS] == _EMPTY).all():
                     continue
                 if resemblance(sketches[long[leaders[k]]], sketches[long[k]]) >= MIN_RESEMBLANCE:
                     parent[max(one, other)] = min(one, other)
-    groups = np.array([_root(parent, i) for i in range(n)], np.int64)
+    groups = np.array([root(parent, i) for i in range(n)], np.int64)
     sizes = np.bincount(groups, minlength=n)
     templated = sizes[groups] > max(MAX_VERSIONS, MAX_GROUP_SHARE * n)
     groups[templated] = np.flatnonzero(templated)
     return groups, int(templated.sum())
-
-
-def _root(parent: np.ndarray, i: int) -> int:
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = int(parent[i])
-    return i
 
 
 def _shingle_hashes(text: str) -> np.ndarray:
