@@ -101,6 +101,9 @@ def soak(model: LanguageModel, n: int, seed: int) -> dict[str, object]:
     )
     doomed: list[tuple[int, RequestHandle]] = []  # with the step after which it is cancelled
     kept: dict[int, RequestHandle] = {}
+    tokens: dict[
+        int, list[list[int]]
+    ] = {}  # of finished requests; their handles would count as memory of the engine
     memory: list[int] = []
     n_steps = 0
     for i, prompt in enumerate(prompts):
@@ -116,18 +119,18 @@ def soak(model: LanguageModel, n: int, seed: int) -> dict[str, object]:
                 if at <= n_steps:
                     engine.cancel(late)
             doomed = [(at, late) for at, late in doomed if at > n_steps]
+        _collect(kept, tokens)
         if i >= n // 10 and i % max(1, n // 20) == 0:
             memory.append(resident_bytes())
     for _, handle in doomed:
         engine.cancel(handle)
     engine.run()
+    _collect(kept, tokens)
     statistics = engine.statistics
-    some = list(kept)[:: max(1, len(kept) // 200)]
+    some = list(tokens)[:: max(1, len(tokens) // 200)]
     expected = generate_ids(model, [prompts[i] for i in some], GREEDY)
     wrong = [
-        i
-        for i, wanted in zip(some, expected, strict=True)
-        if any(list(completion.token_ids) != wanted for completion in kept[i].completions)
+        i for i, wanted in zip(some, expected, strict=True) if any(found != wanted for found in tokens[i])
     ]
     return {
         "requests": n,
@@ -135,11 +138,17 @@ def soak(model: LanguageModel, n: int, seed: int) -> dict[str, object]:
         "preempted": statistics.n_preempted,
         "pages_held": statistics.n_pages_used,
         "waiting_or_running": statistics.n_waiting + statistics.n_running,
-        "unfinished": sum(not handle.done for handle in kept.values()),
+        "unfinished": len(kept),
         "wrong": len(wrong),
         "slots_free": len(engine.cache._slots) == engine.config.max_rows,
         "memory_growth": round(memory[-1] / memory[0] - 1, 4) if memory else 0.0,
     }
+
+
+def _collect(kept: dict[int, RequestHandle], tokens: dict[int, list[list[int]]]) -> None:
+    """Move the finished requests from `kept` to `tokens`."""
+    for i in [i for i, handle in kept.items() if handle.done]:
+        tokens[i] = [list(completion.token_ids) for completion in kept.pop(i).completions]
 
 
 def soak_violations(found: dict[str, object], largest_growth: float = 0.02) -> list[str]:
