@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parakit.common.files import JsonObject
+from parakit.data.documents import repair
 from parakit.data.row_report import count_keys
 
 MAX_NAMED = 1_000
@@ -65,7 +66,8 @@ class ReadReport:
         """A file or folder is left out. `reason` is one of a few that are counted; `detail` is listed with the name."""
         self.skipped[reason] += 1
         if len(self.skipped_files) < MAX_NAMED:
-            self.skipped_files.append((source, f"{reason}: {detail}" if detail else reason))
+            why = repair(f"{reason}: {detail}" if detail else reason)[0]
+            self.skipped_files.append((repair(source)[0], why))
 
     def count_encoding(self, source: str, name: str, guessed: bool) -> None:
         """`source` is read as text in encoding `name`; `guessed` where nothing but its letters speaks for it."""

@@ -127,6 +127,18 @@ def test_names_that_leave_the_archive_are_refused_and_nothing_is_written(tmp_pat
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_names_of_any_bytes_are_printable_in_the_report(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in ("caf\udce9.txt", "\x1b[2J\n.txt", "caf\udce9"):
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.SYMTYPE if name == "caf\udce9" else tarfile.REGTYPE
+            info.size = 0 if info.issym() else len(GOOD)
+            archive.addfile(info, io.BytesIO(GOOD.encode()))
+    documents, report = read(tmp_path / "a.tar")
+    names = [document.source for document in documents] + [source for source, _ in report.skipped_files]
+    assert names == ["a.tar/caf\ufffd.txt", "a.tar/\ufffd[2J\ufffd.txt", "a.tar/caf\ufffd"]
+
+
 def test_links_and_devices_of_a_tar_are_named_and_not_followed(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name, kind in (("link", tarfile.SYMTYPE), ("pipe", tarfile.FIFOTYPE)):

@@ -77,8 +77,8 @@ def test_a_crawl_that_is_cut_keeps_what_came_before(tmp_path: Path) -> None:
 def test_records_and_headers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warc, "MAX_RECORD", 2_000)
     long = record("conversion", "http://a/long", b"x" * 3_000, "text/plain")
-    bomb = record("response", "http://a/bomb", http(gzip.compress(bytes(10**6)), "Content-Encoding: gzip"))
-    (tmp_path / "a.warc").write_bytes(long + bomb + RECORDS[2])
+    packed = record("response", "http://a/bomb", http(gzip.compress(bytes(10**6)), "Content-Encoding: gzip"))
+    (tmp_path / "a.warc").write_bytes(long + packed + RECORDS[2])
     documents, report = read(tmp_path)
     assert [d.text.strip() for d in documents] == [TEXT]
     assert report.skipped["a record is too long"] == 1

@@ -68,7 +68,7 @@ class Members:
         if self._counted:
             self._count()
         inner = repair(name)[0].replace("\\", "/").removeprefix("./")
-        source = f"{self._file.source}/{_printable(inner)}"
+        source = member_source(self._file, name)
         if reason := self._reason(inner, filter_names):
             self._report.skip(source, *reason)
             return None
@@ -132,5 +132,7 @@ def _too_deep_error() -> UnreadableFileError:
     return UnreadableFileError("archives nested too deeply", f"over {MAX_DEPTH}", "unpack the outer ones")
 
 
-def _printable(name: str) -> str:
-    return "".join(character if character.isprintable() else "\ufffd" for character in name)[:MAX_NAME]
+def member_source(file: InputFile, name: str) -> str:
+    """The source of a member of this name: printable Unicode, whatever the archive holds."""
+    inner = repair(name)[0].replace("\\", "/").removeprefix("./")
+    return f"{file.source}/{''.join(c if c.isprintable() else chr(0xFFFD) for c in inner)[:MAX_NAME]}"

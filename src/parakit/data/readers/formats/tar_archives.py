@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.compression import BLOCK
-from parakit.data.readers.formats.content import Members
+from parakit.data.readers.formats.content import Members, member_source
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import UnreadableFileError, open_input
 
@@ -30,7 +30,7 @@ def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[In
                     content = archive.extractfile(info) if info.isreg() else None
                     if content is None:
                         kind = "a link" if info.issym() or info.islnk() else "a pipe or device"
-                        report.skip(f"{file.source}/{info.name}", "not a file", kind)
+                        report.skip(member_source(file, info.name), "not a file", kind)
                     elif member := members.add(info.name, content):
                         yield member
                 rest = archive.fileobj.read(BLOCK)

@@ -16,7 +16,7 @@ from typing import IO
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.encodings import MAX_NUL_SHARE
-from parakit.data.readers.formats.content import Members, TextPart
+from parakit.data.readers.formats.content import Members, TextPart, member_source
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import UnreadableFileError, open_input
 
@@ -43,7 +43,7 @@ def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Te
         Members(file, config, report, counted=False) as members,
     ):
         for record in _records(stream, file, report):
-            source = f"{file.source}/{record.address}"
+            source = member_source(file, record.address)
             if record.kind == "conversion":
                 yield TextPart(record.body.decode("utf-8", "surrogateescape"), source)
             elif record.kind in ("response", "resource"):
@@ -77,7 +77,7 @@ def _records(stream: IO[bytes], file: InputFile, report: ReadReport) -> Iterator
         )
         n_bytes = int(length)
         if n_bytes > MAX_RECORD:
-            report.skip(f"{file.source}/{address}", "a record is too long", f"{n_bytes:,} bytes")
+            report.skip(member_source(file, address), "a record is too long", f"{n_bytes:,} bytes")
         body = stream.read(min(n_bytes, MAX_RECORD))
         for start in range(len(body), n_bytes, 2**20):
             if not stream.read(min(2**20, n_bytes - start)):

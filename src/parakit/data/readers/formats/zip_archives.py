@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.compression import DAMAGE
-from parakit.data.readers.formats.content import Members
+from parakit.data.readers.formats.content import Members, member_source
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.zip_files import ENCRYPTED, open_zip
 
@@ -22,12 +22,12 @@ def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[In
             if info.is_dir():
                 continue
             if info.flag_bits & ENCRYPTED:
-                report.skip(f"{file.source}/{info.filename}", "encrypted")
+                report.skip(member_source(file, info.filename), "encrypted")
                 continue
             try:
                 member = members.add(info.filename, lambda info=info: archive.open(info))  # type: ignore[misc]
             except (zipfile.BadZipFile, NotImplementedError, OSError, *DAMAGE) as error:
-                report.skip(f"{file.source}/{info.filename}", "damaged zip", str(error))
+                report.skip(member_source(file, info.filename), "damaged zip", str(error))
                 continue
             if member:
                 yield member
