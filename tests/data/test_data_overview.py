@@ -93,7 +93,7 @@ def test_a_secret_is_found_by_its_form(kind: str, text: str) -> None:
     around = f"before\n{text}\nafter"
     assert kind in {found for found, _, _ in find_secrets(around)}
     masked = mask(around)
-    assert f"[{kind}]" in masked
+    assert f"[{kind.upper()}]" in masked
     assert re.match(r"before\n.*\nafter$", masked, re.DOTALL)
 
 

@@ -1,6 +1,6 @@
 """What a model would see in a corpus, before it is trained: sources, lengths, languages, personal data, random pieces.
 
-Counts of reading come from the corpus's report. The rest is measured on its documents: on all of a split up to 64 MB, and
+Counts of reading come from the corpus's report. The rest is measured on its documents: on all of a split up to 16 MB, and
 on a sample spread evenly over a larger one, so that the time is bounded; the result says which. Personal data and
 passwords are counted by kind, and are replaced by their kinds in the texts that are shown.
 """
@@ -23,7 +23,7 @@ from parakit.data.documents import Document
 from parakit.data.personal.sensitive import count_kinds, mask
 from parakit.data.splits import SPLITS
 
-WHOLE_BYTES = 64 * 2**20  # of a split that is read as a whole
+WHOLE_BYTES = 16 * 2**20  # of a split that is read as a whole
 N_SAMPLED = 4_000  # documents of a larger one
 N_PIECES, PIECE_CHARS = 10, 500
 N_LANGUAGE, LANGUAGE_CHARS = 300, 600  # documents whose language is looked at, and how much of each

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.artifacts import open_artifact
+from parakit.common.descendants import shards_of
 from parakit.common.files import JsonObject, read_json, write_text_atomic
 from parakit.common.formatting import byte_size, compact, number, percent
 from parakit.data.overview import corpus_overview, with_tokens
 from parakit.reports import charts
 from parakit.reports.formatting import humanize
 from parakit.reports.rendering import CORPUS_PAGE, page_template
-from parakit.stages.descendants import shards_of
 from parakit.training.doctor.corpus import check_corpus
 
 _SECRETS = ("password", "private_key", "access_key", "web_token", "credentials_in_url")
