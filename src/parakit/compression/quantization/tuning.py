@@ -12,7 +12,7 @@ Shapes: O outputs, G groups of a row, S inputs of a group, T tokens of a window.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -121,13 +121,7 @@ def tune_rounding(
             return math.fsum(float(divergence(window)) for window in held_out) / len(held_out)
 
     before = mean_divergence()
-    groups = [
-        {"params": [matrix.log_gain], "lr": LEARNING_RATES[matrix.tensor.scheme.bits]}
-        for matrix in matrices.values()
-    ]
-    groups.append({"params": list(gains.values()), "lr": max(group["lr"] for group in groups)})
-    codes = [matrix.codes for matrix in matrices.values() if matrix.codes is not None]
-    groups.append({"params": codes, "lr": CODE_LEARNING_RATE})
+    groups = _parameter_groups(list(matrices.values()), list(gains.values()))
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     model.requires_grad_(False)
@@ -144,6 +138,16 @@ def tune_rounding(
         for name, gain in gains.items():
             model.get_parameter(name).copy_(norms[name] * gain.exp())
     return {name.removesuffix(".weight"): matrix.tuned() for name, matrix in matrices.items()}
+
+
+def _parameter_groups(matrices: Sequence[TunedMatrix], norms: list[nn.Parameter]) -> list[dict[str, Any]]:
+    """What is tuned, with its rate."""
+    groups: list[dict[str, Any]] = [
+        {"params": [matrix.log_gain], "lr": LEARNING_RATES[matrix.tensor.scheme.bits]} for matrix in matrices
+    ]
+    groups.append({"params": norms, "lr": max(group["lr"] for group in groups)})
+    codes = [matrix.codes for matrix in matrices if matrix.codes is not None]
+    return [*groups, {"params": codes, "lr": CODE_LEARNING_RATE}]
 
 
 class _RoundedProduct(torch.autograd.Function):
