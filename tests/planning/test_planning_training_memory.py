@@ -110,7 +110,8 @@ def test_blocks_on_quantized_weights_are_computed_twice(
     model = tiny()
     quantize_modules(model, make_plan(model, QuantScheme(bits=8)))
     attach(model, make_lora(model, LoraConfig(rank=1)))
-    assert fitted(2e9, monkeypatch, model).gradient_checkpointing
+    plan = fitted(2e9, monkeypatch, model)
+    assert (plan.gradient_checkpointing, plan.compile) == (True, "off")
     assert "gradient checkpointing" in capsys.readouterr().err
     assert not fitted(2e9, monkeypatch, model, gradient_checkpointing="off").gradient_checkpointing
 

@@ -36,8 +36,8 @@ def fit_memory(
     available: int | None = None,
 ) -> TrainingPlan:
     """`plan` with as many rows per forward pass as fit, and gradient checkpointing where one row does not fit without and
-    on a quantized base, which is taken to save memory; what is given stays. Logs the need of a large model. `available`
-    (bytes) None: what the machine has left.
+    on a quantized base, which is taken to save memory and not compiled; what is given stays. Logs the need of a large model.
+    `available` (bytes) None: what the machine has left.
 
     `row_tokens`: of the longest row, where that is less than the plan's; `texts_per_row`: 2 where a row is a pair of
     completions; `max_logits`: so many logits exist as a whole. Raises `UserError` with the nearest setting that fits.
@@ -52,6 +52,10 @@ def fit_memory(
         return plan
     if quantized and training.gradient_checkpointing == "auto":
         plan = plan.replace(gradient_checkpointing=True)
+    if (
+        quantized and training.compile == "auto"
+    ):  # PyTorch's compiler alone takes more memory than int4 weights
+        plan = plan.replace(compile="off")
     if available is None:
         available = _available(plan)
 
