@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -115,9 +116,8 @@ def languages(texts: Sequence[str]) -> JsonObject | str:
     """The share of each language in `texts`, by ISO 639-1 code, or why it is not known."""
     if find_spec("py3langid") is None:
         return EXTRA
-    import py3langid
-
-    found = Counter(py3langid.classify(text)[0] for text in texts if len(text) >= 40)
+    classify = import_module("py3langid").classify
+    found = Counter(classify(text)[0] for text in texts if len(text) >= 40)
     return {code: round(n / found.total(), 4) for code, n in found.most_common()}
 
 

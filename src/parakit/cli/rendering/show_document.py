@@ -50,7 +50,8 @@ def show_document(path: Path, document_id: str, folders: list[Path], as_json: bo
 def search(path: Path, text: str, as_json: bool) -> int:
     """Print the documents that have `text`; the exit status is 1 where none has."""
     corpora, _ = _corpora(path)
-    rows, n = [], 0
+    rows: list[JsonObject] = []
+    n = 0
     for corpus in corpora:
         for one in search_documents(corpus, text):
             n += 1
