@@ -17,8 +17,8 @@ _SPLITS = (  # where a word ends although a letter or digit follows the sign
     r"|['’](?:s|re|ve|ll|d|m)\b"
 )
 _WORD = re.compile(
-    rf"{_ABBREVIATIONS}\.|(?:[A-Z]\.)+(?![^\W_])|[^\W\d_]+(?=n['’]t\b)|n['’]t\b|['’](?:s|re|ve|ll|d|m)\b"
-    rf"|(?:[^\W_]|[\x80-\x9f])(?:[^\W_]|[\x80-\x9f]|(?!{_SPLITS})[^\w\s\"“”](?=[^\W_]))*|\.{{2,}}|-{{2,}}|[^\s]"
+    rf"{_ABBREVIATIONS}\.|(?:[A-Z]\.)+(?![^\W_])|[^\W\d_]+(?=n['’]t\b)|n['’]t\b|['’](?:s|re|ve|ll|d|m|em|bout)\b"
+    rf"|(?:[^\W_]|[\x80-\x9f])(?:[^\W_]|[\x80-\x9f]|(?!{_SPLITS})[^\w\s\"“”](?=[^\W_]))*(?:--(?=\s|\Z))?|\.{{2,}}|-{{2,}}|[^\s]"
 )
 _SENTENCE_END = re.compile(r"(?:(?<![\s.A-Z])|(?<=[A-Z][A-Z]))\.(?!\w)|[!?。！？](?!\w)")
 _ABBREVIATION = re.compile(
