@@ -50,12 +50,8 @@ def fit_memory(
     quantized_bytes = sum(buffer.nbytes for module in quantized for buffer in module.buffers(recurse=False))
     if n_parameters + sum(math.prod(module.shape) for module in quantized) < TOLD_PARAMETERS:
         return plan
-    if quantized and training.gradient_checkpointing == "auto":
-        plan = plan.replace(gradient_checkpointing=True)
-    if (
-        quantized and training.compile == "auto"
-    ):  # PyTorch's compiler alone takes more memory than int4 weights
-        plan = plan.replace(compile="off")
+    if quantized:
+        plan = _saving_memory(plan, training)
     if available is None:
         available = _available(plan)
 
@@ -77,11 +73,7 @@ def fit_memory(
     limit = (
         None if available is None else int(USABLE * available) + 4 * n_parameters + quantized_bytes
     )  # the weights are there already
-    tried = [plan]
-    if training.micro_batch_size is None:
-        tried += [plan.replace(micro_batch_size=n) for n in _smaller(plan.micro_batch_size)]
-    if training.gradient_checkpointing == "auto" and not plan.gradient_checkpointing:
-        tried += [one.replace(gradient_checkpointing=True) for one in tried]
+    tried = _candidates(plan, training)
     fitting = next((one for one in tried if limit is None or need(one).peak <= limit), None)
     if fitting is None:
         assert limit is not None
@@ -93,6 +85,25 @@ def fit_memory(
     left = "" if limit is None else f"; {limit / 1e9:.1f} GB can be used"
     log(f"{title}: {need(fitting).describe()}, {fitting.micro_batch_size} rows at a time{extra}{left}")
     return fitting
+
+
+def _candidates(plan: TrainingPlan, training: TrainingConfig) -> list[TrainingPlan]:
+    """Plans of ever less memory, as far as the settings are open."""
+    tried = [plan]
+    if training.micro_batch_size is None:
+        tried += [plan.replace(micro_batch_size=n) for n in _smaller(plan.micro_batch_size)]
+    if training.gradient_checkpointing == "auto" and not plan.gradient_checkpointing:
+        tried += [one.replace(gradient_checkpointing=True) for one in tried]
+    return tried
+
+
+def _saving_memory(plan: TrainingPlan, training: TrainingConfig) -> TrainingPlan:
+    """`plan` for adapters on quantized weights, where nothing else is set."""
+    if training.gradient_checkpointing == "auto":
+        plan = plan.replace(gradient_checkpointing=True)
+    if training.compile == "auto":  # PyTorch's compiler alone takes more memory than int4 weights
+        plan = plan.replace(compile="off")
+    return plan
 
 
 def _smaller(n_rows: int) -> list[int]:
