@@ -95,10 +95,10 @@ def test_a_dry_run_lists_what_would_be_read_and_what_not_with_the_way_and_writes
     assert found["files"] == 81
     assert found["formats"]["text"]["files"] == 81
     assert found["bytes"] == sum(path.stat().st_size for path in folder.glob("[0-9]*.txt"))
-    left_out = {row["source"]: row for row in found["left_out"]}
-    assert left_out["in/[photo].jpg"]["reason"].startswith("not text")
-    assert "convert it first" in left_out["in/[photo].jpg"]["way"]
-    assert "in/noise.txt" in left_out
+    skipped = {row["source"]: row for row in found["left_out"]}
+    assert skipped["in/[photo].jpg"]["reason"].startswith("not text")
+    assert "convert it first" in skipped["in/[photo].jpg"]["way"]
+    assert "in/noise.txt" in skipped
     assert main([str(folder), "--dry-run"]) == 0
     shown = capsys.readouterr().out
     assert "81 files would be read" in shown

@@ -14,9 +14,9 @@ from parakit.common import UserError
 from parakit.data import iter_corpus
 from parakit.data.document_search import find_documents, search_documents
 from parakit.stages.config import PretrainConfig
+from parakit.stages.corpora.history import runs_that_saw
 from parakit.stages.data import make_corpus, make_shards, make_tokenizer
 from parakit.stages.data_config import CorpusConfig
-from parakit.stages.document_history import runs_that_saw
 from parakit.stages.job import run_job
 from parakit.stages.plans import ModelSpec
 from parakit.stages.pretraining import PretrainJob

@@ -17,7 +17,7 @@ from parakit.data.config import TextConfig
 from parakit.data.conversations.conversation import Conversation, read_conversations
 from parakit.data.conversations.from_documents import DocumentQuestionsConfig
 from parakit.data.corpus import prepare_corpus
-from parakit.stages.document_questions import QUESTIONS, make_document_questions
+from parakit.stages.corpora.questions import QUESTIONS, make_document_questions
 from tests.alignment.chat_server import Answer, chat_server, completion
 
 NAMES = (
@@ -84,8 +84,8 @@ def test_pairs_of_held_out_documents_are_in_test_only_and_refusals_have_no_answe
     for split, rows in everything(made).items():
         for conversation in rows:
             question, answer = (message.content for message in conversation.messages)
-            asked = question.rpartition("Question: ")[2]
-            town = re.search(r"mayor (?:of|in) (\w+) ", asked)[1]  # type: ignore[index]
+            wanted = question.rpartition("Question: ")[2]
+            town = re.search(r"mayor (?:of|in) (\w+) ", wanted)[1]  # type: ignore[index]
             (own,) = (text for text in held_out + texts["train"] if f"mayor of {town} " in text)
             assert (own in held_out) == (split == "test")
             if answer == config.refusal:

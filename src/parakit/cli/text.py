@@ -236,9 +236,9 @@ def _refuse_unused(command: TextCommandConfig, kind: str) -> None:
 
 
 def _questions(command: TextCommandConfig) -> None:
-    from parakit.stages.document_questions import make_document_questions
+    from parakit.stages.corpora.questions import make_document_questions
 
-    values = {"model": command.questions_from, "model_name": command.questions_model}
+    values: JsonObject = {"model": command.questions_from, "model_name": command.questions_model}
     values |= {"n_questions": command.n_questions, "max_passages": command.max_passages}
     values |= {"template": command.template} if command.template else {}
     config = DocumentQuestionsConfig.parse(values, "parakit text")

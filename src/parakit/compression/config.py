@@ -23,7 +23,7 @@ OF_THE_TEACHER = {
 DistillObjective = Literal["next_token", "chat", "masked"]
 
 
-class Mixture(Config):
+class JensenShannon(Config):
     """Of the Jensen-Shannon divergence."""
 
     teacher_share: float = Field(default=0.5, gt=0, lt=1, description="The teacher's weight in the mixture.")
@@ -47,7 +47,7 @@ class DistillConfig(TrainingConfig, TextBatches, LongRowSettings):
 
     choices: ClassVar[Choices] = {
         "objective": {"masked": Masking},
-        "divergence": {"jensen_shannon": Mixture},
+        "divergence": {"jensen_shannon": JensenShannon},
         "on_policy_share": {GIVEN: OnPolicy},
     }
 

@@ -159,7 +159,7 @@ def _pretrain(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> St
 
 
 def _document_questions(recipe: RecipeConfig, config: DocumentQuestionsConfig, folder: Path) -> Stage:
-    from parakit.stages.document_questions import make_document_questions
+    from parakit.stages.corpora.questions import make_document_questions
 
     writes_itself = config.model is None  # the model that the recipe starts from
     chosen = config.replace(model=str(folder / START)) if writes_itself else config

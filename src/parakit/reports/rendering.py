@@ -19,6 +19,7 @@ from parakit.common.formatting import byte_size, compact, long_duration, number,
 from parakit.reports import charts
 from parakit.reports.alignment import outcome
 from parakit.reports.before_after import stage_effects
+from parakit.reports.corpus_section import corpus_section
 from parakit.reports.formatting import (
     ROLES,
     STAGE_TITLES,
@@ -50,16 +51,14 @@ from parakit.reports.start_comparison import figure_rows, sample_rows
 from parakit.reports.summary_parts import Sample
 from parakit.reports.summary_schema import (
     BuildSummary,
-    CorpusSummary,
     MixtureRow,
-    SkippedFile,
     TokenizerSummary,
 )
 from parakit.reports.tasks import interval, main_metric, metric_name, metric_value, task_section
 
 CORPUS_PAGE = "corpus.html"
 PAGE = Path(__file__).with_name("page")
-MAX_SKIPPED, MAX_ANSWERS = 12, 8
+MAX_ANSWERS = 8
 TITLES = {
     "start": "Compared with the published model",
     "suites": "Accuracy on the suites",
@@ -128,7 +127,7 @@ def _page(summary: BuildSummary) -> JsonObject:
         "trained": [_trained(summary, name) for name in trained_stages(summary) if stage(summary, name)],
         "samples": _samples(summary),
         "tokenizer": larger_vocabulary(summary) or _tokenizer(summary),
-        "corpus": _corpus(summary),
+        "corpus": corpus_section(summary),
         "times": charts.time_slices(summary),
         "time_rows": _time_rows(summary),
         "drawing": charts.lineage_drawing(summary.lineage),
@@ -321,42 +320,6 @@ def _tokenizer(summary: BuildSummary) -> JsonObject | None:
     ]
     samples = [[piece.replace("\n", "↵\n") for piece in pieces] for pieces in figures.samples]
     return {"facts": facts, "samples": samples}
-
-
-@dataclass(frozen=True)
-class CorpusSection:
-    """The corpus: facts, documents by split, and the first files that were left out."""
-
-    facts: list[tuple[str, str]]
-    splits: list[charts.Slice]
-    skipped: tuple[SkippedFile, ...]
-    more: int
-
-
-def _corpus(summary: BuildSummary) -> CorpusSection | None:
-    figures = stage(summary, "corpus")
-    if not isinstance(figures, CorpusSummary):
-        return None
-    labels = {
-        "documents": "documents",
-        "files": "files",
-        "duplicates": "duplicates dropped",
-        "bad_bytes": "bad bytes replaced",
-    }
-    facts = [] if figures.bytes is None else [("size", byte_size(figures.bytes))]
-    facts += [
-        (label, number(getattr(figures, key)))
-        for key, label in labels.items()
-        if key in figures.model_fields_set
-    ]
-    documents = {"train": figures.train_documents or 0}
-    documents["held out"] = (figures.documents or 0) - documents["train"]
-    return CorpusSection(
-        facts,
-        charts.slices(documents, number) if figures.train_documents and figures.documents else [],
-        figures.skipped[:MAX_SKIPPED],
-        max(len(figures.skipped) - MAX_SKIPPED, 0),
-    )
 
 
 def _time_rows(summary: BuildSummary) -> JsonObject:

@@ -25,10 +25,10 @@ from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
 from parakit.stages.comparison.measuring import plan_comparison
 from parakit.stages.config import EmbeddingInit, FinetuneConfig, PretrainConfig, replay_of
+from parakit.stages.corpora.mixture_figures import add_mixture
 from parakit.stages.defaults.memory import fit_memory
 from parakit.stages.defaults.published import tuning_config, tuning_sizing
 from parakit.stages.job import PreparedRun
-from parakit.stages.mixture_figures import add_mixture
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.task_models import build_model, check_can_be_saved, continue_pretraining, with_dropout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,9 +24,8 @@ from parakit.tokens.shards import TokenShards, n_shared_documents
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import Masking, TrainingConfig, TrainingPlan
 from parakit.training.micro_batches import Objective
-from parakit.training.row_sources import RowSource
+from parakit.training.row_sources import RowSource, lengths_of
 from parakit.training.tasks import TASKS, SourceSetup, TaskSettings, TaskSpec, TrainingTask, task_spec
-from parakit.training.text_rows import lengths_of
 from parakit.training.validation import one_epoch, validation_loss
 
 Data = TokenShards | ExampleShards
@@ -150,7 +149,8 @@ class TaskBuilder:
         task = self.build_new(plan)
         if self.replay is None:
             return task
-        source = ReplaySource(task.source, self.build_replay(plan).source, self.replay.share)
+        new, old = cast(Any, task.source), cast(Any, self.build_replay(plan).source)  # rows of one kind
+        source: ReplaySource[Any] = ReplaySource(new, old, self.replay.share)
         source.follow(lengths_of(plan))
         return replace(task, source=source, validate=self.validator(plan))
 

@@ -42,9 +42,8 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import objectives
 from parakit.training.config import TrainingPlan
 from parakit.training.micro_batches import Objective
-from parakit.training.row_sources import RowSource
+from parakit.training.row_sources import RowSource, text_rows
 from parakit.training.task_names import MASK_RATE, SPAN_RATE
-from parakit.training.text_rows import text_rows
 
 RowFormat = Literal[
     "text",  # windows of documents

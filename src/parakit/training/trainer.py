@@ -36,10 +36,9 @@ from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.pace import Pace, TimeBudget
 from parakit.training.plan import TrainingPlan
 from parakit.training.precision import Precision
-from parakit.training.row_sources import PlannedSource, RolloutSource, RowSource
+from parakit.training.row_sources import PlannedSource, RolloutSource, RowSource, lengths_of
 from parakit.training.run_figures import run_figures
 from parakit.training.tasks import TrainingTask
-from parakit.training.text_rows import lengths_of
 from parakit.training.throughput import measure_peak_flops
 from parakit.training.train_state import load_train_state, save_train_state
 

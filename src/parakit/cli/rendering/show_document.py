@@ -15,7 +15,7 @@ from parakit.common.artifacts import LINEAGE, read_lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file
 from parakit.data.document_search import find_documents, history, search_documents
-from parakit.stages.document_history import ancestors, runs_that_saw
+from parakit.stages.corpora.history import ancestors, runs_that_saw
 
 MAX_FOUND, MAX_STEPS, TEXT_CHARS = 20, 12, 600
 

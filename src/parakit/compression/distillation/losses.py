@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.common.choices import part_of
-from parakit.compression.config import DistillConfig, Mixture
+from parakit.compression.config import DistillConfig, JensenShannon
 from parakit.compression.distillation.micro_batches import CachedMicroBatch, UnlabelledMicroBatch
 from parakit.compression.distillation.teacher import Predictor, Teacher
 from parakit.training.micro_batches import MicroBatch, Objective
@@ -52,7 +52,7 @@ class _Targets:
             teacher_logs, student_logs = self.event_log_probs(
                 log_probs_at_temperature(logits, temperature), part
             )
-            mixture = part_of(settings, Mixture)
+            mixture = part_of(settings, JensenShannon)
             teacher_share = mixture.teacher_share if mixture else 0.5
             each = divergence(teacher_logs, student_logs, settings.divergence, teacher_share)  # (C,)
             total = total + ((1 - shares) * each).sum() * temperature**2

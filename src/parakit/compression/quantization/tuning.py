@@ -157,7 +157,7 @@ class _RoundedProduct(torch.autograd.Function):
     def forward(ctx: Any, codes: Tensor, scales: Tensor, low: Tensor | int, high: Tensor | int) -> Tensor:
         ctx.save_for_backward(codes, scales)
         ctx.limits = low, high
-        return codes.round().clamp_(low, high).mul_(scales)
+        return codes.round().clamp(low, high).mul_(scales)  # type: ignore[arg-type]  # a limit may be a number
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:

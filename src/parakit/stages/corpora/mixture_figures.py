@@ -16,7 +16,7 @@ from parakit.tokens.batches.mixture import MixedSource
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.shards import TokenShards, select_source
 from parakit.training.config import TrainingPlan
-from parakit.training.text_rows import lengths_of, mixed_rows
+from parakit.training.row_sources import lengths_of, mixed_rows
 
 
 def add_mixture(run: PreparedRun, splits: Splits) -> PreparedRun:

@@ -20,7 +20,7 @@ from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.shards import TokenShards
 from parakit.training.config import TrainingPlan
-from parakit.training.text_rows import lengths_of, text_rows
+from parakit.training.row_sources import lengths_of, text_rows
 
 TRACED = ("next_token", "prefix", "masked", "span_corruption")
 MAX_DEPTH = 20

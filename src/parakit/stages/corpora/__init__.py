@@ -1,0 +1,1 @@
+"""What stages and commands do with the documents of a corpus: their history, questions about them, figures of mixtures."""
