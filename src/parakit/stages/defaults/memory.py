@@ -44,9 +44,7 @@ def fit_memory(
     """
     n_parameters = sum(p.numel() for p in model.parameters())
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    quantized = [
-        module for module in model.modules() if isinstance(module, QuantizedWeight) and module.own_buffers
-    ]
+    quantized = [each for each in model.modules() if isinstance(each, QuantizedWeight) and each.own_buffers]
     quantized_bytes = sum(buffer.nbytes for module in quantized for buffer in module.buffers(recurse=False))
     if n_parameters + sum(math.prod(module.shape) for module in quantized) < TOLD_PARAMETERS:
         return plan
@@ -70,9 +68,8 @@ def fit_memory(
             quantized_bytes=quantized_bytes,
         )
 
-    limit = (
-        None if available is None else int(USABLE * available) + 4 * n_parameters + quantized_bytes
-    )  # the weights are there already
+    held = 4 * n_parameters + quantized_bytes  # the weights are there already
+    limit = None if available is None else int(USABLE * available) + held
     tried = _candidates(plan, training)
     fitting = next((one for one in tried if limit is None or need(one).peak <= limit), None)
     if fitting is None:
