@@ -62,8 +62,8 @@ def write_documents(
             counts["bytes"] += document.n_bytes
     mixed: JsonObject = {}
     if config.sources:
-        for split, numbers in origins.items():
-            (folder / origins_file(split)).write_bytes(numbers)
+        for name, numbers in origins.items():
+            (folder / origins_file(name)).write_bytes(numbers)
         mixed = {"mixture": _mixture_rows(config, by_origin), "over_max_bytes": too_much}
     return mixed | {
         "splits": splits,
