@@ -148,7 +148,7 @@ def malformed_log_entries(log: str) -> list[str]:
 
 _MACHINE = re.compile(
     r"(?<![\w.~-])/(?:wor"
-    + r"k|farm|root|home|Users|mnt|opt)/[A-Za-z.][\w./-]*|\b(?!127\.|0\.0\.0\.0|255\.|10\.0\.0\.|192\.0\.2\.)"
+    + r"k|farm|root|home|Users|mnt|opt)/[A-Za-z.][\w./-]*|\b(?<!==)(?!127\.|0\.0\.0\.0|255\.|10\.0\.0\.|192\.0\.2\.)"
     r"(?:\d{1,3}\.){3}\d{1,3}\b(?!\.)|[\w.+-]+@(?!example\.)[\w-]+\.(?:com|org|net|io|de)\b"
 )
 _TEXT_FILES = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ".sh", ".jinja", ".html", ".cfg", ""}

@@ -264,7 +264,7 @@ def test_conversation_files_are_mixed_by_shares(capsys, tmp_path):
     assert train.count("b") == round(0.75 * len(train))
     status, _, err = run(capsys, "text", *files, "--shares", "1", "3", "--output", tmp_path / "x")
     assert status == 2
-    assert "--shares is set but has no effect" in err
+    assert "these rows are conversations" in err
 
 
 def test_tuning_takes_the_same_shares(capsys, tiny_build, tmp_path):

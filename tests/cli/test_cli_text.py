@@ -97,7 +97,7 @@ def test_a_dry_run_lists_what_would_be_read_and_what_not_with_the_way_and_writes
     assert found["bytes"] == sum(path.stat().st_size for path in folder.glob("[0-9]*.txt"))
     skipped = {row["source"]: row for row in found["left_out"]}
     assert skipped["in/[photo].jpg"]["reason"].startswith("not text")
-    assert "convert it first" in skipped["in/[photo].jpg"]["way"]
+    assert "convert it to text first" in skipped["in/[photo].jpg"]["way"]
     assert "in/noise.txt" in skipped
     assert main([str(folder), "--dry-run"]) == 0
     shown = capsys.readouterr().out

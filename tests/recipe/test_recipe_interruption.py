@@ -102,7 +102,7 @@ def test_an_interruption_before_the_first_checkpoint_leaves_no_work_behind(
 def test_an_interruption_in_the_first_stage_leaves_nothing(text_recipe, tmp_path, monkeypatch):
     from parakit.data import corpus
 
-    monkeypatch.setattr(corpus, "_collect", lambda *_: ctrl_c_in_a_library())
+    monkeypatch.setattr(corpus, "collect", lambda *_: ctrl_c_in_a_library())
     with pytest.raises(KeyboardInterrupt):
         build(text_recipe(), tmp_path / "builds")
     assert not (tmp_path / "builds").exists()

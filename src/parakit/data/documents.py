@@ -45,7 +45,10 @@ class Document:
     def from_row(cls, row: str | bytes) -> Document:
         """The document of a line that `to_row` wrote."""
         values = json.loads(row)
-        return cls(values["text"], values["source"], values["n_bytes"], tuple(values.get("steps", ())))
+        text, source, n_bytes = values["text"], values["source"], values["n_bytes"]
+        if not (isinstance(text, str) and isinstance(source, str) and isinstance(n_bytes, int)):
+            raise ValueError(f"text, source or n_bytes is of another type: {row[:80]!r}")
+        return cls(text, source, n_bytes, tuple(values.get("steps", ())))
 
 
 def repair(text: str) -> tuple[str, int]:

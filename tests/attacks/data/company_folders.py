@@ -115,8 +115,8 @@ def make_folder(folder: Path, seed: int, log_bytes: int = 3_000_000) -> dict[str
     )
     for name, raw in {
         "empty.txt": b"",
-        "page.html": b"<p>a page</p>",
-        "table.csv": b"a,b\n1,2\n",
+        "drawing.dwg": b"AC1032 a drawing",
+        "sheet.xls": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(2_000),
         "scan.pdf": b"%PDF-1.7 \x00\x01",
         "binary.txt": bytes(draw.randrange(256) for _ in range(3_000)),
         "photo.jpg": b"\xff\xd8\xff",

@@ -35,7 +35,7 @@ NAME_SENTENCES = (
 TITLED = ("Mr. {}", "Mrs. {}", "Dr. {}", "Herr {}", "Frau {}", "Prof. {}")
 GREETED = ("Dear {},\nthank you for the letter.", "My name is {} and I need help.", "Best regards,\n{}\n")
 TEXTS_WITHOUT = (
-    "The meeting on 2024-05-17 at 12:30:45 took 90 minutes; see section 3.2.1 and version 1.22.3.4 of the manual.",
+    "The meeting on 2024-05-17 at 12:30:45 took 90 minutes; see section 3.2.1 and version 127.22.3.4 of the manual.",
     "Revenue rose from 1,234,567 to 2,345,678 euros (12.5 %), and 1200 of 4500 orders came from abroad.",
     "ISBN 978-3-16-148410-0 has 352 pages. The formula is 3.14159 * r2, about 28.2743 for r = 3.",
     "Call std::vector<int>::at(3) or Foo::Bar::baz; the mask is 0xFF00 and the hash is deadbeef.",

@@ -147,11 +147,11 @@ def _langid(config: LanguageConfig) -> Detect:
 
 
 def _fasttext(config: LanguageConfig) -> Detect:
-    fasttext = load_library("fasttext", "language")
     if not Path(str(config.model)).is_file():
         raise UserError(
             f"language: no such file: {config.model}", "name a fastText model, such as lid.176.bin"
         )
+    fasttext = load_library("fasttext", "language")
     try:
         model: Any = fasttext.load_model(str(config.model))
     except Exception as error:

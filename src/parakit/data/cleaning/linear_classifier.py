@@ -49,10 +49,10 @@ class LinearClassifier:
 
     def save(self, folder: Path) -> None:
         """Write `classifier.safetensors` and `classifier.json` to `folder`."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"weights": self.weights}, folder / "classifier.safetensors")
+        (folder / "classifier.safetensors").write_bytes(save({"weights": self.weights}))
         values = {"bias": self.bias, "threshold": self.threshold, "figures": self.figures}
         write_json_atomic(folder / "classifier.json", values | {"digest": self.digest()})
 

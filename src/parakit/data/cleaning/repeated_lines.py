@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from parakit.common.files import JsonObject
+from parakit.common.files import JsonObject, write_array
 from parakit.data.cleaning.repair_text import CODE_FILES
 from parakit.data.cleaning.step_config import StepConfig
 from parakit.data.cleaning.steps import Removed
@@ -129,7 +129,7 @@ class _HashCounts:
         bounds = np.arange(1, PARTITIONS, dtype=np.uint64) << np.uint64(56)
         for number, part in enumerate(np.split(hashes, np.searchsorted(hashes, bounds))):
             with open(self._folder / f"{number}.hashes", "ab") as file:
-                part.tofile(file)
+                write_array(file, part)
 
     def at_least(self, least: int) -> np.ndarray:
         """The hashes that were added `least` times or more, sorted, (n,) uint64; the files are deleted."""

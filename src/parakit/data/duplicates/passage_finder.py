@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from parakit.common.files import write_array
 from parakit.data.duplicates.shingles import spaced_words, window_hashes
 
 PARTS = 64
@@ -80,7 +81,7 @@ class PassageFinder:
 
     def _append(self, name: str, array: np.ndarray) -> None:
         with open(self.folder / name, "ab") as file:
-            array.tofile(file)
+            write_array(file, array)
 
 
 def without_passages(text: str, passages: np.ndarray) -> str:

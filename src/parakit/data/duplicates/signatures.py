@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from parakit.common.files import save_array, write_array
 from parakit.data.duplicates.shingles import grams, mix, word_hashes
 
 SHINGLE_WORDS = 5
@@ -63,8 +64,8 @@ class SignatureWriter:
         """Write what is left, and the index, which is there only when all of the rest is."""
         self._flush()
         sizes = np.concatenate(self._sizes) if self._sizes else np.zeros(0, np.int64)
-        np.save(self.folder / "sizes.npy", sizes)
-        np.save(self.folder / "blocks.npy", np.array(self._blocks, np.int64))
+        save_array(self.folder / "sizes.npy", sizes)
+        save_array(self.folder / "blocks.npy", np.array(self._blocks, np.int64))
 
     def _flush(self) -> None:
         if not self._texts:
@@ -82,7 +83,7 @@ class SignatureWriter:
         arrays: tuple[np.ndarray, ...] = keys, sketches, tagged.astype(np.uint32)
         for name, array in zip(_FILES, arrays, strict=True):
             with open(self.folder / name, "ab") as file:
-                array.tofile(file)
+                write_array(file, array)
         self._sizes.append(np.bincount((tagged >> np.uint64(32)).astype(np.int64), minlength=n))
         self._blocks.append(n)
         self._texts, self._n_chars = [], 0
