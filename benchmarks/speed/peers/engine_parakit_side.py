@@ -123,7 +123,11 @@ def growth(spec: dict[str, Any]) -> dict[str, Any]:
 
     by_context = seconds([1], spec["contexts"])
     by_rows = seconds(spec["rows"], [spec["contexts"][0]])
-    return {"by_context": by_context, "by_rows": by_rows, "bandwidth": bandwidth}
+    # other machines on the same memory slow it for seconds at a time: the floor is of the best moment seen
+    best = max(bandwidth, memory_bandwidth(model.lm_head.weight.device))
+    for point in (*by_context, *by_rows):
+        point["floor"] *= bandwidth / best
+    return {"by_context": by_context, "by_rows": by_rows, "bandwidth": best}
 
 
 if __name__ == "__main__":

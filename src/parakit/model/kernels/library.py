@@ -23,7 +23,7 @@ def load_kernels() -> ctypes.CDLL | None:
     return None if os.environ.get(SWITCH, "").lower() in ("off", "0", "no") else _load()
 
 
-def read_bandwidth(n_bytes: int = 2**28, n_threads: int = 1, n_runs: int = 5) -> float | None:
+def read_bandwidth(n_bytes: int = 2**28, n_threads: int = 1, n_runs: int = 25) -> float | None:
     """Bytes per second that `n_threads` read from memory: the best of some passes over `n_bytes`; None without kernels.
     A decoding step that reads W bytes of weights and cache cannot take less than W over this.
     """
