@@ -14,7 +14,7 @@ from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.formats.content import TextPart
 from parakit.data.readers.formats.latex_symbols import ACCENTS, SYMBOLS, accented
-from parakit.data.readers.formats.office.markdown_table import markdown_table
+from parakit.data.readers.formats.office.markdown import markdown_table
 from parakit.data.readers.formats.whole import read_whole
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import open_text

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.formats.content import TextPart
-from parakit.data.readers.formats.office.markdown_table import markdown_table
+from parakit.data.readers.formats.office.markdown import markdown_table, spaced_blocks
 from parakit.data.readers.formats.office.word_styles import Numbering, Style, read_numbering, read_styles
 from parakit.data.readers.formats.office.xml_events import Event, Package, inside, open_package, skip_element
 from parakit.data.readers.formats.whole import whole_text
@@ -73,14 +73,7 @@ class _Body:
 
     def blocks(self, events: Iterator[Event]) -> Iterator[str]:
         """Blocks of Markdown; items of one list follow each other without a blank line."""
-        was_item = False
-        for text, is_item in self._walk(events):
-            if was_item and not is_item:
-                yield "\n"
-            yield text + ("\n" if is_item else "\n\n")
-            was_item = is_item
-        if was_item:
-            yield "\n"
+        yield from spaced_blocks(self._walk(events))
 
     def _walk(self, events: Iterator[Event]) -> Iterator[tuple[str, bool]]:
         paragraphs: list[_Paragraph] = []  # more than one inside a text box

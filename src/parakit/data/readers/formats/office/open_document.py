@@ -15,7 +15,7 @@ from zipfile import is_zipfile
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.formats.content import TextPart
-from parakit.data.readers.formats.office.markdown_table import MAX_COLUMNS, markdown_table
+from parakit.data.readers.formats.office.markdown import MAX_COLUMNS, markdown_table, spaced_blocks
 from parakit.data.readers.formats.office.xlsx import texts_of_sheets
 from parakit.data.readers.formats.office.xml_events import (
     Event,
@@ -105,14 +105,7 @@ class _Body:
 
     def blocks(self, events: Iterator[Event]) -> Iterator[str]:
         """Blocks with the blank line after each; items of a list follow each other without one."""
-        was_item = False
-        for text, is_item in self._walk(events):
-            if was_item and not is_item:
-                yield "\n"
-            yield text + ("\n" if is_item else "\n\n")
-            was_item = is_item
-        if was_item:
-            yield "\n"
+        yield from spaced_blocks(self._walk(events))
         for note in self.notes:
             yield note + "\n\n"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.formats.content import TextPart
-from parakit.data.readers.formats.office.markdown_table import markdown_table
+from parakit.data.readers.formats.office.markdown import markdown_table
 from parakit.data.readers.formats.office.xml_events import (
     Event,
     Package,

@@ -15,7 +15,7 @@ from typing import IO
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.formats.content import TextPart
-from parakit.data.readers.formats.office.markdown_table import markdown_table
+from parakit.data.readers.formats.office.markdown import markdown_table
 from parakit.data.readers.formats.whole import whole_text
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import UnreadableFileError, open_input

@@ -1,8 +1,8 @@
-"""Rows of cells as a Markdown table (GitHub Flavored Markdown, section 4.10)."""
+"""Blocks of a document as Markdown: tables of cells (GitHub Flavored Markdown, section 4.10) and the space between blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 MAX_COLUMNS = 1_000
 
@@ -26,3 +26,17 @@ def _padded(row: Sequence[str], width: int) -> list[str]:
 
 def _escaped(cell: str) -> str:
     return " ".join(cell.split()).replace("|", "\\|")
+
+
+def spaced_blocks(blocks: Iterable[tuple[str, bool]]) -> Iterator[str]:
+    """Blocks, each with whether it is an item of a list, with the blank line after each; items follow each other without
+    one.
+    """
+    was_item = False
+    for text, is_item in blocks:
+        if was_item and not is_item:
+            yield "\n"
+        yield text + ("\n" if is_item else "\n\n")
+        was_item = is_item
+    if was_item:
+        yield "\n"
