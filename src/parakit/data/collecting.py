@@ -47,10 +47,10 @@ class Texts:
     is_final: bool = True
     cleaning: list[JsonObject] = field(default_factory=list)
 
-    def begin(self, document: Document, held_out: bool, origin: int) -> None:
-        """The next text, which begins with `document`."""
+    def begin(self, digest: str, file: str, held_out: bool, origin: int) -> None:
+        """The next text, which is of `file` and begins with a document of this digest."""
         group = len(self.units)
-        self.units.append(TextUnit(document.digest, document.file, held_out, group=group, origin=origin))
+        self.units.append(TextUnit(digest, file, held_out, group=group, origin=origin))
         self.sketches.append(Sketch())
 
     def longest(self) -> int:
@@ -76,20 +76,20 @@ class _Writer:
 
     def add(self, document: Document, key: object, held_out: bool, origin: int = 0) -> None:
         """`key` tells its text from the one before; None: it is one of its own. `origin`: the number of its source."""
-        texts = self._texts
+        texts, digest = self._texts, document.digest  # it reads the whole text
         if key is None or key != self._last:
-            texts.begin(document, held_out, origin)
+            texts.begin(digest, document.file, held_out, origin)
         self._last = key
         if texts.is_final and not texts.is_generated:
             texts.sketches[-1].add(document.text)
         if held_out:
-            if not self._held_out.add(document.digest) and self._deduplicate:
+            if not self._held_out.add(digest) and self._deduplicate:
                 texts.report.duplicates += 1
                 return
-        elif document.digest in self._held_out:
+        elif digest in self._held_out:
             texts.report.validation_duplicates += 1
             return
-        elif self._deduplicate and not self._known.add(document.digest):
+        elif self._deduplicate and not self._known.add(digest):
             texts.report.duplicates += 1
             return
         unit = texts.units[-1]

@@ -22,6 +22,8 @@ MAX_PART = 2**26
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 ENCRYPTED = 0x1
+MEMBER_DAMAGE = (zipfile.BadZipFile, NotImplementedError, OSError, *DAMAGE)
+"""What reading a member raises where it is damaged or packed in an unknown way."""
 _KINDS = {
     "application/epub+zip": "epub",
     "application/vnd.oasis.opendocument.text": "odt",
@@ -65,7 +67,7 @@ def read_part(archive: zipfile.ZipFile, name: str, file: InputFile, config: Text
     try:
         with archive.open(info) as stream:
             content = stream.read(MAX_PART + 1)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, *DAMAGE) as error:
+    except MEMBER_DAMAGE as error:
         raise UnreadableFileError(
             "damaged zip", f"{name[:100]}: {error}", "get a fresh copy of the file"
         ) from None

@@ -6,7 +6,9 @@ B rows, T tokens, S source tokens; R rankings of at most K completions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +24,28 @@ class Batch:
     position_ids: np.ndarray  # (B, T) int64, restarting at each document
     n_counted: int
     single_document: bool  # no row holds two documents: plain causal attention is right
+
+
+BatchT = TypeVar("BatchT", bound=Batch)
+
+
+def merge_rows(parts: Sequence[tuple[np.ndarray, BatchT]], n_rows: int) -> BatchT:
+    """One batch of `n_rows` rows, of several batches of one class and one row length: each at its rows."""
+    kind = type(parts[0][1])
+    assert all(type(batch) is kind for _, batch in parts), [type(batch) for _, batch in parts]
+    arrays = {}
+    for field in fields(kind):
+        first = getattr(parts[0][1], field.name)
+        if isinstance(first, np.ndarray):
+            whole = np.empty((n_rows, *first.shape[1:]), first.dtype)
+            for rows, batch in parts:
+                whole[rows] = getattr(batch, field.name)
+            arrays[field.name] = whole
+    return kind(
+        **arrays,
+        n_counted=sum(batch.n_counted for _, batch in parts),
+        single_document=all(batch.single_document for _, batch in parts),
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ phases that began before keep their order and are cut short there. B rows, S sou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from parakit.common.errors import UserError
 from parakit.data.mixing import allocate
 from parakit.data.mixture import Mixture
-from parakit.tokens.batches.batch import Batch, Occurrence
+from parakit.tokens.batches.batch import Batch, Occurrence, merge_rows
 from parakit.tokens.batches.source import BatchSource
 
 Lengths = Sequence[tuple[int, int]]
@@ -90,7 +90,7 @@ class MixedSource:
             mine = np.flatnonzero(of == number)
             if len(mine):
                 parts.append((mine, source.rows(int(inner[mine[0]]), len(mine))))
-        return _merged(parts, n_rows)
+        return merge_rows(parts, n_rows)
 
     def places(self, start_row: int, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Of each row: its source, and the number of the row in it. Both (B,)."""
@@ -214,19 +214,3 @@ def _taken(order: np.ndarray, marks: np.ndarray, n: int) -> list[int]:
     rest = np.bincount(order[mark * MARK_EVERY : n], minlength=marks.shape[1])
     counts: list[int] = (marks[mark] + rest).tolist()
     return counts
-
-
-def _merged(parts: list[tuple[np.ndarray, Batch]], n_rows: int) -> Batch:
-    """One batch of those of the sources, each at its rows."""
-    arrays = {}
-    for field in fields(Batch):
-        first = getattr(parts[0][1], field.name)
-        if isinstance(first, np.ndarray):
-            whole = np.empty((n_rows, *first.shape[1:]), first.dtype)
-            for rows, batch in parts:
-                whole[rows] = getattr(batch, field.name)
-            arrays[field.name] = whole
-    n_counted = sum(batch.n_counted for _, batch in parts)
-    return Batch(
-        **arrays, n_counted=n_counted, single_document=all(batch.single_document for _, batch in parts)
-    )

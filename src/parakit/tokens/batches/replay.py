@@ -9,17 +9,16 @@ order. B rows.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from parakit.tokens.batches.batch import Batch, Occurrence
+from parakit.tokens.batches.batch import Batch, BatchT, Occurrence, merge_rows
 from parakit.tokens.batches.mixture import Lengths, MixedSource
 from parakit.tokens.batches.noising import NoisedSource
 
-BatchT = TypeVar("BatchT", bound=Batch)
 BatchT_co = TypeVar("BatchT_co", bound=Batch, covariant=True)
 MAX_DENOMINATOR = 1_000_000  # the share becomes a fraction, so that rows are counted without rounding
 
@@ -92,16 +91,4 @@ class ReplaySource(Generic[BatchT]):
 
 def _interleave(new: BatchT, replay: BatchT, is_replay: np.ndarray) -> BatchT:
     """One batch of both, each in its own order. Both are batches of one class and one row length."""
-    assert type(new) is type(replay), (type(new), type(replay))
-    arrays = {}
-    for field in fields(new):
-        new_values, replay_values = getattr(new, field.name), getattr(replay, field.name)
-        if isinstance(new_values, np.ndarray):
-            both = np.empty((len(is_replay), *new_values.shape[1:]), new_values.dtype)
-            both[~is_replay], both[is_replay] = new_values, replay_values
-            arrays[field.name] = both
-    return type(new)(
-        **arrays,
-        n_counted=new.n_counted + replay.n_counted,
-        single_document=new.single_document and replay.single_document,
-    )
+    return merge_rows([(~is_replay, new), (is_replay, replay)], len(is_replay))

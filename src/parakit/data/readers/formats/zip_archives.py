@@ -4,15 +4,13 @@ named, and the others are read.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
-from parakit.data.readers.compression import DAMAGE
 from parakit.data.readers.formats.content import Members, member_source
 from parakit.data.readers.input_file import InputFile
-from parakit.data.readers.zip_files import ENCRYPTED, open_zip
+from parakit.data.readers.zip_files import ENCRYPTED, MEMBER_DAMAGE, open_zip
 
 
 def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[InputFile]:
@@ -26,7 +24,7 @@ def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[In
                 continue
             try:
                 member = members.add(info.filename, lambda info=info: archive.open(info))  # type: ignore[misc]
-            except (zipfile.BadZipFile, NotImplementedError, OSError, *DAMAGE) as error:
+            except MEMBER_DAMAGE as error:
                 report.skip(member_source(file, info.filename), "damaged zip", str(error))
                 continue
             if member:
