@@ -29,7 +29,7 @@ def answered_right(model: Any, tokenizer: Any, drawn: Sequence[Question]) -> lis
     from parakit.inference.scoring import log_likelihoods
 
     pairs = [choice for choices, _ in drawn for choice in choices]
-    scores = iter(log_likelihoods(model, tokenizer, pairs, micro_batch_size=16))
+    scores = iter(log_likelihoods(model, tokenizer, pairs))
     found = []
     for choices, gold in drawn:
         values = [next(scores) for _ in choices]

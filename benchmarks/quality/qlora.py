@@ -123,4 +123,4 @@ def _held_out(folder: Path, rows: Rows) -> Figures:
     assert tokenizer is not None
     answers = [(row["messages"][:-1], row["messages"][-1]["content"]) for row in rows]
     n_tokens = sum(len(tokenizer.encode(answer)) for _, answer in answers)
-    return {"held_out": -sum(log_likelihoods(model, tokenizer, answers, micro_batch_size=16)) / n_tokens}
+    return {"held_out": -sum(log_likelihoods(model, tokenizer, answers)) / n_tokens}

@@ -81,6 +81,6 @@ def _measured(folder: Path, held_out: Any, arc: Any) -> Figures:
     assert tokenizer is not None
     answers = [(row["messages"][:-1], row["messages"][-1]["content"]) for row in held_out]
     n_tokens = sum(len(tokenizer.encode(answer)) for _, answer in answers)
-    nats = -sum(log_likelihoods(model, tokenizer, answers, micro_batch_size=16)) / n_tokens
+    nats = -sum(log_likelihoods(model, tokenizer, answers)) / n_tokens
     right = sum(answered_right(model, tokenizer, arc))
     return {"held_out": nats, "arc_easy": right / len(arc), "answer_tokens": n_tokens}

@@ -4,25 +4,22 @@ A completion is encoded by itself, as it would be inside a text, and its ids fol
 not depend on the completion, and no token spans the seam. After a conversation the completion is the content of the
 assistant's turn, in the chat template. Text never becomes a control token.
 
-Shapes: B rows, T tokens, V vocabulary.
+Shapes: T tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import compress
 
 import torch
 
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
-from parakit.inference.batching import (
-    MICRO_BATCH_SIZE,
-    evaluation_mode,
-    pad_rows,
-    require_finite,
-    rows_by_length,
-)
+from parakit.inference.batching import evaluation_mode, require_finite
 from parakit.inference.capabilities import require_capability
+from parakit.inference.engine.scoring import score_continuations
 from parakit.inference.generation.completion import check_prompt
 from parakit.inference.generation.text import Prompt, context_ids, prompt_ids
 from parakit.inference.prediction.batches import encode_texts
@@ -57,13 +54,8 @@ def input_ids_of(model: LanguageModel | MaskedLanguageModel, tokenizer: Tokenize
     return prompt_ids(tokenizer, text)
 
 
-@torch.inference_mode()
 def log_likelihoods(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    pairs: Sequence[tuple[Prompt, str]],
-    *,
-    micro_batch_size: int = MICRO_BATCH_SIZE,
+    model: LanguageModel, tokenizer: Tokenizer, pairs: Sequence[tuple[Prompt, str]]
 ) -> list[float]:
     """The log-probability, in nats, of each (prompt, completion)'s completion: the sum over its tokens.
 
@@ -71,24 +63,16 @@ def log_likelihoods(
     together exceed `max_seq_len`.
     """
     require_capability(model, "log_likelihood")
-    device = next(model.parameters()).device
-    encoded = [encode_pair(tokenizer, prompt, completion) for prompt, completion in pairs]
-    for ids, counted in encoded:
+    continuations: list[tuple[list[int], list[int]]] = []
+    counted: list[list[bool]] = []
+    for prompt, completion in pairs:
+        ids, counts = encode_pair(tokenizer, prompt, completion)
         check_prompt(len(ids), model.config.max_seq_len)
-        if not any(counted[1:]) or counted[0]:
-            raise UserError("a completion, or what it follows, has no tokens", "give both a text")
-    sums = [0.0] * len(pairs)
-    with evaluation_mode(model):
-        for rows in rows_by_length([ids for ids, _ in encoded], micro_batch_size):
-            input_ids, _ = pad_rows([encoded[i][0] for i in rows], device)  # (B, T)
-            loss_mask, _ = pad_rows([encoded[i][1] for i in rows], device)
-            # padding is on the right, where causal attention cannot look
-            logits = require_finite(model(input_ids[:, :-1]).float(), "logits")  # (B, T - 1, V)
-            chosen = logits.log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]
-            totals = (chosen.double() * loss_mask[:, 1:]).sum(-1).tolist()
-            for i, total in zip(rows, totals, strict=True):
-                sums[i] = total
-    return sums
+        first = counts.index(True) if any(counts) else 0
+        continuations.append((ids[:first], ids[first:]))
+        counted.append(counts[first:])
+    scores = score_continuations(model, continuations)
+    return [math.fsum(compress(score.log_probs, of)) for score, of in zip(scores, counted, strict=True)]
 
 
 def encode_pair(tokenizer: Tokenizer, prompt: Prompt, completion: str) -> tuple[list[int], list[bool]]:

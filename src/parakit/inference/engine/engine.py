@@ -338,4 +338,4 @@ def _work(row: Row, n_new: int) -> Work:
     assert row.cache is not None
     start = row.cache.length
     token_ids = row.tokens[start : start + n_new]
-    return Work(row.cache, token_ids, start + n_new == len(row.tokens), row.adapter)
+    return Work(row.cache, token_ids, int(start + n_new == len(row.tokens)), row.adapter)

@@ -1,10 +1,10 @@
-"""One step of the engine through the model: new tokens of many rows in, the logits after the last of each out.
+"""One step of the engine through the model: new tokens of many rows in, the logits after the last ones of each out.
 
 Where the compiled kernels compute the model they read the pages themselves, and steps and chunks of any rows are one call.
 Else PyTorch computes it through a `PagedView`: rows with one new token share a pass, and chunks of prompts share passes with
 chunks of like lengths, so that little is padded.
 
-Shapes: B rows, T new tokens of the longest row, C rows whose logits are wanted, V vocabulary.
+Shapes: B rows, T new tokens of the longest row, C tokens after which logits are wanted, V vocabulary.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MAX_PADDING = 0.5  # of a pass over chunks
 
 
 class Work(NamedTuple):
-    """The next tokens of a row, for which the cache has room, whether the logits after the last are wanted, and the row's
-    adapter.
+    """The next tokens of a row, for which the cache has room, after how many of the last ones logits are wanted, and the
+    row's adapter.
     """
 
     row: CacheRow
     token_ids: list[int]
-    wants_logits: bool
+    n_logits: int
     adapter: str | None = None
 
 
@@ -56,7 +56,7 @@ class ForwardPass:
 
     @torch.inference_mode()
     def run(self, works: Sequence[Work]) -> Logits:
-        """Logits (C, V) after the last tokens of the works that want them, with the indices of these works."""
+        """Logits (C, V) after the last tokens of the works that want them, in order, with the index of each one's work."""
         results: Logits = []
         rest = list(range(len(works)))
         with evaluation_mode(self.model):
@@ -72,7 +72,7 @@ class ForwardPass:
                     self._pass(part) if self.adapters is None else self._adapted_pass(self.adapters, part)
                 )
                 if logits is not None:
-                    results.append(([i for i in members if works[i].wants_logits], logits))
+                    results.append(([i for i in members for _ in range(works[i].n_logits)], logits))
         return results
 
     def _base_alone(self) -> contextlib.AbstractContextManager[None]:
@@ -106,7 +106,8 @@ class ForwardPass:
             for numbers in (ids, positions, rows, wanted, members):
                 numbers.clear()
 
-        for i, (row, token_ids, wants_logits, _) in enumerate(works):
+        for i, (row, token_ids, n_logits, _) in enumerate(works):
+            first_wanted = len(token_ids) - n_logits
             for start in range(0, len(token_ids), MAX_TOKENS):
                 part = token_ids[start : start + MAX_TOKENS]
                 if len(ids) + len(part) > MAX_TOKENS:
@@ -115,9 +116,9 @@ class ForwardPass:
                 ids += part
                 positions += range(first, first + len(part))
                 rows += [row.slot] * len(part)
-            if wants_logits:
-                wanted.append(len(ids) - 1)
-                members.append(i)
+                n_wanted = min(len(part), max(0, start + len(part) - first_wanted))
+                wanted += range(len(ids) - n_wanted, len(ids))
+                members += [i] * n_wanted
         if ids:
             call()
         return results
@@ -138,14 +139,18 @@ class ForwardPass:
             attention_mask=view.attention_mask(view.n_tokens),
             cache=view,
         )
-        wanted = [i for i, work in enumerate(works) if work.wants_logits]
+        wanted = [i for i, work in enumerate(works) for _ in range(work.n_logits)]
         if not wanted:
             return None
         if adapted is not None:
             adapted.select(wanted)
         rows = torch.tensor(wanted, device=hidden.device)
-        last = torch.tensor([lengths[i] - 1 for i in wanted], device=hidden.device)
-        return self.model.logits(hidden[rows, last])
+        places = [
+            place
+            for work, length in zip(works, lengths, strict=True)
+            for place in range(length - work.n_logits, length)
+        ]
+        return self.model.logits(hidden[rows, torch.tensor(places, device=hidden.device)])
 
 
 def _by_length(works: Sequence[Work], indices: Sequence[int]) -> Iterator[list[int]]:
