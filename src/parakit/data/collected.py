@@ -17,6 +17,10 @@ def write_row(file: IO[str], index: int, document: Document) -> None:
 def read_rows(path: Path) -> Iterator[tuple[int, Document]]:
     """The documents in the order in which they were written, each with the index of its text."""
     with open(path, encoding="utf-8", newline="\n") as file:
-        for line in file:
-            number, _, row = line.partition("\t")
-            yield int(number), Document.from_row(row)
+        yield from map(parse_row, file)
+
+
+def parse_row(line: str) -> tuple[int, Document]:
+    """The index of a text and its document, of a line that `write_row` wrote."""
+    number, _, row = line.partition("\t")
+    return int(number), Document.from_row(row)

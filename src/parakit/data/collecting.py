@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +23,7 @@ from parakit.data.documents import Document
 from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.duplicates.text_groups import Sketch, near_duplicate_groups
 from parakit.data.mixture import MAX_SOURCES
-from parakit.data.parallel.parallel_cleaning import clean_in_parts
+from parakit.data.parallel.parallel_cleaning import PartCleaner
 from parakit.data.parallel.parallel_reading import PartReader
 from parakit.data.parallel.task_runner import TaskRunner
 from parakit.data.read_report import ReadReport
@@ -149,7 +148,7 @@ def _cleaned(path: Path, config: TextConfig, texts: Texts, runner: TaskRunner | 
     """Run the cleaning steps over the documents in `path`; equal ones are found again among what they left."""
     folder = path.with_name("cleaning")
     chain = CleaningChain(config.cleaning, folder)
-    chain.run(path, partial(clean_in_parts, runner=runner) if runner else None)
+    chain.run(path, PartCleaner(runner) if runner else None)
     texts.cleaning = chain.report()
     shutil.rmtree(folder)
     return _collect_again(path, texts, config.deduplicate, None)

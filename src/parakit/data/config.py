@@ -109,10 +109,16 @@ class TextConfig(Config):
         exclude=True,  # the corpus is the same
         description="Processes that read and clean files; the corpus is the same for any number.",
     )
-    executor: Literal["local", "ray"] = Field(
+    executor: Literal["local", "slurm", "ray"] = Field(
         default="local",
         exclude=True,
-        description="What runs the workers: local processes, or Ray on this or several machines (parakit[cluster]).",
+        description="What runs the workers: local processes, a Slurm job array, or Ray on this or several machines"
+        " (parakit[cluster]).",
+    )
+    slurm_options: tuple[str, ...] = Field(
+        default=(),
+        exclude=True,
+        description="Options of sbatch with executor slurm, such as partition=cpu time=02:00:00 mem=4G.",
     )
 
     @field_validator("encoding")
@@ -151,6 +157,12 @@ class TextConfig(Config):
         if values.get("paths") and tuple(values["paths"]) != paths:
             raise ValueError("give either paths or sources: the paths of the sources are all that is read")
         return {**values, "paths": paths}
+
+    @model_validator(mode="after")
+    def _has_slurm(self) -> Self:
+        if self.slurm_options and self.executor != "slurm":
+            raise ValueError(f"slurm_options is set, and executor is {self.executor}, not slurm")
+        return self
 
     @model_validator(mode="after")
     def _mixes(self) -> Self:

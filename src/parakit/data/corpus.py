@@ -58,7 +58,7 @@ def prepare_corpus(
     lineage = Lineage("corpus", config=values, seed=source.seed if source else None)
     runner = None
     if source is None and (config.workers > 1 or config.executor != "local"):
-        runner = TaskRunner(parts_folder(path), config.workers, config.executor)
+        runner = TaskRunner(parts_folder(path), config.workers, config.executor, config.slurm_options)
     with writing_artifact(path, lineage, overwrite) as folder:
         collected = folder / "collected"
         max_chars = config.max_document_chars

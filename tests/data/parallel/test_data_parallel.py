@@ -10,16 +10,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from parakit.common.errors import UserError
+from parakit.common.files import read_json
 from parakit.data.config import TextConfig
 from parakit.data.corpus import parts_folder, prepare_corpus
-from parakit.data.parallel import parallel_cleaning, parallel_reading, task_runner
-from parakit.data.parallel.task_runner import TaskRunner
+from parakit.data.parallel import (
+    near_duplicate_stages,
+    parallel_cleaning,
+    parallel_reading,
+    row_parts,
+    task_runner,
+)
+from parakit.data.parallel.tasks import run_task
 from parakit.data.read_report import BrokenRows, ReadReport
 from tests.data.duplicates.planted import random_words
 
@@ -58,13 +64,15 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Parts of a few files or rows, in this process; counts the tasks that ran."""
     n_tasks = Counter[str]()
 
-    def in_turn(task: task_runner.Task, numbers: list[int], workers: int, name: str) -> None:
+    def in_turn(folder: Path, numbers: list[int], workers: int) -> None:
         for number in numbers:
-            n_tasks[name.split("-")[0]] += 1
-            task(number)
+            n_tasks[read_json(folder / "settings.json")["kind"]] += 1
+            run_task(folder, number)
 
     monkeypatch.setattr(parallel_reading, "PART_BYTES", 1_500)
-    monkeypatch.setattr(parallel_cleaning, "PART_BYTES", 3_000)
+    monkeypatch.setattr(row_parts, "PART_BYTES", 3_000)
+    monkeypatch.setattr(near_duplicate_stages, "BANDS_PER_TASK", 9)
+    monkeypatch.setattr(near_duplicate_stages, "TEXTS_PER_TASK", 3)
     monkeypatch.setattr(task_runner, "_run_in_processes", in_turn)
     return n_tasks
 
@@ -77,7 +85,7 @@ def test_the_bytes_are_those_of_one_process(tmp_path: Path, small_parts: Counter
     one = prepare_corpus(config, tmp_path / "one")
     two = prepare_corpus(config.replace(workers=2), tmp_path / "two")
     assert small_parts["read"] > 5
-    assert small_parts["clean"] > 2
+    assert min(small_parts[kind] for kind in ("clean", "signatures", "buckets", "clusters")) > 1
     assert corpus_bytes(one) == corpus_bytes(two)
     assert not parts_folder(two).exists()
 
@@ -141,10 +149,6 @@ def test_reports_of_parts_add_up() -> None:
     assert one.broken_files["rows"] == BrokenRows(2, [7, 8], "why 0")
 
 
-def _square(folder: Path, number: int) -> None:
-    (folder / f"{number}.txt").write_text(str(number**2))
-
-
 @pytest.mark.long
 def test_a_run_that_is_killed_at_random_times_has_the_same_bytes(tmp_path: Path) -> None:
     paths = (str(write_inputs(tmp_path / "in", 400)),)
@@ -180,11 +184,3 @@ def test_ray_gives_the_bytes_of_one_process(tmp_path: Path) -> None:
     one = prepare_corpus(config, tmp_path / "one")
     two = prepare_corpus(config.replace(workers=2, executor="ray"), tmp_path / "two")
     assert corpus_bytes(one) == corpus_bytes(two)
-
-
-def test_one_worker_runs_the_missing_tasks_in_turn(tmp_path: Path) -> None:
-    runner = TaskRunner(tmp_path / "parts", 1)
-    runner.run("squares", partial(_square, tmp_path), 3)
-    (tmp_path / "1.txt").write_text("kept")
-    runner.run("squares", partial(_square, tmp_path), 4)
-    assert [(tmp_path / f"{k}.txt").read_text() for k in range(4)] == ["0", "kept", "4", "9"]

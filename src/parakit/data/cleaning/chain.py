@@ -7,31 +7,49 @@ out. Memory: one document, and what the steps hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from parakit.common.files import JsonObject
-from parakit.data.cleaning.corpus_steps import CorpusStep, HasFigures
+from parakit.data.cleaning.corpus_steps import CorpusStep, FoundInParts, HasFigures
 from parakit.data.cleaning.step_config import StepConfig
 from parakit.data.cleaning.step_report import StepReport
 from parakit.data.cleaning.steps import Removed, TextStep
 from parakit.data.collected import read_rows, write_row
 from parakit.data.documents import Document
 
-CleanInParts = Callable[
-    [Path, Sequence[StepConfig]], tuple[Sequence[Sequence[StepReport]], Iterator[tuple[int, Document]]]
-]
 EMPTY = Removed("nothing left")
+
+
+class InParts(Protocol):
+    """Runs steps by tasks, each on a part of the documents (see `parallel_cleaning`)."""
+
+    def clean(
+        self, path: Path, configs: Sequence[StepConfig], found: Path | None
+    ) -> tuple[Sequence[Sequence[StepReport]], Iterator[tuple[int, Document]]]:
+        """What the steps leave of the rows of `path`; before it their reports for each part. `found`: of the first step."""
+        ...
+
+    def find(self, path: Path, config: StepConfig) -> Path:
+        """What a step that is `FoundInParts` finds among the rows of `path`: a folder that it can load."""
+        ...
 
 
 @dataclass
 class _Running:
-    """A step at work."""
+    """A step at work. `found`: what tasks found for a step over the whole corpus."""
 
     config: StepConfig
     step: TextStep | CorpusStep
     report: StepReport
+    found: Path | None = None
+
+    def load(self, found: Path) -> None:
+        assert isinstance(self.step, FoundInParts)
+        self.step.load(found)
+        self.found = found
 
     def applies_to(self, document: Document) -> bool:
         return self.config.applies_to(document.file)
@@ -60,17 +78,21 @@ class _Pass:
     steps: list[_Running] = field(default_factory=list)
     following: _Running | None = None
 
-    def rows(self, path: Path, in_parts: CleanInParts | None) -> Iterator[tuple[int, Document]]:
-        """What the steps leave of the rows of `path`."""
-        if in_parts and self.steps and not any(isinstance(one.step, CorpusStep) for one in self.steps):
-            parts, rows = in_parts(path, [one.config for one in self.steps])
+    def rows(self, path: Path, in_parts: InParts | None, first: int) -> Iterator[tuple[int, Document]]:
+        """What the steps leave of the rows of `path`, of which the first has the number `first`."""
+        if (
+            in_parts
+            and self.steps
+            and (self.steps[0].found or not isinstance(self.steps[0].step, CorpusStep))
+        ):
+            parts, rows = in_parts.clean(path, [one.config for one in self.steps], self.steps[0].found)
             initial = [_figures(one.step) for one in self.steps]
             for reports in parts:
                 for one, report, figures in zip(self.steps, reports, initial, strict=True):
                     one.report.merge(report, figures)
             yield from rows
             return
-        for number, (index, document) in enumerate(read_rows(path)):
+        for number, (index, document) in enumerate(read_rows(path), first):
             after: Document | None = document
             for step in self.steps:
                 if after is None:
@@ -83,37 +105,43 @@ class _Pass:
 class CleaningChain:
     """The steps of a list, each built once."""
 
-    def __init__(self, configs: Sequence[StepConfig], folder: Path) -> None:
-        """`folder` takes the steps' temporary files, each in a folder of its own. `UserError` for a library or a file
-        that a step lacks.
+    def __init__(self, configs: Sequence[StepConfig], folder: Path, found: Path | None = None) -> None:
+        """`folder` takes the steps' temporary files, each in a folder of its own. `found`: what tasks found for the first
+        step, of which a part of the documents is left to judge. `UserError` for a library or a file that a step lacks.
         """
         self._steps = []
         for number, config in enumerate(configs):
             own = folder / f"{number}-{config.step}"
             own.mkdir(parents=True)
             self._steps.append(_Running(config, config.build(own), StepReport(config.masked_kinds)))
+        self._part_of = self._steps[0] if found else None
+        if found:
+            self._steps[0].load(found)
 
-    def run(self, path: Path, in_parts: CleanInParts | None = None) -> None:
-        """Clean the rows of documents in the file `path` (see `collected`) in place. `in_parts` runs steps on single texts
-        (see `parallel_cleaning`).
+    def run(self, path: Path, in_parts: InParts | None = None, first: int = 0) -> None:
+        """Clean the rows of documents in the file `path` (see `collected`) in place. `in_parts` runs steps on single texts,
+        and those that are `FoundInParts`. `first`: the number of the first row, of a part of the documents.
         """
         for one in self._passes():
             cleaned = path.with_name(f"{path.name}.cleaned")
-            n_kept = 0
+            n_kept, following = 0, one.following
+            finds = in_parts if following and isinstance(following.step, FoundInParts) else None
             with open(cleaned, "w", encoding="utf-8", newline="\n") as file:
-                for index, after in one.rows(path, in_parts):
-                    if one.following and one.following.applies_to(after):
-                        one.following.step.add(n_kept, after.text)  # type: ignore[union-attr]
+                for index, after in one.rows(path, in_parts, first):
+                    if following and not finds and following.applies_to(after):
+                        following.step.add(n_kept, after.text)  # type: ignore[union-attr]
                     write_row(file, index, after)
                     n_kept += 1
             cleaned.replace(path)
-            if one.following:
-                one.following.step.finish()  # type: ignore[union-attr]
+            if following and finds:
+                following.load(finds.find(path, following.config))
+            elif following:
+                following.step.finish()  # type: ignore[union-attr]
 
     def _passes(self) -> list[_Pass]:
         passes = [_Pass()]
         for one in self._steps:
-            if isinstance(one.step, CorpusStep):
+            if isinstance(one.step, CorpusStep) and not one.found:
                 passes[-1].following = one
                 passes.append(_Pass())
             passes[-1].steps.append(one)
@@ -122,7 +150,8 @@ class CleaningChain:
     def step_reports(self) -> list[StepReport]:
         """What each step did, in their order."""
         for one in self._steps:
-            one.report.figures = one.report.figures or _figures(one.step)
+            if one is not self._part_of:  # its figures are of all documents
+                one.report.figures = one.report.figures or _figures(one.step)
         return [one.report for one in self._steps]
 
     def report(self) -> list[JsonObject]:

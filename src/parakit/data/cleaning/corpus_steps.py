@@ -6,6 +6,7 @@ fit goes into files of the folder that it is built with. Documents that earlier 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from parakit.common.files import JsonObject
@@ -28,6 +29,15 @@ class CorpusStep(Protocol):
 
     def apply(self, index: int, text: str) -> str | Removed:
         """Pass two: the document cleaned, equal, or left out. `text` equals that of `add` for this index."""
+        ...
+
+
+@runtime_checkable
+class FoundInParts(Protocol):
+    """A step over the whole corpus whose first pass tasks can make, on several machines."""
+
+    def load(self, folder: Path) -> None:
+        """Take what the tasks found, instead of `add` and `finish`."""
         ...
 
 

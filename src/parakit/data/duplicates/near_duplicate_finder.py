@@ -78,13 +78,17 @@ def band_candidates(signatures: Signatures, band: int, similarity: float) -> Ite
             yield from zip(one[enough].tolist(), other[enough].tolist(), strict=True)
 
 
-def choose_kept(signatures: Signatures, cluster: np.ndarray, similarity: float) -> np.ndarray:
+def choose_kept(
+    signatures: Signatures, cluster: np.ndarray, similarity: float, first: int = 0, end: int | None = None
+) -> np.ndarray:
     """For each text the one that stays for it: the first of its cluster, where it resembles that or one that does;
-    of those that remain again the first, and so on.
+    of those that remain again the first, and so on. Only clusters from `first` to before `end` are looked at.
     """
     kept_for = np.arange(signatures.n)
     members: dict[int, list[int]] = {}
-    for text in np.flatnonzero(np.bincount(cluster, minlength=signatures.n)[cluster] > 1).tolist():
+    chosen = np.bincount(cluster, minlength=signatures.n)[cluster] > 1
+    chosen &= (cluster >= first) & (cluster < (signatures.n if end is None else end))
+    for text in np.flatnonzero(chosen).tolist():
         members.setdefault(int(cluster[text]), []).append(text)
     for remaining in members.values():
         for _ in range(MAX_KEPT):

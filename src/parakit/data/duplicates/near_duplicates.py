@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from parakit.common.files import JsonObject
+from parakit.common.files import JsonObject, save_array
 from parakit.data.cleaning.step_config import StepConfig
 from parakit.data.cleaning.steps import Removed
 from parakit.data.duplicates.near_duplicate_finder import NearDuplicateFinder
@@ -50,6 +50,11 @@ class NearDuplicates:
         self._kept_for = self._finder.finish()
         self._order = np.frombuffer(self._indices, np.int64)
 
+    def load(self, folder: Path) -> None:
+        """Take what tasks found: see `save_found`."""
+        self._order = np.load(folder / "order.npy", mmap_mode="r")
+        self._kept_for = np.load(folder / "kept_for.npy", mmap_mode="r")
+
     def apply(self, index: int, text: str) -> str | Removed:
         """The document, where no version of it stays that was before it."""
         number = int(np.searchsorted(self._order, index))
@@ -59,3 +64,11 @@ class NearDuplicates:
         """Documents with versions, and the most versions that one has."""
         versions = np.bincount(self._kept_for) if len(self._kept_for) else np.zeros(1, np.int64)
         return {"documents_with_versions": int((versions > 1).sum()), "most_versions": int(versions.max())}
+
+
+def save_found(folder: Path, order: np.ndarray, kept_for: np.ndarray) -> None:
+    """Write what `NearDuplicates.load` takes: the index of each document of the step, rising, and the number among them of
+    the one that stays for it, both (n,) int64.
+    """
+    save_array(folder / "order.npy", order)
+    save_array(folder / "kept_for.npy", kept_for)

@@ -6,69 +6,81 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from parakit.common.files import JsonObject, read_json
 from parakit.data.cleaning.chain import CleaningChain
+from parakit.data.cleaning.config import CleaningStep
 from parakit.data.cleaning.step_config import StepConfig
 from parakit.data.cleaning.step_report import StepReport
 from parakit.data.collected import read_rows
 from parakit.data.documents import Document
+from parakit.data.duplicates.near_duplicates import NearDuplicatesConfig
+from parakit.data.parallel.near_duplicate_stages import find_near_duplicates
+from parakit.data.parallel.row_parts import read_range, split_rows
 from parakit.data.parallel.task_runner import TaskRunner
+from parakit.data.parallel.tasks import own_name, stage_settings, write_result
 
-PART_BYTES = 16 * 2**20
 
+class PartCleaner:
+    """Cleans the rows of documents in a file (see `collected`) by the tasks of `runner`; see `InParts`."""
 
-def clean_in_parts(
-    path: Path, configs: Sequence[StepConfig], runner: TaskRunner
-) -> tuple[list[list[StepReport]], Iterator[tuple[int, Document]]]:
-    """What the steps of `configs` leave of the rows in the file `path`, in their order; before it the reports of the steps
-    for each part.
-    """
-    ends, digest = _parts(path)
-    digest.update(json.dumps([config.model_dump(mode="json") for config in configs]).encode())
-    name = f"clean-{digest.hexdigest()[:16]}"
-    folder = runner.folder / name
-    folder.mkdir(exist_ok=True)
-    runner.run(name, partial(clean_part, folder, path, tuple(configs), tuple(ends)), len(ends) - 1)
-    reports = [
-        [
-            StepReport.from_json(one)
-            for one in json.loads((folder / f"{number}.json").read_text(encoding="utf-8"))
+    def __init__(self, runner: TaskRunner) -> None:
+        self._runner = runner
+
+    def clean(
+        self, path: Path, configs: Sequence[StepConfig], found: Path | None
+    ) -> tuple[list[list[StepReport]], Iterator[tuple[int, Document]]]:
+        """What the steps leave of the rows of `path`, in their order; before it the reports of the steps for each part.
+        The first step may be one over the whole corpus that has found its documents: in the folder `found`.
+        """
+        parts = split_rows(path)
+        settings: JsonObject = {
+            "path": str(path.absolute()),
+            "steps": [
+                config.model_dump(mode="json", exclude_unset=True) | {"step": config.step}
+                for config in configs
+            ],
+            "ends": parts.ends,
+            "firsts": parts.firsts,
+            "found": str(found.absolute()) if found else None,
+        }
+        stage = f"clean-{parts.digest}-{_digest(settings['steps'])}"
+        folder = self._runner.run("clean", stage, settings, parts.n)
+        reports = [
+            [StepReport.from_json(one) for one in read_json(folder / f"{number}.json")]
+            for number in range(parts.n)
         ]
-        for number in range(len(ends) - 1)
-    ]
-    return reports, _rows(folder, len(ends) - 1)
+        return reports, _rows(folder, parts.n)
+
+    def find(self, path: Path, config: StepConfig) -> Path:
+        """What `near_duplicates`, the only such step, finds (see `near_duplicate_stages`)."""
+        assert isinstance(config, NearDuplicatesConfig)
+        return find_near_duplicates(path, config, self._runner)
 
 
-def clean_part(
-    folder: Path, path: Path, configs: Sequence[StepConfig], ends: Sequence[int], number: int
-) -> None:
-    """Clean the rows from one end to the next."""
-    rows = folder / f"{number}.rows"
-    with open(path, "rb") as file, open(rows, "wb") as out:
-        file.seek(ends[number])
-        out.write(file.read(ends[number + 1] - ends[number]))
-    steps = folder / f"{number}.steps"
-    shutil.rmtree(steps, ignore_errors=True)  # of a task that was killed
-    chain = CleaningChain(configs, steps)
-    chain.run(rows)
-    shutil.rmtree(steps)
-    new = folder / f"{number}.new"
-    reports = [report.to_json() for report in chain.step_reports()]
-    new.write_text(json.dumps(reports), encoding="utf-8")
-    new.replace(folder / f"{number}.json")
+def clean_part(folder: Path, number: int) -> None:
+    """Task `number` of the stage in `folder`: clean the rows from one end to the next."""
+    settings = stage_settings(folder)
+    configs = TypeAdapter(tuple[CleaningStep, ...]).validate_python(settings["steps"])
+    work = own_name(folder / str(number))
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    rows = work / "rows"
+    with open(rows, "wb") as out:
+        out.write(read_range(Path(settings["path"]), *settings["ends"][number : number + 2]))
+    found = Path(settings["found"]) if settings["found"] else None
+    chain = CleaningChain(configs, work / "steps", found)
+    chain.run(rows, first=settings["firsts"][number])
+    rows.replace(folder / f"{number}.rows")
+    write_result(folder / f"{number}.json", [report.to_json() for report in chain.step_reports()])
+    shutil.rmtree(work)
 
 
-def _parts(path: Path) -> tuple[list[int], hashlib._Hash]:
-    """Where the parts of a file begin and end, in bytes, each at the end of a row; and the digest of all bytes."""
-    digest, ends = hashlib.sha256(), [0]
-    with open(path, "rb") as file:
-        while block := file.read(PART_BYTES):
-            block += file.readline()
-            digest.update(block)
-            ends.append(ends[-1] + len(block))
-    return ends, digest
+def _digest(values: object) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 def _rows(folder: Path, n_parts: int) -> Iterator[tuple[int, Document]]:

@@ -8,21 +8,23 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from parakit.common.errors import UserError
-from parakit.common.files import write_json_atomic
+from parakit.common.files import JsonObject, read_json, write_json_atomic
 from parakit.common.hardware import parakit_version
 from parakit.data.config import TextConfig
 from parakit.data.documents import Document
 from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.parallel.task_runner import TaskRunner
+from parakit.data.parallel.tasks import own_name, stage_settings, write_result
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_file
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.inputs import check_paths, input_files
 
+STAGE = "read"
 PART_BYTES, PART_FILES = 32 * 2**20, 2_000
 
 
@@ -35,9 +37,13 @@ class PartReader:
         sizes = [_size(file) for file in files]
         parts = _parts(sizes)
         _forget_other_runs(runner.folder, config, files, sizes)
-        runner.run("read", partial(read_part, runner.folder, config, files, parts), len(parts) - 1)
+        folder = runner.folder / STAGE
+        folder.mkdir(exist_ok=True)
+        for number, (first, end) in enumerate(pairwise(parts)):
+            write_result(_list_path(folder, number), [_to_json(file) for file in files[first:end]])
+        runner.run("read", STAGE, config.model_dump(mode="json", exclude_unset=True), len(parts) - 1)
         self._sources = [file.source for file in files]
-        self._lines = _lines(runner.folder, len(parts) - 1)
+        self._lines = _lines(folder, len(parts) - 1)
         self._number = 0
 
     def read(self, file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Document]:
@@ -58,22 +64,28 @@ class PartReader:
             return
 
 
-def read_part(
-    folder: Path, config: TextConfig, files: Sequence[InputFile], parts: Sequence[int], number: int
-) -> None:
-    """Read the files of one part: for each its documents, then its report."""
+def read_part(folder: Path, number: int) -> None:
+    """Task `number` of the stage in `folder`: read the files of one part; for each its documents, then its report."""
+    config = TextConfig.model_validate(stage_settings(folder))
     path = _path(folder, number)
-    with open(path.with_suffix(".new"), "w", encoding="utf-8", newline="\n") as out:
-        for file in files[parts[number] : parts[number + 1]]:
+    new = own_name(path)
+    with open(new, "w", encoding="utf-8", newline="\n") as out:
+        for values in read_json(_list_path(folder, number)):
+            file = InputFile(**values | {"path": Path(values["path"])})
             report, error = ReadReport(), None
             try:
                 for document in read_file(file, config, report):
-                    values = {"text": document.text, "source": document.source, "n_bytes": document.n_bytes}
-                    out.write(json.dumps(values | {"n_files": report.files}) + "\n")
+                    row = {"text": document.text, "source": document.source, "n_bytes": document.n_bytes}
+                    out.write(json.dumps(row | {"n_files": report.files}) + "\n")
             except UserError as raised:
                 error = [raised.message, raised.hint]
             out.write(json.dumps({"report": report.to_json(), "error": error}) + "\n")
-    path.with_suffix(".new").replace(path)
+    new.replace(path)
+
+
+def _to_json(file: InputFile) -> JsonObject:
+    names = ("source", "format", "compression", "named")
+    return {"path": str(file.path)} | {name: getattr(file, name) for name in names}
 
 
 def _all_files(config: TextConfig) -> list[InputFile]:
@@ -129,4 +141,8 @@ def _lines(folder: Path, n_parts: int) -> Iterator[dict]:
 
 
 def _path(folder: Path, number: int) -> Path:
-    return folder / f"read-{number:05d}.jsonl"
+    return folder / f"{number}.jsonl"
+
+
+def _list_path(folder: Path, number: int) -> Path:
+    return folder / f"{number}.files.json"

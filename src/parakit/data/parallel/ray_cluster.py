@@ -1,0 +1,68 @@
+"""Runs tasks by Ray's workers through datatrove's executor: on this machine, or on the cluster that RAY_ADDRESS names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from parakit.common.errors import UserError
+from parakit.data.parallel.tasks import run_task
+
+_DEFAULTS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports usage over the network otherwise
+    "RAY_raylet_start_wait_time_s": "300",  # a loaded machine needs more than Ray's half a minute
+}
+_GB_PER_TASK = 1
+_TASKS_PER_ACTOR = 8  # Ray starts a process of some seconds for each
+
+
+def run_with_ray(folder: Path, numbers: Sequence[int], workers: int) -> None:
+    """Run the tasks of `folder` with these numbers, `workers` at a time. Those that failed have no marker afterwards.
+    `UserError` without Ray, or where it does not start.
+    """
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        from datatrove.executor.ray import RayPipelineExecutor
+        from loguru import logger
+    except ImportError:
+        raise UserError(
+            "executor ray needs datatrove and ray", "pip install 'parakit[cluster]', or use executor local"
+        ) from None
+    if not ray.is_initialized():
+        _start(ray)
+    logger.disable("datatrove")
+    per_actor = min(_TASKS_PER_ACTOR, max(1, len(numbers) // (4 * workers)))
+    try:
+        RayPipelineExecutor(
+            [partial(_rank, folder, tuple(numbers))],
+            tasks=len(numbers),
+            workers=workers,
+            mem_per_cpu_gb=_GB_PER_TASK,
+            tasks_per_job=per_actor,
+            logging_dir=str(folder / "logs" / "ray"),
+            skip_completed=False,  # the markers decide
+        ).run()
+    except (ray.exceptions.RayError, FileNotFoundError):  # datatrove sums statistics that failed tasks lack
+        return  # the markers tell which tasks are missing
+
+
+def _start(ray: object) -> None:
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=False)  # type: ignore[attr-defined]
+    except Exception as error:
+        raise UserError(
+            f"Ray did not start: {str(error).splitlines()[0][:200]}",
+            f"see whether the cluster at RAY_ADDRESS = {address} runs (ray status)"
+            if address
+            else "see /tmp/ray/session_latest/logs, or use executor local",
+        ) from None
+
+
+def _rank(folder: Path, numbers: Sequence[int], data: object, rank: int = 0, world_size: int = 1) -> None:
+    """One task as a step of a datatrove pipeline."""
+    run_task(folder, numbers[rank])
