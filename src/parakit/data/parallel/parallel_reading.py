@@ -32,7 +32,9 @@ class PartReader:
     """`read_file` for files that the tasks of `runner` have read."""
 
     def __init__(self, config: TextConfig, runner: TaskRunner) -> None:
-        """Read all files of `config`. Parts that an earlier run over the same files has finished are not read again."""
+        """Read all files of `config`. Parts that an earlier run over the same files has finished are not read again, but
+        for those with a file that could not be read.
+        """
         files = _all_files(config)
         sizes = [_size(file) for file in files]
         parts = _parts(sizes)
@@ -41,6 +43,9 @@ class PartReader:
         folder.mkdir(exist_ok=True)
         for number, (first, end) in enumerate(pairwise(parts)):
             write_result(_list_path(folder, number), [_to_json(file) for file in files[first:end]])
+        for path in folder.glob("*.unreadable"):  # the drive may be back
+            (folder / "done" / path.stem).unlink(missing_ok=True)
+            path.unlink()
         runner.run("read", STAGE, config.model_dump(mode="json", exclude_unset=True), len(parts) - 1)
         self._sources = [file.source for file in files]
         self._lines = _lines(folder, len(parts) - 1)
@@ -68,7 +73,7 @@ def read_part(folder: Path, number: int) -> None:
     """Task `number` of the stage in `folder`: read the files of one part; for each its documents, then its report."""
     config = TextConfig.model_validate(stage_settings(folder))
     path = _path(folder, number)
-    new = own_name(path)
+    new, unreadable = own_name(path), False
     with open(new, "w", encoding="utf-8", newline="\n") as out:
         for values in read_json(_list_path(folder, number)):
             file = InputFile(**values | {"path": Path(values["path"])})
@@ -79,7 +84,10 @@ def read_part(folder: Path, number: int) -> None:
                     out.write(json.dumps(row | {"n_files": report.files}) + "\n")
             except UserError as raised:
                 error = [raised.message, raised.hint]
+            unreadable |= bool(report.skipped["cannot be read"])
             out.write(json.dumps({"report": report.to_json(), "error": error}) + "\n")
+    if unreadable:
+        path.with_suffix(".unreadable").touch()
     new.replace(path)
 
 

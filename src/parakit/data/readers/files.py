@@ -7,7 +7,6 @@ each row of JSON and Parquet.
 
 from __future__ import annotations
 
-import errno
 import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -28,19 +27,15 @@ from parakit.data.readers.formats.recognition import is_compressed_twice, recogn
 from parakit.data.readers.formats.registry import Format
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.inputs import check_paths, input_files
-from parakit.data.readers.lines import UnreadableFileError, normalize_newlines, open_input
+from parakit.data.readers.lines import (
+    UnreadableFileError,
+    is_drive_error,
+    normalize_newlines,
+    open_input,
+)
 
 Item = TypeVar("Item")
 ReadFile = Callable[[InputFile, TextConfig, ReadReport], Iterator[Document]]
-_DRIVE_ERRORS = {
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.ESTALE,
-    errno.ENODEV,
-    errno.ENOTCONN,
-}
 GIVE_UP_ROWS = 1_000  # a file whose first rows are all broken is not read to its end
 
 
@@ -104,11 +99,23 @@ def read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Iterat
         if n_texts:
             report.files += 1
             report.formats[form.title] += 1
-    except UnreadableFileError as error:
+    except UnreadableFileError as unreadable:
+        error = _of_the_drive(unreadable) or unreadable
         if file.named:
             detail = f" ({error.detail})" if error.detail else ""
             raise UserError(f"{file.path}: {error.reason}{detail}", error.hint) from None
         report.skip(file.source, error.reason, error.detail)
+
+
+def _of_the_drive(error: UnreadableFileError) -> UnreadableFileError | None:
+    """The error of a drive that vanished, which a library took for damage of the file."""
+    cause: BaseException | None = error
+    while (cause := cause.__context__ if cause else None) is not None:
+        if is_drive_error(cause):
+            assert isinstance(cause, OSError)
+            why = cause.strerror or str(cause)
+            return UnreadableFileError("cannot be read", why, "check its permissions and its drive")
+    return None
 
 
 def _state(file: InputFile) -> tuple[int, int] | None:
@@ -158,10 +165,6 @@ def _guarded(values: Iterator[Item], form: Format) -> Iterator[Item]:
     except (UserError, UnreadableFileError, AssertionError, NameError, ImportError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DRIVE_ERRORS:
-            raise UnreadableFileError(
-                "cannot be read", error.strerror or str(error), "check its permissions and its drive"
-            ) from None
         detail = f"{type(error).__name__}: {error}".split("\n")[0][:200]
         raise UnreadableFileError(f"damaged {form.title}", detail, "get a fresh copy of the file") from None
 

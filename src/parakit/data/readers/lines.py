@@ -8,6 +8,7 @@ encoding than UTF-8 comes as UTF-8 (`open_text`).
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,26 @@ _BINARY_HINT = (
     " not recognized"
 )
 
+_DRIVE_ERRORS = {
+    getattr(errno, name, None)
+    for name in (
+        *(
+            "ENOENT",
+            "EACCES",
+            "EPERM",
+            "EIO",
+            "ESTALE",
+            "ENXIO",
+            "ENODEV",
+            "ENOMEDIUM",
+            "EREMOTEIO",
+            "ENOLINK",
+        ),
+        *("ENOTCONN", "ETIMEDOUT", "ECONNRESET", "ECONNABORTED", "ECONNREFUSED", "ESHUTDOWN", "EPIPE"),
+        *("EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENETRESET"),
+    )
+} - {None}
+
 
 class UnreadableFileError(Exception):
     """A file that cannot be read: the reason, a detail, and what to do."""
@@ -40,6 +61,11 @@ class UnreadableFileError(Exception):
     def __init__(self, reason: str, detail: str = "", hint: str = "") -> None:
         self.reason, self.detail, self.hint = reason, detail, hint
         super().__init__(reason)
+
+
+def is_drive_error(error: BaseException | None) -> bool:
+    """Whether an error comes from the drive or the network that a file is on, not from its bytes."""
+    return isinstance(error, OSError) and error.errno in _DRIVE_ERRORS
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.formats.content import Members, member_source
 from parakit.data.readers.input_file import InputFile
+from parakit.data.readers.lines import is_drive_error
 from parakit.data.readers.zip_files import ENCRYPTED, MEMBER_DAMAGE, open_zip
 
 
@@ -25,6 +26,8 @@ def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[In
             try:
                 member = members.add(info.filename, lambda info=info: archive.open(info))  # type: ignore[misc]
             except MEMBER_DAMAGE as error:
+                if is_drive_error(error):
+                    raise  # no other member can be read either
                 report.skip(member_source(file, info.filename), "damaged zip", str(error))
                 continue
             if member:
