@@ -80,6 +80,9 @@ INERT = [
     *_inert("export", "MODEL --output OUT", type="F16", base="MODEL", name="bird", text_file="TEXT/0.txt"),
     *_inert("export", "MODEL --output OUT", accept_loss="", overwrite=""),
     *_inert("build", "--text TEXT", fetch="", extend_vocab="9"),
+    *_inert(
+        "text", "TEXT --output OUT", fetch="", fetch_seconds="9", max_fetch_bytes="9", private_addresses=""
+    ),
     *_inert("build", "RECIPE", conversations="CHATS", examples="CHATS", exclude="*.md", text="TEXT"),
     *_inert("build", "--text TEXT --size 40k --set", set="size=50k"),
     *_inert(

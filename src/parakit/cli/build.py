@@ -16,6 +16,7 @@ from parakit.common.formatting import duration
 from parakit.common.progress import log
 from parakit.common.settings import Config, Family
 from parakit.common.yaml_reading import YamlFault, parse_yaml
+from parakit.data.fetching.locations import HUB, is_remote
 from parakit.reports.before_after import effect
 from parakit.reports.formatting import final_stage, measured_text, next_command, training, vocabulary_facts
 from parakit.reports.stage_comparison import loss_change
@@ -47,7 +48,10 @@ class BuildConfig(Config):
         description="A trained model to begin with, instead of a recipe: a model folder, a GGUF file, or "
         "hub:ORGANISATION/MODEL.",
     )
-    fetch: bool = Field(default=False, description="Download the model where --model names one of the hub.")
+    fetch: bool = Field(
+        default=False,
+        description="Download the model where --model names one of the hub, and what --text urls:FILE or hub:OWNER/NAME names.",
+    )
     extend_vocab: Annotated[tuple[str, ...], tyro.conf.arg(metavar="N|FILE|WORD ...")] = Field(
         default=(),
         description="With --model and --text: new tokens for the model's tokenizer. How many to learn on the text, a file"
@@ -117,9 +121,16 @@ def _recipe(command: BuildConfig) -> "RecipeConfig":
     if command.evaluate_text:
         overrides["evaluate.texts"] = list(command.evaluate_text)
     if command.fetch:
-        if not command.model:
-            raise UserError("--fetch goes with --model", "in a recipe, write it under start.fetch")
-        overrides["start.fetch"] = True
+        remote_text = any(map(is_remote, command.text))
+        if not command.model and not remote_text:
+            raise UserError(
+                "--fetch goes with --model, or with --text urls:FILE or hub:OWNER/NAME",
+                "in a recipe, write it under start.fetch or text.fetch",
+            )
+        if remote_text:
+            overrides["text.fetch"] = True
+        if command.model and (not remote_text or command.model.startswith(HUB)):
+            overrides["start.fetch"] = True
     if command.extend_vocab:
         if not command.model:
             raise UserError(

@@ -150,6 +150,12 @@ _NEEDS = (
         "name files or folders of text alone",
     ),
     Needs(
+        ("fetch",),
+        lambda command: not command.dry_run,
+        "with --dry-run nothing is fetched, what was saved before is listed",
+        "leave --dry-run out",
+    ),
+    Needs(
         ("output", "overwrite"),
         lambda command: not command.dry_run,
         "with --dry-run nothing is written",

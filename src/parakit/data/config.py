@@ -12,13 +12,17 @@ from pydantic import Field, TypeAdapter, field_validator, model_validator
 from parakit.common.settings import Config
 from parakit.data.cleaning.config import CleaningStep
 from parakit.data.cleaning.repair_text import RepairTextConfig
+from parakit.data.fetching.locations import is_remote
 from parakit.data.mixture import CurriculumStage, Mixture, TextSource
 
 
 class TextConfig(Config):
     """Which files of text are read and how they become a corpus."""
 
-    paths: tuple[str, ...] = Field(default=(), description="Files and folders to read.")
+    paths: tuple[str, ...] = Field(
+        default=(),
+        description="Files and folders to read; urls:FILE is a list of addresses, hub:OWNER/NAME a data set (see fetch).",
+    )
     sources: tuple[TextSource, ...] = Field(
         default=(),
         description="Instead of paths: groups of files with weights of their own in the training tokens.",
@@ -102,6 +106,22 @@ class TextConfig(Config):
     max_members: int = Field(
         default=100_000, ge=1, description="Files in an archive beyond this number are left out."
     )
+    fetch: bool = Field(
+        default=False,
+        exclude=True,  # as those below: the corpus is made of what is saved
+        description="Fetch what urls: and hub: paths name; without it, what was saved before is read.",
+    )
+    fetch_seconds: float = Field(
+        default=60, gt=0, exclude=True, description="Longest time for one address of a list, in seconds."
+    )
+    max_fetch_bytes: int = Field(
+        default=2 * 2**30, ge=1, exclude=True, description="Most bytes to fetch for one list or data set."
+    )
+    private_addresses: bool = Field(
+        default=False,
+        exclude=True,
+        description="Fetch addresses of this machine and of private networks too, and use the environment's proxies.",
+    )
 
     workers: int = Field(
         default=1,
@@ -169,6 +189,17 @@ class TextConfig(Config):
         if self.curriculum and not self.sources:
             raise ValueError("curriculum is set, and there are no sources whose weights it could change")
         _ = self.mixture
+        return self
+
+    @model_validator(mode="after")
+    def _fetches_something(self) -> Self:
+        if self.fetch and not any(map(is_remote, (*self.paths, *self.validation_paths))):
+            raise ValueError("fetch is set, and no path is urls:FILE or hub:OWNER/NAME: remove it")
+        for name in ("fetch_seconds", "max_fetch_bytes", "private_addresses"):
+            if name in self.model_fields_set and not self.fetch:
+                raise ValueError(
+                    f"{name} is set, and nothing is fetched without fetch: remove it, or set fetch"
+                )
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from parakit.common.progress import Bar
 from parakit.data.collecting import Texts, collect, cut_finer
 from parakit.data.config import TextConfig
 from parakit.data.documents import Document
+from parakit.data.fetching.fetching import fetch_named
 from parakit.data.parallel.task_runner import TaskRunner
 from parakit.data.read_report import ReadReport
 from parakit.data.sources import GeneratedSource
@@ -54,6 +55,8 @@ def prepare_corpus(
     """
     if not config.paths and source is None:
         raise UserError("no text was given", "name files or folders to read (paths), or generate the primer")
+    if source is None:
+        fetch_named(config)
     values = config.model_dump(mode="json") | ({source.name: source.config} if source else {})
     lineage = Lineage("corpus", config=values, seed=source.seed if source else None)
     runner = None

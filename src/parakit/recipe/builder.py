@@ -19,6 +19,9 @@ from parakit.common.files import JsonObject, disk_errors, write_json_atomic, wri
 from parakit.common.locks import hold_lock, remove_partials
 from parakit.common.progress import log
 from parakit.common.settings import load_yaml
+from parakit.data.config import TextConfig
+from parakit.data.fetching.fetching import fetch_named
+from parakit.data.fetching.locations import is_remote, local_path
 from parakit.data.readers.inputs import check_paths
 from parakit.evaluation.metrics.translations import require_libraries
 from parakit.model.presets import config_for_size
@@ -51,6 +54,9 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS) -> BuildSummary:
     from parakit.reports.summary import summarize
 
     folder = builds / recipe.name
+    for config in (recipe.text, recipe.replay):
+        if config is not None:
+            fetch_named(config)
     check_recipe(recipe)
     times = time_of(recipe)
     stages = stages_of(recipe, folder, times)
@@ -98,8 +104,9 @@ def recipe_for_text(paths: Sequence[str], overrides: Mapping[str, Any] | None = 
     """A recipe for somebody's own text, everything else chosen: the vocabulary from the amount of text,
     the size from the time. `overrides` (dotted keys) are laid over it.
     """
-    check_paths(paths)
     overrides = overrides or {}
+    _fetch_first(paths, overrides)
+    check_paths(paths)
     mapping: JsonObject = {"name": _name_of(paths[0]), "text": {"paths": list(paths)}}
     if not overrides.get("pretrain.model"):  # a trained model brings its own
         mapping["tokenizer"] = {"vocab_size": _vocab_size(_text_bytes(paths))}
@@ -116,6 +123,7 @@ def recipe_for_model(
     """A recipe that begins with a trained model and continues with somebody's text (`paths`), conversations or examples
     (`overrides`, dotted keys). What is trained, and how much, follows from the time.
     """
+    _fetch_first(paths, overrides or {})
     check_paths(paths)
     mapping: JsonObject = {"name": _name_of(paths[0] if paths else model), "start": {"model": model}}
     if paths:
@@ -233,11 +241,19 @@ def _put(mapping: JsonObject, keys: list[str], value: Any) -> None:
     mapping[keys[-1]] = value
 
 
+def _fetch_first(paths: Sequence[str], overrides: Mapping[str, Any]) -> None:
+    """Fetch what the paths name on the network, as the settings under `text` among the overrides say."""
+    if any(map(is_remote, paths)):
+        names = ("fetch", "fetch_seconds", "max_fetch_bytes", "private_addresses")
+        values = {name: overrides[f"text.{name}"] for name in names if f"text.{name}" in overrides}
+        fetch_named(TextConfig.parse({"paths": tuple(paths)} | values, "parakit build --text"))
+
+
 def _text_bytes(paths: Sequence[str]) -> int:
     """Roughly how much text there is; compressed files count threefold."""
     total = 0
     for name in paths:
-        path = Path(name)
+        path = local_path(name)
         for file in path.rglob("*") if path.is_dir() else [path]:
             if file.is_file():
                 total += file.stat().st_size * (3 if file.suffix in (".gz", ".parquet") else 1)

@@ -20,6 +20,7 @@ from parakit.common.files import JsonObject, read_json, write_json_atomic
 from parakit.common.settings import config_digest
 from parakit.data.config import TextConfig
 from parakit.data.duplicates.digest_set import DigestSet
+from parakit.data.fetching.locations import local_path
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import input_files
 from parakit.recipe.build_time import BuildTime
@@ -127,7 +128,7 @@ def fingerprint(paths: Sequence[str], config: TextConfig | None = None) -> list[
     rows: list[list[Any]] = []
     seen, report = DigestSet(), ReadReport()
     for path in paths:
-        if Path(path).expanduser().exists():
+        if local_path(path).exists():
             for file in input_files(path, config or TextConfig(), report, seen):
                 facts = file.path.stat()
                 rows.append([file.path.as_posix(), facts.st_size, facts.st_mtime_ns])

@@ -35,6 +35,10 @@ _OF_FILES = {
     "max_line_bytes",
     "max_expansion",
     "max_members",
+    "fetch",
+    "fetch_seconds",
+    "max_fetch_bytes",
+    "private_addresses",
 }
 
 

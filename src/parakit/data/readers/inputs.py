@@ -20,6 +20,8 @@ from parakit.common.settings import closest_match
 from parakit.data.config import TextConfig
 from parakit.data.documents import repair
 from parakit.data.duplicates.digest_set import DigestSet
+from parakit.data.fetching.locations import HUB, URLS, list_file, local_path
+from parakit.data.fetching.url_list import unfetched
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.detection import format_of
 from parakit.data.readers.formats.registry import split_name
@@ -30,7 +32,7 @@ from parakit.data.readers.skip_reasons import is_included, reason_of_name
 def check_paths(paths: Sequence[str]) -> None:
     """Raise `UserError` for the first path that does not exist or is no file or folder, naming the closest that does."""
     for given in paths:
-        path = Path(given).expanduser()
+        path = local_path(given)
         try:
             if path.is_dir() or path.is_file():
                 continue
@@ -48,8 +50,14 @@ def check_paths(paths: Sequence[str]) -> None:
 
 def input_files(path: str, config: TextConfig, report: ReadReport, seen: DigestSet) -> Iterator[InputFile]:
     """The file `path`, or the files under the folder `path` in reading order, except those in `seen`."""
-    file = Path(path).expanduser()
+    file = local_path(path)
     label = repair(file.name or file.resolve().name)[0]
+    if path.startswith(URLS):
+        label = repair(list_file(path).name)[0]
+        for address, *reason in unfetched(list_file(path)):
+            report.skip(f"{label}/{address}", *reason)
+    elif path.startswith(HUB):
+        label = path
     if file.is_dir():
         yield from _Walk(config, report, seen, _roots(config)).files(file, label, "")
     elif _is_new(file, seen):
@@ -142,7 +150,7 @@ class _Walk:
 def _roots(config: TextConfig) -> list[str] | None:
     if config.follow_links:
         return None
-    return [os.path.realpath(Path(path).expanduser()) for path in (*config.paths, *config.validation_paths)]
+    return [os.path.realpath(local_path(path)) for path in (*config.paths, *config.validation_paths)]
 
 
 def _is_new(path: Path, seen: DigestSet) -> bool:

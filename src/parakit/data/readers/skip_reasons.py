@@ -44,6 +44,8 @@ WAYS = {
     "generated code": "include: ['NAME'] reads it",
     "minified code": "include: ['NAME'] reads it",
     "vendored code": "include: ['FOLDER'] reads it",
+    "not fetched": "run it with fetch (--fetch)",
+    "cannot be fetched": "run it with fetch (--fetch) once more; private_addresses allows those of private networks",
     "an error page": "the server had no page there; crawl it again",
     "a record is too long": "take it out of the crawl, and read it by itself",
     "declares entities": "expand them with a program that you trust (xmllint --noent)",

@@ -1,8 +1,8 @@
 """WARC and WET: the pages and texts of a crawl, record by record, each under its address.
 
-Pages (`response` and `resource` records of HTML, XHTML and plain text, with status 200) are read by the readers of these
-formats; texts (`conversion` records, of which WET files consist) are taken as they are. Other records hold no document. A
-page of another kind, an error page and a record over 64 MiB are counted and named. The standard is ISO 28500.
+Pages and documents (`response` and `resource` records with status 200) are read by the readers of their formats; texts
+(`conversion` records, of which WET files consist) are taken as they are. Other records hold no document. A page of another
+kind, an error page and a record over 64 MiB are counted and named. The standard is ISO 28500.
 """
 
 from __future__ import annotations
@@ -22,8 +22,29 @@ from parakit.data.readers.lines import UnreadableFileError, open_input
 
 MAX_RECORD = 2**26  # bytes of a record that is read
 MAX_HEADER = 2**16
+_FORMATS = {
+    "text/html": "html",
+    "application/xhtml+xml": "html",
+    "text/plain": "text",
+    "text/markdown": "text",
+}
+_FORMATS |= {
+    "text/csv": "csv",
+    "application/json": "json",
+    "application/x-ndjson": "jsonl",
+    "application/pdf": "pdf",
+}
+_FORMATS |= dict.fromkeys(
+    ("text/xml", "application/xml", "application/rss+xml", "application/atom+xml"), "xml"
+)
+_OFFICE, _OPEN = "vnd.openxmlformats-officedocument.", "vnd.oasis.opendocument."
+_BY_BYTES = (
+    *(f"{_OFFICE}{kind}" for kind in ("wordprocessingml.document", "presentationml.presentation")),
+    *(f"{_OFFICE}spreadsheetml.sheet", f"{_OPEN}text", f"{_OPEN}presentation", f"{_OPEN}spreadsheet"),
+    *("octet-stream", "vnd.apache.parquet", "epub+zip", "rtf", "msword", "zip", "gzip", "x-gzip", "x-tex"),
+)
+"""Kinds of `application/` of which the bytes and the name tell the format."""
 _MAX_ADDRESS = 900
-_FORMATS = {"text/html": "html", "application/xhtml+xml": "html", "text/plain": "text"}
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
@@ -51,7 +72,7 @@ def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[Te
                     continue
                 body, name = page
                 if member := members.add(record.address, io.BytesIO(body), filter_names=False):
-                    yield replace(member, format=name, compression=None)
+                    yield replace(member, format=name, compression=None) if name else member
 
 
 def _records(stream: IO[bytes], file: InputFile, report: ReadReport) -> Iterator[_Record]:
@@ -106,8 +127,8 @@ def _fields(stream: IO[bytes]) -> dict[str, str]:
     return fields
 
 
-def _page(record: _Record, source: str, report: ReadReport) -> tuple[bytes, str] | None:
-    """The bytes of a page and its format; None where it is none to read, which is counted."""
+def _page(record: _Record, source: str, report: ReadReport) -> tuple[bytes, str | None] | None:
+    """The bytes of a page and its format (None: its bytes and name tell); None where it is none to read, which is counted."""
     body, content_type = record.body, record.content_type
     if record.is_http:
         stream = io.BytesIO(body)
@@ -123,8 +144,11 @@ def _page(record: _Record, source: str, report: ReadReport) -> tuple[bytes, str]
             report.skip(source, "damaged page", str(error)[:100])
             return None
     kind, _, parameters = content_type.partition(";")
-    if (name := _FORMATS.get(kind.strip().lower())) is None:
-        report.skip(source, "not text", kind.strip()[:60])
+    kind = kind.strip().lower()
+    if kind == "application/pdf" or kind.removeprefix("application/") in _BY_BYTES:
+        return body, _FORMATS.get(kind)
+    if (name := _FORMATS.get(kind)) is None:
+        report.skip(source, "not text", kind[:60])
         return None
     if body.count(0) > MAX_NUL_SHARE * len(body) and "utf-16" not in parameters.lower():
         report.skip(source, "binary", "it has NUL bytes")
