@@ -14,6 +14,7 @@ from parakit.training.objectives.fused_head_loss import (
     can_fuse_log_probs,
     fused_cross_entropy,
     fused_log_probs,
+    fused_log_probs_and_entropy,
 )
 
 SHAPE = {
@@ -80,10 +81,14 @@ def test_sum_and_gradients_are_those_of_the_ordinary_way(name, smoothing, rows_a
             torch.testing.assert_close(mine, reference)
 
 
+@pytest.mark.parametrize("max_kept", [0, 23 * 11])
 @pytest.mark.parametrize("rows_at_once", [1, 3, 100])
 @pytest.mark.parametrize("name", [name for name in MODELS if "rows" not in name])
-def test_log_probabilities_and_gradients_are_those_of_the_ordinary_way(name, rows_at_once, monkeypatch):
+def test_log_probabilities_and_gradients_are_those_of_the_ordinary_way(
+    name, rows_at_once, max_kept, monkeypatch
+):
     monkeypatch.setattr(head_loss, "CHUNK_ELEMENTS", 23 * rows_at_once)
+    monkeypatch.setattr(head_loss, "MAX_KEPT", max_kept)
     model, targets, weights = drawn(name), torch.randint(0, 23, (11,)), torch.randn(11, dtype=torch.float64)
     hidden = torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
     assert can_fuse_log_probs(model, hidden)
@@ -91,9 +96,18 @@ def test_log_probabilities_and_gradients_are_those_of_the_ordinary_way(name, row
     plain = -functional.cross_entropy(model.logits(hidden), targets, reduction="none")
     joined = fused_log_probs(model, hidden, targets)
     torch.testing.assert_close(joined, plain)
-    actual, expected = (torch.autograd.grad((one * weights).sum(), leaves) for one in (joined, plain))
-    for mine, reference in zip(actual, expected, strict=True):
-        torch.testing.assert_close(mine, reference)
+    with_entropy, entropy = fused_log_probs_and_entropy(model, hidden, targets)
+    torch.testing.assert_close(with_entropy, plain)
+    torch.testing.assert_close(
+        entropy, torch.distributions.Categorical(logits=model.logits(hidden)).entropy()
+    )
+    assert not entropy.requires_grad
+    expected = torch.autograd.grad((plain * weights).sum(), leaves)
+    for found in (joined, with_entropy):
+        for mine, reference in zip(
+            torch.autograd.grad((found * weights).sum(), leaves), expected, strict=True
+        ):
+            torch.testing.assert_close(mine, reference)
     with torch.no_grad():
         torch.testing.assert_close(fused_log_probs(model, hidden, targets), plain.detach())
     assert not can_fuse_log_probs(drawn("trained rows"), hidden)

@@ -1,8 +1,8 @@
 """One side of `rollouts`: `SIDE METHOD FOLDER THREADS` trains the model of a folder for some phases of PPO or GRPO.
 
-`engine` completes prompts as Parakit does. `before` completes them as it did before it had the engine: PyTorch's steps on
-a contiguous cache, all rows of a batch together. The last line is a JSON object: seconds of a phase (its rollouts, rewards
-and optimizer steps), of its completions, and the digest of their ids.
+`engine` is Parakit as it is. `before` is as it was before it had the engine: it completes prompts by PyTorch's steps on a
+contiguous cache, all rows of a batch together, and another pass gives the policy's log-probabilities. The last line is a
+JSON object: seconds of a phase (its rollouts, rewards and optimizer steps), of its completions, and the digest of their ids.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.checkpoints.loading import load_model
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.inference.generation import decoding
+from parakit.inference.generation.sampling import Choice
 from parakit.model.heads import ActorCritic, LanguageModel
 from parakit.training.trainer import Trainer
 
@@ -52,6 +53,8 @@ def main(side: str, method: str, folder: Path, threads: int) -> dict[str, Any]:
     if side == "before":
         os.environ["PARAKIT_KERNELS"] = "off"
         decoding.runs_on_engine = lambda model: False  # type: ignore[assignment]
+        rollouts.draws_as_trained = lambda policy: False
+        rollouts.can_fuse_log_probs = lambda model, hidden: False
     seconds, ids = _watch_completions()
     trainer, config = _trainer(method, folder)
     ends = [time.perf_counter()]
@@ -71,16 +74,16 @@ def _watch_completions() -> tuple[list[float], list[list[list[int]]]]:
     """Seconds and ids of every phase's completions, filled while the run goes on."""
     seconds: list[float] = []
     found: list[list[list[int]]] = []
-    generate = rollouts.generate_ids
+    generate = rollouts.generate_choices
 
-    def generate_ids(*args: Any, **settings: Any) -> list[list[int]]:
+    def generate_choices(*args: Any, **settings: Any) -> list[list[Choice]]:
         started = time.perf_counter()
-        ids = generate(*args, **settings)
+        completions = generate(*args, **settings)
         seconds.append(time.perf_counter() - started)
-        found.append(ids)
-        return ids
+        found.append([[choice.token_id for choice in completion] for completion in completions])
+        return completions
 
-    rollouts.generate_ids = generate_ids
+    rollouts.generate_choices = generate_choices
     return seconds, found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -91,7 +93,37 @@ def test_log_probabilities_are_the_policys_own_whatever_sampling_did() -> None:
             drawn = max(drawn, abs(float(sampled[place, target]) - made.log_probs[i, place]))
     assert drawn > 0.1
     assert not made.log_probs[~rows.loss_mask].any()
-    assert np.array_equal(made.log_probs, made.reference_log_probs)  # the policy has not moved yet
+    # the policy has not moved yet, and other sums were in another order
+    np.testing.assert_allclose(made.log_probs, made.reference_log_probs, rtol=0, atol=1e-5)
+
+
+def test_log_probabilities_come_from_drawing_only_where_it_computes_as_training_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = ActorCritic(tiny_policy(torch.float64))
+    torch.nn.init.normal_(policy.value_head.weight)
+    reference, scored = frozen_copy(policy.policy), []
+    score_rows = rollouts.score_rows
+
+    def watched(model: torch.nn.Module, *rest: Any) -> Any:
+        scored.append(model)
+        return score_rows(model, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rollouts, "score_rows", watched)
+    settings = (tiny_tokenizer(), tiny_prompts()[:3], tiny_config(), 0, True)
+    drawn, values = roll_out(policy, reference, *settings)
+    assert scored == [reference]
+    monkeypatch.setattr(rollouts, "draws_as_trained", lambda policy: False)
+    passed, passed_values = roll_out(policy, reference, *settings)
+    assert policy in scored
+    np.testing.assert_allclose(drawn.log_probs, passed.log_probs, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(values, passed_values, rtol=1e-6, atol=1e-6)
+    assert values.any()
+    monkeypatch.undo()
+    assert rollouts.draws_as_trained(policy.policy)
+    assert not rollouts.draws_as_trained(tiny_policy(torch.bfloat16))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not rollouts.draws_as_trained(policy.policy)
 
 
 def test_rollouts_are_a_pure_function_of_seed_phase_and_weights() -> None:

@@ -20,7 +20,7 @@ from parakit.alignment.rl.batches import RolloutMicroBatch, StepMetrics
 from parakit.alignment.rl.kl import KLController, kl_estimate
 from parakit.alignment.rl.ppo import clipped_policy_loss, step_sums
 from parakit.alignment.rl.rollout_source import ExperienceBatch
-from parakit.alignment.rl.rollouts import Rollouts, counted_log_probs
+from parakit.alignment.rl.rollouts import Rollouts, log_probs_and_entropy
 from parakit.model.heads import LanguageModel
 from parakit.training.objectives.routing import with_router_loss
 
@@ -33,7 +33,7 @@ class GRPOObjective:
 
     def __call__(self, model: LanguageModel, batch: RolloutMicroBatch) -> Tensor:
         counted = batch.loss_mask
-        log_probs, logs, _ = counted_log_probs(
+        log_probs, entropy, _ = log_probs_and_entropy(
             model, batch.input_ids, batch.target_ids, counted, batch.prefix_tree
         )
         old = batch.log_probs[counted].to(log_probs.dtype)
@@ -44,7 +44,7 @@ class GRPOObjective:
         loss = ((policy_loss + self.kl_controller.coefficient * kl) * batch.weights[counted]).sum()
         self.metrics.add(
             len(log_probs),
-            **step_sums(log_probs, logs, old, clipped),
+            **step_sums(log_probs, entropy, old, clipped),
             policy_loss=policy_loss.sum(),
             kl_loss=kl.sum(),
         )

@@ -24,7 +24,7 @@ from parakit.alignment.rl.advantages import (
 from parakit.alignment.rl.batches import RolloutMicroBatch, StepMetrics
 from parakit.alignment.rl.kl import KLController, kl_estimate
 from parakit.alignment.rl.rollout_source import ExperienceBatch, explained_variance
-from parakit.alignment.rl.rollouts import Rollouts, counted_log_probs
+from parakit.alignment.rl.rollouts import Rollouts, log_probs_and_entropy
 from parakit.model.heads import ActorCritic
 from parakit.training.objectives.routing import with_router_loss
 
@@ -54,7 +54,7 @@ class PPOObjective:
 
     def __call__(self, model: ActorCritic, batch: RolloutMicroBatch) -> Tensor:
         counted = batch.loss_mask
-        log_probs, logs, hidden = counted_log_probs(
+        log_probs, entropy, hidden = log_probs_and_entropy(
             model, batch.input_ids, batch.target_ids, counted, batch.prefix_tree
         )
         old = batch.log_probs[counted].to(log_probs.dtype)
@@ -68,7 +68,7 @@ class PPOObjective:
         loss = ((policy_loss + self.config.value_coef * value_loss) * weights).sum()
         self.metrics.add(
             len(log_probs),
-            **step_sums(log_probs, logs, old, clipped),
+            **step_sums(log_probs, entropy, old, clipped),
             policy_loss=policy_loss.sum(),
             value_loss=value_loss.sum(),
         )
@@ -76,14 +76,14 @@ class PPOObjective:
 
 
 @torch.no_grad()
-def step_sums(log_probs: Tensor, logs: Tensor, old: Tensor, clipped: Tensor) -> dict[str, Tensor]:
+def step_sums(log_probs: Tensor, entropy: Tensor, old: Tensor, clipped: Tensor) -> dict[str, Tensor]:
     """Sums over counted tokens that every clipped objective logs. `kl_to_rollouts` is the KL of the rollouts' policy from
     the current one, in nats, along the rollouts (k3).
     """
     return {
         "kl_to_rollouts": kl_estimate(old, log_probs, "k3").sum(),
         "clipped": clipped.sum(),
-        "entropy": -(logs.exp() * logs).sum(),
+        "entropy": entropy.sum(),
     }
 
 

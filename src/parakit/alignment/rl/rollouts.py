@@ -1,8 +1,9 @@
 """Rollouts: completions of prompts with their log-probabilities under the policy and its frozen reference.
 
-Completions come from the inference engine, all prompts and their groups in one call. Log-probabilities come from a
-forward pass in evaluation mode, never from sampling: they are without temperature and top-p. Rollouts are a pure function
-of the seed, the phase and the policy's weights.
+Completions come from the inference engine, all prompts and their groups in one call. Log-probabilities are the model's own,
+without temperature and top-p. The policy's come from the passes that draw the tokens, where these compute as training does,
+in full precision; else, as the reference's, from a forward pass in evaluation mode. Rollouts are a pure function of the
+seed, the phase and the policy's weights.
 
 Shapes: N completions (those of one prompt are consecutive), T targets, V vocabulary, C counted targets.
 """
@@ -27,13 +28,15 @@ from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
 from parakit.common.seeds import derive_seed
 from parakit.inference.batching import evaluation_mode
 from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.decoding import generate_ids
-from parakit.inference.generation.sampling import request_seeds
+from parakit.inference.generation.decoding import generate_choices
+from parakit.inference.generation.sampling import Choice, request_seeds
 from parakit.model.heads import ActorCritic, LanguageModel
 from parakit.model.layers.masks import supports_prefix_tree
+from parakit.model.quantized import is_quantized, weight_like
 from parakit.tokens.chat.template import response_text, stop_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.micro_batches import PrefixTreeInputs
+from parakit.training.objectives.fused_head_loss import can_fuse_log_probs, fused_log_probs_and_entropy
 from parakit.training.precision import at_least_float32
 
 DECODING_ROWS = 256  # of one decoding batch
@@ -101,14 +104,33 @@ def complete(
 ) -> tuple[list[SampledCompletion], list[list[int]]]:
     """`group_size` (None: the config's) completions of each prompt, those of one prompt consecutive, and their ids."""
     repeated = [prompt for prompt in prompts for _ in range(group_size or config.group_size)]
+    samples, choices = _draw(policy, tokenizer, repeated, config, seed, temperature)
+    return samples, _token_ids(choices)
+
+
+def _token_ids(completions: Sequence[Sequence[Choice]]) -> list[list[int]]:
+    return [[choice.token_id for choice in completion] for completion in completions]
+
+
+def _draw(
+    policy: LanguageModel,
+    tokenizer: Tokenizer,
+    repeated: Sequence[RLPrompt],
+    config: RolloutConfig,
+    seed: int,
+    temperature: float | None = None,
+    log_probabilities: bool = False,
+) -> tuple[list[SampledCompletion], list[list[Choice]]]:
+    """A completion of each of the prompts, with the `log_probabilities` of its tokens."""
     sampling = SamplingConfig(
         temperature=config.temperature if temperature is None else temperature,
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
+        log_probabilities=0 if log_probabilities else None,
     )
     stops = frozenset(stop_ids(tokenizer))
     seeds = request_seeds(seed, len(repeated))
-    completions = generate_ids(
+    completions = generate_choices(
         policy,
         [prompt.token_ids for prompt in repeated],
         sampling,
@@ -117,7 +139,7 @@ def complete(
         micro_batch_size=DECODING_ROWS,
     )
     samples = []
-    for prompt, token_ids in zip(repeated, completions, strict=True):
+    for prompt, token_ids in zip(repeated, _token_ids(completions), strict=True):
         ended = token_ids[-1] in stops
         text = response_text(tokenizer, token_ids[:-1] if ended else token_ids)
         samples.append(
@@ -157,6 +179,26 @@ def counted_log_probs(
     return logs.gather(1, target_ids[loss_mask][:, None]).squeeze(1), logs, hidden
 
 
+def log_probs_and_entropy(
+    model: Policy,
+    input_ids: Tensor,
+    target_ids: Tensor,
+    loss_mask: Tensor,
+    prefix_tree: PrefixTreeInputs | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The log-probability (C,) of every counted target, the entropy (C,) of its distribution, without a gradient, and the
+    hidden vector (C, D) before it.
+    """
+    language_model = model.policy if isinstance(model, ActorCritic) else model
+    hidden, _ = hidden_at(model, input_ids, loss_mask, prefix_tree)
+    targets = target_ids[loss_mask]
+    if can_fuse_log_probs(language_model, hidden):
+        return *fused_log_probs_and_entropy(language_model, hidden, targets), hidden
+    logs = at_least_float32(model.logits(hidden)).log_softmax(-1)
+    entropy = -(logs.detach().exp() * logs.detach()).sum(-1)
+    return logs.gather(1, targets[:, None]).squeeze(1), entropy, hidden
+
+
 @torch.no_grad()
 def token_log_probs(model: Policy, rows: TokenRows) -> np.ndarray:
     """(N, T) float32: the log-probability of each counted target, in evaluation mode; zero elsewhere."""
@@ -172,13 +214,25 @@ def score_rows(model: Policy, rows: TokenRows, values: bool = False) -> tuple[np
     )
     with evaluation_mode(model):
         for members, part, tensors in _groups(rows, model):
-            log_probs, _, hidden = counted_log_probs(model, *tensors)
+            log_probs, _, hidden = log_probs_and_entropy(model, *tensors)
             places = (members[:, None], np.arange(part.loss_mask.shape[1]))
             _store(all_log_probs, places, part.loss_mask, log_probs)
             if values:
                 assert isinstance(model, ActorCritic)
                 _store(all_values, places, part.loss_mask, model.values(hidden))
     return all_log_probs, all_values
+
+
+@torch.no_grad()
+def value_rows(model: ActorCritic, rows: TokenRows) -> np.ndarray:
+    """The values (N, T) of `score_rows` alone: nothing passes the output matrix."""
+    values = np.zeros(rows.loss_mask.shape, np.float32)
+    with evaluation_mode(model):
+        for members, part, (input_ids, _, loss_mask, tree) in _groups(rows, model):
+            hidden, _ = hidden_at(model, input_ids, loss_mask, tree)
+            places = (members[:, None], np.arange(part.loss_mask.shape[1]))
+            _store(values, places, part.loss_mask, model.values(hidden))
+    return values
 
 
 @torch.no_grad()
@@ -211,9 +265,21 @@ def roll_out(
     """
     policy = trained.policy if isinstance(trained, ActorCritic) else trained
     seed = derive_seed(config.seed, "rollouts", phase) % 2**63
-    samples, completions = complete(policy, tokenizer, prompts, config, seed)
     repeated = [prompt for prompt in prompts for _ in range(config.group_size)]
-    return score_rollouts(trained, reference, repeated, samples, completions, values, autocast)
+    with autocast():
+        is_exact = draws_as_trained(policy)
+    samples, choices = _draw(policy, tokenizer, repeated, config, seed, log_probabilities=is_exact)
+    drawn = [[choice.log_probability or 0.0 for choice in row] for row in choices] if is_exact else None
+    return score_rollouts(trained, reference, repeated, samples, _token_ids(choices), values, autocast, drawn)
+
+
+def draws_as_trained(policy: LanguageModel) -> bool:
+    """Whether drawing computes the policy's log-probabilities as training does, but for the order of sums: in float32 or
+    float64 throughout, without weights or activations of fewer bits.
+    """
+    full = all(p.itemsize >= 4 for p in policy.parameters())
+    device = weight_like(policy.lm_head).device
+    return full and not is_quantized(policy) and not torch.is_autocast_enabled(device.type)
 
 
 def score_rollouts(
@@ -224,11 +290,21 @@ def score_rollouts(
     completions: Sequence[Sequence[int]],
     values: bool = False,
     autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    drawn: Sequence[Sequence[float]] | None = None,
 ) -> tuple[Rollouts, np.ndarray]:
-    """Rollouts of given completions: `completions` are ids, one for each of the prompts `repeated`."""
+    """Rollouts of given completions: `completions` are ids, one for each of the prompts `repeated`, and `drawn` the policy's
+    log-probabilities of them where they are known.
+    """
     rows = token_rows([prompt.token_ids for prompt in repeated], completions)
     with autocast():
-        log_probs, all_values = score_rows(trained, rows, values)
+        if drawn is None:
+            log_probs, all_values = score_rows(trained, rows, values)
+        else:
+            log_probs, all_values = (np.zeros(rows.loss_mask.shape, np.float32) for _ in range(2))
+            if values:
+                assert isinstance(trained, ActorCritic)
+                all_values = value_rows(trained, rows)
+            log_probs[rows.loss_mask] = np.fromiter(chain.from_iterable(drawn), np.float32)
         reference_log_probs = token_log_probs(reference, rows)
     ended = np.array([sample.ended for sample in samples])
     shares = supports_prefix_tree(trained.config)

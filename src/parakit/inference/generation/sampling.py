@@ -237,10 +237,10 @@ def _choose(
             token_ids[row] = token_id
     wanted = [row for row, one in enumerate(samplers) if one.config.log_probabilities is not None]
     choices = [Choice(token_id) for token_id in token_ids]
-    for row in wanted:
-        choices[row] = with_log_probabilities(
-            token_ids[row], logits[row], samplers[row].config.log_probabilities or 0
-        )
+    if wanted:
+        all_logs = log_probabilities(logits if len(wanted) == len(samplers) else logits[wanted])
+        for row, logs in zip(wanted, all_logs, strict=True):
+            choices[row] = _with_logs(token_ids[row], logs, samplers[row].config.log_probabilities or 0)
     return choices, errors
 
 
@@ -256,7 +256,17 @@ def _choose_equal(samplers: Sequence[RequestSampler], scores: torch.Tensor) -> l
 
 def with_log_probabilities(token_id: int, logits: torch.Tensor, n_alternatives: int) -> Choice:
     """The choice of a token after logits (V,), with the model's log-probabilities."""
-    logs = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+    return _with_logs(token_id, log_probabilities(logits), n_alternatives)
+
+
+def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Logits (..., V) to log-probabilities, in float32 or better."""
+    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+
+
+def _with_logs(token_id: int, logs: torch.Tensor, n_alternatives: int) -> Choice:
+    if not n_alternatives:
+        return Choice(token_id, float(logs[token_id]))
     values, ids = logs.topk(min(n_alternatives, len(logs)))
     alternatives = tuple(map(Alternative, ids.tolist(), values.tolist()))
     return Choice(token_id, float(logs[token_id]), alternatives)

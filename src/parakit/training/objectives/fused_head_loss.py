@@ -29,6 +29,7 @@ from parakit.model.quantized.layers import (
 from parakit.model.quantized.rounding import QuantizedTensor
 
 CHUNK_ELEMENTS = 2**23  # logits at a time: fewer would add up the V x D gradient more often
+MAX_KEPT = 2**27  # logits for a backward pass: half a gigabyte in float32
 QUANTIZED_CHUNK_ELEMENTS = 2**21  # with a quantized matrix, which has no gradient
 
 # Logits (C, V) of a chunk, and its rows -> the sum of their losses, and the gradient of the sum (C, V).
@@ -101,9 +102,26 @@ def fused_log_probs(model: TokenPredictor, hidden: Tensor, target_ids: Tensor) -
     """hidden (N, D) from `model.hidden` and target_ids (N,) -> the log-probability (N,) of each target. What their gradients
     are multiplied by is known only after the loss, so the backward pass computes the logits of a chunk again.
     """
+    return _fused_log_probs(model, hidden, target_ids, False, False)[0]
+
+
+def fused_log_probs_and_entropy(
+    model: TokenPredictor, hidden: Tensor, target_ids: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As `fused_log_probs`, and the entropy (N,) of each distribution in nats, without a gradient. Up to `MAX_KEPT` logits
+    are kept for the backward pass, the only (N, V) tensor; more are computed again.
+    """
+    keeps = torch.is_grad_enabled() and len(hidden) * len(weight_like(model.lm_head)) <= MAX_KEPT
+    return _fused_log_probs(model, hidden, target_ids, keeps, True)
+
+
+def _fused_log_probs(
+    model: TokenPredictor, hidden: Tensor, target_ids: Tensor, keeps: bool, with_entropy: bool
+) -> tuple[Tensor, Tensor]:
     head: Any = model.lm_head
-    log_probs: Tensor = _FusedLogProbs.apply(model.head_input(hidden), head.weight, head.bias, target_ids)
-    return log_probs
+    inputs = (model.head_input(hidden), head.weight, head.bias, target_ids)
+    found: tuple[Tensor, Tensor] = _FusedLogProbs.apply(*inputs, keeps, with_entropy)
+    return found
 
 
 def _chunks(n_rows: int, vocab_size: int, n_elements: int = CHUNK_ELEMENTS) -> Iterator[slice]:
@@ -112,37 +130,56 @@ def _chunks(n_rows: int, vocab_size: int, n_elements: int = CHUNK_ELEMENTS) -> I
 
 
 class _FusedLogProbs(torch.autograd.Function):
-    """Keeps the normaliser of each row, and no logits."""
+    """Keeps the normaliser of each row, and with `keeps` the log distribution instead of computing it again."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target_ids: Tensor) -> Tensor:
-        found, normalizers = (hidden.new_empty(len(hidden)) for _ in range(2))
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target_ids: Tensor,
+        keeps: bool,
+        with_entropy: bool,
+    ) -> tuple[Tensor, Tensor]:
+        found, normalizers, entropies = (hidden.new_empty(len(hidden)) for _ in range(3))
+        kept = hidden.new_empty(len(hidden), len(weight)) if keeps else None
         for part in _chunks(len(hidden), len(weight)):
-            logits = nn.functional.linear(hidden[part], weight, bias)  # (C, V)
-            normalizers[part] = logits.logsumexp(-1)
-            found[part] = logits.gather(1, target_ids[part, None])[:, 0] - normalizers[part]
-        ctx.save_for_backward(hidden, weight, bias, target_ids, normalizers)
-        return found
+            logs = torch.mm(hidden[part], weight.T, out=None if kept is None else kept[part])  # (C, V)
+            if bias is not None:
+                logs += bias
+            normalizers[part] = logs.logsumexp(-1)
+            logs -= normalizers[part, None]
+            found[part] = logs.gather(1, target_ids[part, None])[:, 0]
+            if with_entropy:
+                entropies[part] = -torch.bmm(logs.exp()[:, None], logs[:, :, None])[:, 0, 0]
+        ctx.save_for_backward(hidden, weight, bias, target_ids, normalizers, kept)
+        ctx.mark_non_differentiable(entropies)
+        return found, entropies
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias, target_ids, normalizers = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, target_ids, normalizers, kept = ctx.saved_tensors
         grad_hidden, grad_weight, grad_bias = (
             torch.zeros_like(tensor) if tensor is not None and needed else None
             for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
         )
         for part in _chunks(len(hidden), len(weight)):
-            logits = nn.functional.linear(hidden[part], weight, bias)
-            slope = logits.sub_(normalizers[part, None]).exp_().mul_(-grad[part, None])  # -p
+            if kept is not None:
+                probabilities = kept[part].exp()
+            else:
+                logits = nn.functional.linear(hidden[part], weight, bias)
+                probabilities = logits.sub_(normalizers[part, None]).exp_()
+            slope = probabilities.mul_(-grad[part, None])  # -p
             slope.scatter_add_(1, target_ids[part, None], grad[part, None])
             if grad_hidden is not None:
                 torch.mm(slope, weight, out=grad_hidden[part])
-            if grad_weight is not None:
-                grad_weight.addmm_(slope.T, hidden[part])
+            if grad_weight is not None:  # the first chunk writes, as in `_FusedLinearLoss`
+                grad_weight.addmm_(slope.T, hidden[part], beta=0 if part.start == 0 else 1)
             if grad_bias is not None:
                 grad_bias += slope.sum(0)
-        return grad_hidden, grad_weight, grad_bias, None
+        return grad_hidden, grad_weight, grad_bias, None, None, None
 
 
 class _FusedLinearLoss(torch.autograd.Function):
