@@ -233,3 +233,58 @@ def test_bytes_decide_where_a_name_lies(tmp_path: Path) -> None:
         [GOOD, GOOD + " and no table", GOOD + " packed", "The text of a page."]
     )
     assert report.skipped == {"not text": 1}
+
+
+def streamed_zip(members: dict[str, bytes]) -> bytes:
+    """As a program writes it that cannot go back: sizes follow each member."""
+
+    class Stream(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def tell(self) -> int:
+            raise OSError("a stream")
+
+    buffer = Stream()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def stored_zip(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("pack", [as_zip, streamed_zip, stored_zip])
+def test_the_members_of_a_zip_whose_end_is_missing_are_found_by_their_own_headers(
+    tmp_path: Path, pack: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    members = {f"{i}.txt": f"{GOOD} {i} {'word ' * 500 * i}".encode() for i in range(4)}
+    whole = pack({"folder/": b"", "a.png": b"x" * 500, **members})
+    place = whole.index(b"PK\x01\x02")  # the list of members
+    for end, n_whole in ((place, 4), (whole.rindex(b"3.txt", 0, place) + 60, 3), (len(whole) - 30, 4)):
+        (tmp_path / "a.zip").write_bytes(whole[:end])
+        (tmp_path / "b.txt").write_text("the next file, which is read whatever this one is")
+        documents, report = read(tmp_path)
+        found = [document.text for document in documents if "a.zip" in document.source]
+        assert found == [content.decode() for content in members.values()][:n_whole]
+        reasons = dict(report.skipped_files)
+        assert "by their own headers 5 members were found" in reasons[f"{tmp_path.name}/a.zip"]
+        assert reasons[f"{tmp_path.name}/a.zip/a.png"] == "not text: .png"
+        if n_whole == 3:
+            assert reasons[f"{tmp_path.name}/a.zip/3.txt"].startswith("damaged zip")
+        assert documents[-1].source.endswith("b.txt")
+
+
+def test_a_member_of_a_cut_zip_whose_bytes_are_wrong_is_named(tmp_path: Path) -> None:
+    whole = stored_zip({"a.txt": GOOD.encode(), "b.txt": f"{GOOD} second".encode()})
+    damaged = whole[: whole.index(b"PK\x01\x02")].replace(b"long enough", b"wrong enoug", 1)
+    (tmp_path / "a.zip").write_bytes(damaged)
+    documents, report = read(tmp_path)
+    assert [document.text for document in documents] == [f"{GOOD} second"]
+    assert dict(report.skipped_files)[f"{tmp_path.name}/a.zip/a.txt"] == "damaged zip: its checksum differs"

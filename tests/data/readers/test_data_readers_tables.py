@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from pathlib import Path
 
 import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyarrow import feather, parquet
+from pyarrow import feather, ipc, parquet
 
 from parakit.common.errors import UserError
-from parakit.data.config import TextConfig
-from parakit.data.read_report import ReadReport
-from parakit.data.readers.files import read_documents
+from parakit.data.readers.arrow_messages import declared_size
 from parakit.data.readers.formats.csv_tables import find_separator, is_header
+from parakit.data.readers.parquet_pages import page_sizes
 from parakit.data.readers.row_texts import find_text_field
 from tests.data.readers.test_data_readers_containers import read
 
@@ -121,22 +119,50 @@ def test_arrow_and_feather_are_read(tmp_path: Path, compression: str) -> None:
             read(tmp_path / f"cut.{name}")
 
 
-@pytest.mark.long
-def test_a_long_table_takes_bounded_memory(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    with open(path, "w") as file:
-        file.write("id,text\n")
-        file.writelines(f"{i},{LONG} {i}\n" for i in range(200_000))
-    tracemalloc.start()
-    n = sum(1 for _ in read_documents(TextConfig(paths=(str(path),)), ReadReport()))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert n == 200_000
-    assert peak < 8e6
-
-
 def test_an_open_quotation_mark_is_damage_and_not_the_whole_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,text\n1,one text\n" + '2,"' + "a line of it\n" * 500)
     documents, report = read(tmp_path, max_line_bytes=2_000)
     assert [document.text for document in documents] == ["one text"]
     assert report.skipped == {"damaged CSV": 1}
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+@pytest.mark.parametrize("compression", ["lz4", "zstd", None])
+def test_the_size_of_an_arrow_file_is_known_before_it_is_decompressed(
+    tmp_path: Path, kind: str, compression: str | None
+) -> None:
+    rows = pyarrow.table(
+        {"text": ["word " * 40] * 500, "kind": pyarrow.array(["a", "b"] * 250).dictionary_encode()}
+    )
+    path = tmp_path / "rows.arrow"
+    make = ipc.new_file if kind == "file" else ipc.new_stream
+    with make(str(path), rows.schema, options=ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write_table(rows, max_chunksize=200)
+    with pyarrow.OSFile(str(path)) as source:
+        source.seek(8 if kind == "file" else 0)
+        declared = sum(map(declared_size, ipc.MessageReader.open_stream(source)))
+    assert rows.nbytes <= declared <= rows.nbytes + 3_000
+    assert len(read(path, deduplicate=False)[0]) == 500
+    if compression:  # buffers that say that they become a terabyte
+        content = path.read_bytes()
+        frame = {"lz4": b"\x04\x22\x4d\x18", "zstd": b"\x28\xb5\x2f\xfd"}[compression]
+        size = (200 * 200).to_bytes(8, "little") + frame  # of the texts of a batch
+        assert size in content
+        path.write_bytes(content.replace(size, (2**40).to_bytes(8, "little") + frame, 1))
+        with pytest.raises(UserError, match="expands too much"):
+            read(path)
+
+
+def test_pages_of_parquet_that_say_less_in_the_footer_are_left_out_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pyarrow.table({"text": ["word " * 4_000] * 50, "n": range(50)})
+    parquet.write_table(rows, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
+    with open(tmp_path / "a.parquet", "rb") as stream:
+        columns = parquet.ParquetFile(stream).metadata.row_group(0)
+        n_bytes = columns.column(0).total_uncompressed_size
+        assert n_bytes - 200 < sum(page_sizes(stream, {"text"})) < n_bytes
+        assert sum(page_sizes(stream)) - sum(page_sizes(stream, {"text"})) < 1_000
+    monkeypatch.setattr("parakit.data.readers.parquet.page_sizes", lambda *_: iter([2**30]))
+    with pytest.raises(UserError, match="expands too much"):
+        read(tmp_path / "a.parquet")

@@ -1,9 +1,9 @@
 """Parquet: the texts of one column, or whole rows, a few at a time.
 
-Memory is bounded by the file's pages, not by its size. A file whose declared or actual size (through its dictionary)
-exceeds the allowed multiple of the file is left out, as is everything after the first damaged page. Texts of a column are
-read as bytes, so that invalid UTF-8 is counted as in other formats. In whole rows a null is the same as a key that is not
-there: every object in a column has the keys of all of them.
+Memory is bounded by the file's pages, not by its size. A file whose declared size, in its footer or in the headers of its
+pages, or actual size (through its dictionary) exceeds the allowed multiple of the file is left out, as is everything after
+the first damaged page. Texts of a column are read as bytes, so that invalid UTF-8 is counted as in other formats. In whole
+rows a null is the same as a key that is not there: every object in a column has the keys of all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import UnreadableFileError, decompression_bomb_error, expansion_limit
+from parakit.data.readers.parquet_pages import page_sizes
 from parakit.data.readers.tracked_row import key_name
 
 _ROWS = 8  # rows decoded at once: slower when fewer, and a hostile page is repeated this often when more
@@ -35,7 +36,7 @@ def parquet_values(
     import pyarrow  # here: slow to import, and most corpora need none of it
 
     row = n_bytes = 0
-    with _open_table(stream, file, config) as (table, limit):
+    with _open_table(stream, file, config, (config.text_field,)) as (table, limit):
         _check_column(table, config.text_field)
         others = (key_name(name) for name in table.schema_arrow.names if name != config.text_field)
         report.ignore(others, table.metadata.num_rows)
@@ -80,7 +81,7 @@ def parquet_rows(
 
 def table_columns(stream: IO[bytes], file: InputFile, config: TextConfig) -> list[str]:
     """The names of the columns; `UnreadableFileError` for a damaged file."""
-    with _open_table(stream, file, config) as (table, _):
+    with _open_table(stream, file, config, ()) as (table, _):
         return list(table.schema_arrow.names)
 
 
@@ -91,8 +92,12 @@ def _without_nulls(value: Any) -> Any:
 
 
 @contextmanager
-def _open_table(stream: IO[bytes], file: InputFile, config: TextConfig) -> Iterator[tuple[Any, int]]:
-    """The table, and the bytes to which it may expand. Errors of pyarrow become `UnreadableFileError`."""
+def _open_table(
+    stream: IO[bytes], file: InputFile, config: TextConfig, columns: Collection[str] | None = None
+) -> Iterator[tuple[Any, int]]:
+    """The table, of which `columns` will be read (None: all), and the bytes to which it may expand. Errors of pyarrow become
+    `UnreadableFileError`.
+    """
     import pyarrow
     from pyarrow import parquet
 
@@ -109,6 +114,11 @@ def _open_table(stream: IO[bytes], file: InputFile, config: TextConfig) -> Itera
             for group in range(table.metadata.num_row_groups):
                 # not the column's own size: pyarrow 26 aborts the process when a column's metadata are damaged
                 if table.metadata.row_group(group).total_byte_size > limit:
+                    raise decompression_bomb_error(config)
+            n_bytes = 0
+            for size in page_sizes(stream, columns):
+                n_bytes += size
+                if n_bytes > limit:
                     raise decompression_bomb_error(config)
             yield table, limit
     except (pyarrow.ArrowException, OSError, MemoryError, ValueError) as error:

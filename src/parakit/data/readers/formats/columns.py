@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from parakit.data.config import TextConfig
 from parakit.data.read_report import ReadReport
+from parakit.data.readers.arrow_messages import declared_size
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import (
     UnreadableFileError,
@@ -16,6 +17,7 @@ from parakit.data.readers.lines import (
 from parakit.data.readers.parquet import parquet_rows, parquet_values, table_columns
 from parakit.data.readers.row_texts import row_texts
 
+_MARK = 8  # bytes before the stream that a file holds
 _ROWS = 64  # rows of Arrow that become Python values at once
 
 
@@ -34,7 +36,9 @@ def read_rows(file: InputFile, config: TextConfig, report: ReadReport) -> Iterat
 
 
 def _arrow_rows(file: InputFile, config: TextConfig) -> Iterator[tuple[int, object]]:
-    """Rows of an Arrow file or stream, each batch checked in full before it is used."""
+    """Rows of an Arrow file or stream, whose sizes are checked before it is decompressed, and each batch in full before it
+    is used.
+    """
     import pyarrow
     from pyarrow import feather, ipc
 
@@ -45,14 +49,15 @@ def _arrow_rows(file: InputFile, config: TextConfig) -> Iterator[tuple[int, obje
                 batches = iter(feather.read_table(str(file.path), memory_map=False).to_batches(_ROWS))
             else:
                 source.seek(0)
-                is_file = source.read(6) == b"ARROW1"
-                source.seek(0)
-                reader = ipc.open_file(source) if is_file else ipc.open_stream(source)
-                batches = (
-                    (reader.get_batch(i) for i in range(reader.num_record_batches))
-                    if is_file
-                    else iter(reader)
-                )
+                start = _MARK if source.read(6) == b"ARROW1" else 0
+                source.seek(start)
+                declared = 0
+                for message in ipc.MessageReader.open_stream(source):
+                    declared += declared_size(message)
+                    if declared > limit:
+                        raise decompression_bomb_error(config)
+                source.seek(start)
+                batches = iter(ipc.open_stream(source))
             for batch in batches:
                 batch.validate(full=True)
                 n_bytes += batch.nbytes
