@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.harness import DATA, ROOT
@@ -40,14 +41,21 @@ def cleaning(*, n_texts: int = 1000, repeats: int = 3) -> Figures:
     """Run every step on `n_texts` documents."""
     texts = list(dirty_texts(n_texts))
     n_bytes = sum(len(text.encode()) for text in texts)
-    speed: dict[str, float] = {}
-    seconds: dict[str, float] = {}
     kept: dict[str, list[bool]] = {}
-    for name in (*SAME, *OTHERS, NAME_STEP):
-        runs = [_run(f"quality:rules={name}" if name in RULES else name, texts) for _ in range(repeats)]
-        seconds[name] = sorted(run[0] for run in runs)[repeats // 2]
-        kept[name] = runs[0][1]
-        speed[name.replace("personal_data:kinds=name", "names")] = round(n_bytes / 1e6 / seconds[name], 2)
+    runs: dict[str, list[float]] = {name: [] for name in (*SAME, *OTHERS, NAME_STEP)}
+    peer_runs: dict[str, list[float]] = {name: [] for name in SAME}
+    peer = None
+    for _ in range(repeats):  # in turns, so that both sides have the same machine
+        for name, measured in runs.items():
+            taken, kept[name] = _run(f"quality:rules={name}" if name in RULES else name, texts)
+            measured.append(taken)
+        if peer := _peer(texts):
+            for name, measured in peer_runs.items():
+                measured.append(peer[name]["seconds"])
+    seconds = {name: median(measured) for name, measured in runs.items()}
+    speed = {
+        name.replace(NAME_STEP, "names"): round(n_bytes / 1e6 / taken, 2) for name, taken in seconds.items()
+    }
     figures: Figures = {
         "n_texts": len(texts),
         "megabytes": round(n_bytes / 1e6, 2),
@@ -55,11 +63,16 @@ def cleaning(*, n_texts: int = 1000, repeats: int = 3) -> Figures:
     }
     peer = _peer(texts)
     if peer:
-        spent = sum(seconds[name] for name in SAME)
+        chains = [sum(runs[name][i] for name in SAME) for i in range(repeats)]
+        peer_chains = [sum(peer_runs[name][i] for name in SAME) for i in range(repeats)]
+        ratios = sorted(other / own for other, own in zip(peer_chains, chains, strict=True))
         figures["datatrove_megabytes_per_second"] = {
-            name: round(n_bytes / 1e6 / peer[name]["seconds"], 2) for name in SAME
+            name: round(n_bytes / 1e6 / median(measured), 2) for name, measured in peer_runs.items()
         }
-        figures["chain_speedup"] = round(sum(peer[name]["seconds"] for name in SAME) / spent, 2)
+        figures["chain_megabytes_per_second"] = round(n_bytes / 1e6 / median(chains), 2)
+        figures["datatrove_chain_megabytes_per_second"] = round(n_bytes / 1e6 / median(peer_chains), 2)
+        figures["chain_speedup"] = round(median(ratios), 2)
+        figures["chain_speedup_spread"] = [round(ratios[0], 2), round(ratios[-1], 2)]
         figures["agreement"] = {
             name: sum(a == b for a, b in zip(kept[name], peer[name]["kept"], strict=True)) / len(texts)
             for name in RULES

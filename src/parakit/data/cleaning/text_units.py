@@ -1,8 +1,8 @@
 """The words and sentences of a text, as the quality rules count them.
 
 Words are split as spaCy's tokenizer for English splits them, on which the published thresholds were set (datatrove uses it):
-punctuation marks are words of their own, so are the parts of a hyphenated word and the "n't" of "don't". Language-specific
-exceptions are left out.
+punctuation marks at the ends of a word are words of their own, so are the parts of a hyphenated word and the "n't" of
+"don't"; signs inside a word stay in it. Most exceptions are left out.
 """
 
 from __future__ import annotations
@@ -12,13 +12,20 @@ import unicodedata
 from functools import lru_cache
 
 _ABBREVIATIONS = r"(?:Mr|Mrs|Ms|Dr|St|Prof|Jr|Sr|vs|Inc|Ltd|Co|Gen|Sen|Rep|Rev|Gov|e\.g|i\.e)"
-_SPLITS = (  # where a word ends although a letter or digit follows the sign
-    r"(?<=[^\W\d_])[-,–—~](?=[^\W\d_])|[:<>=/](?=[^\W\d_])|(?<=[a-z])\.(?=[A-Z])|(?<=\d)[+*^-](?=\d)"
-    r"|['’](?:s|re|ve|ll|d|m)\b"
+_LETTER = r"[^\W\d_]"
+_SPLITS = (  # where a word ends although a letter or digit follows the signs
+    rf"(?<=[^\W_])[-–—~](?={_LETTER})|(?<={_LETTER})(?:,|-{{2,3}})(?={_LETTER})|[:<>=/](?={_LETTER})"
+    r"|(?<=[a-z])\.(?=[A-Z])|(?<=\d)[+*^-](?=\d)|['’](?:s|re|ve|ll|d|m)\b|[^\w\s]*(?:\.\.|…)"
+)
+_NEGATED = (
+    r"(?:[Aa](?:i|re)|[Cc](?:a|ould)|[Dd](?:id|oes|o)|[Hh](?:ad|as|ave)|[Ii]s|[Mm](?:ight|ust)|[Nn]eed|[Ss](?:ha|hould)"
+    r"|[Ww](?:as|ere|o|ould))(?=n['’]t\b)"
 )
 _WORD = re.compile(
-    rf"{_ABBREVIATIONS}\.|(?:[A-Z]\.)+(?![^\W_])|[^\W\d_]+(?=n['’]t\b)|n['’]t\b|['’](?:s|re|ve|ll|d|m|em|bout)\b"
-    rf"|(?:[^\W_]|[\x80-\x9f])(?:[^\W_]|[\x80-\x9f]|(?!{_SPLITS})[^\w\s\"“”](?=[^\W_]))*(?:--(?=\s|\Z))?|\.{{2,}}|-{{2,}}|[^\s]"
+    rf"(?:https?|ftp)://[^\s\"<>]*[\w/]|{_ABBREVIATIONS}\.|(?:[A-Z]\.)+(?![^\W_])|\b{_NEGATED}|n['’]t\b|\b[Cc]an(?=not\b)"
+    r"|['’](?:s|re|ve|ll|d|m|em|bout)\b"
+    rf"|(?:[^\W_]|[\x80-\x9f])(?:[^\W_]|[\x80-\x9f]|(?!{_SPLITS})(?:[^\w\s]|_)+(?=[^\W_]))*"
+    r"(?:[:.,;!?]*--(?=[\"”’')]*(?:\s|\Z)))?|\):|\.{2,}|-{2,}|[^\s]"
 )
 _SENTENCE_END = re.compile(r"(?:(?<![\s.A-Z])|(?<=[A-Z][A-Z]))\.(?!\w)|[!?。！？](?!\w)")
 _ABBREVIATION = re.compile(
