@@ -151,7 +151,7 @@ def _fasttext(config: LanguageConfig) -> Detect:
         raise UserError(
             f"language: no such file: {config.model}", "name a fastText model, such as lid.176.bin"
         )
-    fasttext = load_library("fasttext", "language")
+    fasttext = load_library("fasttext", "language", "pip install fasttext-predict")
     try:
         model: Any = fasttext.load_model(str(config.model))
     except Exception as error:
