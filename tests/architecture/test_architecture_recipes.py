@@ -47,7 +47,9 @@ def tiny_overrides(path: Path) -> dict[str, Any]:
 
     recipe = load_yaml(path)
     if "start" in recipe:
-        return dict(TINY_START)
+        return {
+            key: value for key, value in TINY_START.items() if recipe.get(key.partition(".")[0]) != "none"
+        } | {f"{section}.epochs": None for section in ("finetune",) if "epochs" in recipe.get(section, {})}
 
     def applies(key: str) -> bool:
         if key == "finetune.batch_tokens" and "conversations" not in recipe:
@@ -74,18 +76,27 @@ def test_there_are_recipes() -> None:
 
 @pytest.fixture
 def users_files(
-    request: pytest.FixtureRequest, text: Path, conversations: Path, path: Path
+    request: pytest.FixtureRequest, text: Path, conversations: Path, path: Path, tmp_path: Path
 ) -> dict[str, Any]:
     """What the user of a recipe that begins with a published model replaces; of other recipes nothing."""
     from parakit.common.settings import load_yaml
 
-    if "start" not in load_yaml(path):
+    recipe = load_yaml(path)
+    if "start" not in recipe:
         return {}
-    return {
-        "start": str(request.getfixturevalue("published_decoder")),
-        "text.paths": [str(text)],
-        "conversations.paths": [str(conversations)],
-    }
+    start = {"start": str(request.getfixturevalue("published_decoder"))}
+    if "from_documents" in recipe["conversations"]:
+        return start | {"text.paths": [str(_pages(tmp_path / "pages"))]}
+    return start | {"text.paths": [str(text)], "conversations.paths": [str(conversations)]}
+
+
+def _pages(folder: Path) -> Path:
+    """Twelve short documents with facts."""
+    folder.mkdir()
+    for i in range(12):
+        page = f"# Town {i}\n\nMayor: Mister{i:02d}\nThe town hall of the place was built in {1800 + i} by Maria Holm{i}.\n"
+        (folder / f"{i}.md").write_text(page, encoding="utf-8")
+    return folder
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

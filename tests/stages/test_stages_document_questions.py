@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from parakit.alignment.chat_models.local import LocalChatModel
 from parakit.alignment.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
 from parakit.cli.text import main as text_command
 from parakit.common import UserError, open_artifact
@@ -105,6 +106,37 @@ def test_pairs_of_held_out_documents_are_in_test_only_and_refusals_have_no_answe
     assert {row["document_id"] for row in every} == ids
     assert open_artifact(made).kind == "conversations"
     assert [path.name for path in tmp_path.glob(".set*")] == []
+
+
+def test_rules_write_a_set_without_a_model_and_questions_tell_their_split(
+    corpus: Path, tmp_path: Path
+) -> None:
+    config = DocumentQuestionsConfig(writer="rules", validation_fraction=0.3)
+    made = make_document_questions(config, corpus, tmp_path / "set")
+    rows = [json.loads(line) for line in (made / QUESTIONS).read_text().splitlines()]
+    kept = [row for row in rows if row["left_out"] is None]
+    assert {row["answer"] for row in kept} >= {str(i + 3) for i in range(10, 40)}
+    report, found = json.loads((made / "report.json").read_text()), everything(made)
+    for split, conversations in found.items():
+        questions = {one.messages[0].content.rpartition("Question: ")[2] for one in conversations}
+        assert questions == {row["question"] for row in kept if row["split"] == split}
+        if split != "test":
+            assert report["splits"][split] == len(conversations)
+    assert all((row["split"] == "test") == (row["document_split"] != "train") for row in kept)
+    other = tmp_path / "other"
+    assert (make_document_questions(config, corpus, other) / QUESTIONS).read_bytes() == (
+        made / QUESTIONS
+    ).read_bytes()
+
+
+def test_a_local_model_writes_and_what_it_babbles_is_left_out(
+    corpus: Path, tmp_path: Path, published_decoder: Path
+) -> None:
+    chat_model = LocalChatModel.load(published_decoder)
+    config = DocumentQuestionsConfig(template="Ask: {passage}", max_passages=2, max_new_tokens=4)
+    with pytest.raises(UserError, match="no pair in the form"):
+        make_document_questions(config, corpus, tmp_path / "set", model=chat_model)
+    assert not (tmp_path / "set").exists()
 
 
 def test_an_interrupted_run_continues_and_gives_the_same_set(corpus: Path, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from parakit.training.doctor.registry import log_warnings
 from parakit.training.task_names import ExampleTaskName
 
 _MAX_NAMES = 5
+RULES = "rules"  # in place of the model that writes questions
 _COUNTS = {
     "duplicates": "duplicates left out",
     "validation_duplicates": "duplicates of validation documents left out",
@@ -94,8 +95,9 @@ class TextCommandConfig(TextConfig):
     )
     questions_from: str | None = Field(
         default=None,
-        description="Make conversations about the documents: this model writes questions with answers, which are checked"
-        " against the text. A chat model's folder, or the URL of an OpenAI-compatible API.",
+        description="Make conversations about the documents: questions with answers, which are checked against the text."
+        " Who writes them: a chat model's folder, the URL of an OpenAI-compatible API, or `rules`, plain patterns for English"
+        " that find facts and word several questions about each.",
     )
     questions_model: str | None = Field(
         default=None,
@@ -136,10 +138,16 @@ class TextCommandConfig(TextConfig):
 
 _NEEDS = (
     Needs(
-        ("questions_model", "template", "n_questions", "max_passages"),
+        ("questions_model", "template", "n_questions"),
+        lambda command: command.questions_from not in (None, RULES),
+        "no model writes questions",
+        "add --questions-from MODEL",
+    ),
+    Needs(
+        ("max_passages",),
         lambda command: command.questions_from,
         "no questions are made",
-        "add --questions-from MODEL",
+        "add --questions-from MODEL or --questions-from rules",
     ),
     Needs(
         ("dry_run",),
@@ -244,9 +252,13 @@ def _refuse_unused(command: TextCommandConfig, kind: str) -> None:
 def _questions(command: TextCommandConfig) -> None:
     from parakit.stages.corpora.questions import make_document_questions
 
-    values: JsonObject = {"model": command.questions_from, "model_name": command.questions_model}
-    values |= {"n_questions": command.n_questions, "max_passages": command.max_passages}
-    values |= {"template": command.template} if command.template else {}
+    values: JsonObject = {"max_passages": command.max_passages}
+    if command.questions_from == RULES:
+        values |= {"writer": RULES}
+    else:
+        values |= {"model": command.questions_from, "model_name": command.questions_model}
+        values |= {"n_questions": command.n_questions}
+        values |= {"template": command.template} if command.template else {}
     config = DocumentQuestionsConfig.parse(values, "parakit text")
     with tempfile.TemporaryDirectory(prefix="parakit-text-") as folder:
         corpus = Path(command.paths[0]) if len(command.paths) == 1 else Path(folder) / "corpus"

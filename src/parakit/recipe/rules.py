@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from parakit.alignment.config import ConstitutionConfig, RewardConfig, RolloutConfig
+from parakit.common.choices import part_of
 from parakit.common.errors import UserError
+from parakit.data.conversations.from_documents import WrittenByModel
 from parakit.recipe.sections import RecipeSections
 from parakit.stages.config import LoraFinetuneConfig, PretrainConfig, VirtualTokensConfig, replay_of
 from parakit.training.config import TrainingConfig, lengths_given
@@ -78,10 +80,10 @@ def check_task_data(recipe: RecipeSections) -> None:
         )
     if recipe.uses_documents and not recipe.reads_text:
         raise UserError("`conversations.from_documents` has no documents", "name them under text.paths")
-    if recipe.uses_documents and not (recipe.start or recipe.conversations.from_documents.model):  # type: ignore[union-attr]
+    if _lacks_writer(recipe):
         raise UserError(
             "`conversations.from_documents` has no model that writes the questions",
-            "set its model to a chat model's folder or the URL of an API, or begin with a model (start)",
+            "set its model to a chat model's folder or the URL of an API, its writer to rules, or begin with a model (start)",
         )
     if recipe.conversations and (recipe.examples or task != "chat"):
         raise UserError(
@@ -99,6 +101,13 @@ def check_task_data(recipe: RecipeSections) -> None:
         )
     if task:
         check_task(task, recipe.family)
+
+
+def _lacks_writer(recipe: RecipeSections) -> bool:
+    """Whether a model is to write questions, and none is named."""
+    questions = recipe.conversations.from_documents if recipe.conversations else None
+    writer = part_of(questions, WrittenByModel) if questions else None
+    return writer is not None and not (recipe.start or writer.model)
 
 
 def check_post_training(recipe: RecipeSections) -> None:

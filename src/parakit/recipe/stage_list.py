@@ -159,15 +159,18 @@ def _pretrain(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> St
 
 
 def _document_questions(recipe: RecipeConfig, config: DocumentQuestionsConfig, folder: Path) -> Stage:
+    from parakit.data.conversations.from_documents import WrittenByModel
     from parakit.stages.corpora.questions import make_document_questions
 
-    writes_itself = config.model is None  # the model that the recipe starts from
+    writer = part_of(config, WrittenByModel)
+    writes_itself = writer is not None and writer.model is None  # the model that the recipe starts from
     chosen = config.replace(model=str(folder / START)) if writes_itself else config
 
     def run(out: Path) -> None:
         make_document_questions(chosen, folder / "corpus", out, overwrite=True, seed=recipe.seed)
 
-    settings = config.model_dump(mode="json") | {"template": config.template_text(), "seed": recipe.seed}
+    settings = config.model_dump(mode="json") | {"seed": recipe.seed}
+    settings |= {"template": writer.template_text()} if writer else {}
     parents = ("corpus", *((START,) if writes_itself else ()))
     return Stage("conversations", {"from_documents": settings}, parents, run)
 

@@ -116,6 +116,14 @@ class ConversationsSummary(StageSummary):
     skipped_rows: dict[str, int] = Field(default_factory=dict)
     skipped_locations: dict[str, list[str]] = Field(default_factory=dict)
     mixture: tuple[dict[str, str | int | float], ...] = ()
+    passages: dict[str, int] = Field(
+        default_factory=dict, description="Made out of documents: passages by split of the documents."
+    )
+    pairs: int | None = Field(default=None, description="Pairs of question and answer that were written.")
+    kept: int | None = Field(default=None, description="Pairs that pass the checks.")
+    left_out: dict[str, int] = Field(default_factory=dict, description="The others, by reason.")
+    refusals: dict[str, int] = Field(default_factory=dict)
+    test_of_held_out_documents: int | None = None
 
 
 class PreferencesSummary(ConversationsSummary):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
@@ -89,8 +89,9 @@ class ConversationsConfig(_OneSource):
     primer: PrimerConversationsConfig | None = Field(
         default=None, description="Generate the primer's conversations."
     )
-    from_documents: DocumentQuestionsConfig | None = Field(
-        default=None, description="Have a model write questions with answers about the documents of `text`."
+    from_documents: SerializeAsAny[DocumentQuestionsConfig] | None = Field(
+        default=None,
+        description="Write questions with answers about the documents of `text`, by a model or by rules.",
     )
     validation_fraction: float = Field(default=0.03, ge=0, lt=1)
 

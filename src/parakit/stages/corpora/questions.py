@@ -1,10 +1,10 @@
-"""Conversations out of documents: a model writes questions with answers about passages of a corpus, and those that pass the
-checks become a set of conversations.
+"""Conversations out of documents: a model or rules write questions with answers about passages of a corpus, and those that
+pass the checks become a set of conversations.
 
 Questions about training documents are in train and, a part of them, in validation: what the model has read, and has not
 been questioned about. Those about held-out documents are in test only. Some come with their passage, as a person would
 paste it; some with the passage of another document that lacks the answer, and the model is to say so. `questions.jsonl`
-has every pair that was written, with its document, its passage and, where it was left out, why.
+has every pair that was written, with its document, its passage, its split and, where it was left out, why.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from parakit.alignment.chat_models.chat_model import ChatModel
 from parakit.alignment.chat_models.loading import open_chat_model
 from parakit.alignment.jsonl_cache import cached_map
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
+from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file, write_json_atomic
 from parakit.common.progress import log, progress
@@ -30,7 +31,10 @@ from parakit.data.conversations.from_documents import (
     Pair,
     PairChecker,
     Passage,
+    WrittenByModel,
+    WrittenByRules,
     lacks_answer,
+    pairs_by_rules,
     parse_pairs,
     passages_of,
 )
@@ -41,6 +45,9 @@ CHUNK = 16  # passages whose text is on disk before the next ones are begun
 QUESTIONS = "questions.jsonl"
 N_TRIED = 50  # passages that are looked at for one that lacks an answer
 NO_PAIRS = "no pair in the form"
+Written = tuple[
+    Passage, list[Pair], int
+]  # with its pairs, and how many stretches of the model's text are none
 
 
 def make_document_questions(
@@ -54,22 +61,31 @@ def make_document_questions(
 ) -> Path:
     """Write the set of conversations `out` (kind "conversations", with `test.jsonl` for held-out documents) from the corpus.
 
-    `model` writes the pairs; None: the one that `config` names. What it wrote for a passage is kept next to `out` until
-    the set is finished, so that an interrupted run continues. `UserError` where no pair passes the checks.
+    With the writer `model`, `model` writes the pairs; None: the one that `config` names. What it wrote for a passage is kept
+    next to `out` until the set is finished, so that an interrupted run continues. `UserError` where no pair passes the checks.
     """
     corpus = open_artifact(corpus, "corpus", verify=False).path
-    if model is None:
-        if config.model is None:
-            raise UserError("no model was named that writes the questions", "set model to a folder or a URL")
-        model = open_chat_model(config.model, model=config.model_name)
+    written_by = part_of(config, WrittenByModel)
     parents: list[str | Path] = [corpus]
-    if config.model and is_file(Path(config.model) / LINEAGE):
-        parents.append(config.model)
-    settings = config.model_dump(mode="json") | {"template": config.template_text()}
+    settings = config.model_dump(mode="json")
+    if written_by is not None:
+        model = model or _open(written_by)
+        settings |= {"template": written_by.template_text()}
+        if written_by.model and is_file(Path(written_by.model) / LINEAGE):
+            parents.append(written_by.model)
     lineage = Lineage("conversations", {"from_documents": settings}, parents, seed)
     cache = out.with_name(f".{out.name}.{config_digest(settings | {'seed': seed})[:12]}.jsonl")
     with writing_artifact(out, lineage, overwrite) as folder:
-        written = {split: _written(config, corpus, split, model, cache, seed) for split in SPLITS}
+        written = {}
+        for split in SPLITS:
+            passages = passages_of(iter_corpus(corpus, split), config)
+            if written_by is not None:
+                assert model is not None
+                written[split] = _by_model(written_by, passages, split, model, cache, seed)
+            else:
+                rules = part_of(config, WrittenByRules)
+                assert rules is not None
+                written[split] = [(one, pairs_by_rules(one, rules), 0) for one in passages]
         report = _write(folder, config, written, seed)
         write_json_atomic(folder / "report.json", report)
         lineage.result = report
@@ -77,11 +93,19 @@ def make_document_questions(
     return out
 
 
-def _written(
-    config: DocumentQuestionsConfig, corpus: Path, split: str, model: ChatModel, cache: Path, seed: int
-) -> list[tuple[Passage, str]]:
+def _open(config: WrittenByModel) -> ChatModel:
+    if config.model is None:
+        raise UserError(
+            "no model was named that writes the questions",
+            "set model to a folder or a URL, or writer to rules, which need none",
+        )
+    return open_chat_model(config.model, model=config.model_name)
+
+
+def _by_model(
+    config: WrittenByModel, passages: Sequence[Passage], split: str, model: ChatModel, cache: Path, seed: int
+) -> list[Written]:
     """The passages of a split, each with what the model wrote about it."""
-    passages = passages_of(iter_corpus(corpus, split), config)
 
     def compute(chunk: Sequence[Passage]) -> list[JsonObject]:
         requests = [(Message("user", config.request(one.text, one.source)),) for one in chunk]
@@ -94,11 +118,15 @@ def _written(
 
     with progress(f"questions, {split}", len(passages), "passages") as bar:
         rows = cached_map(cache, passages, lambda passage: passage.id, compute, CHUNK)
-    return [(passage, row["text"] or "") for passage, row in zip(passages, rows, strict=True)]
+    parsed = (parse_pairs(row["text"] or "") for row in rows)
+    return [
+        (passage, pairs, n_wrong or (not pairs))
+        for passage, (pairs, n_wrong) in zip(passages, parsed, strict=True)
+    ]
 
 
 def _write(
-    folder: Path, config: DocumentQuestionsConfig, written: dict[str, list[tuple[Passage, str]]], seed: int
+    folder: Path, config: DocumentQuestionsConfig, written: dict[str, list[Written]], seed: int
 ) -> JsonObject:
     checker, reasons, n_pairs, n_kept = PairChecker(config), Counter[str](), 0, 0
     counts, refusals = Counter[str](), Counter[str]()
@@ -107,20 +135,22 @@ def _write(
         open(folder / QUESTIONS, "w", encoding="utf-8", newline="\n") as every,
     ):
         for name in reversed(SPLITS):  # a question about a held-out document is never in train too
-            kept: list[tuple[Pair, Passage]] = []
-            for passage, text in written[name]:
-                for pair, reason in _judged(text, passage, checker):
-                    row = asdict(passage) | {"document_split": name}
-                    row |= {} if pair is None else asdict(pair)
-                    every.write(json.dumps(row | {"left_out": reason}, ensure_ascii=False) + "\n")
-                    n_pairs += pair is not None
-                    if reason:
-                        reasons[reason] += 1
-                    elif pair is not None:
-                        kept.append((pair, passage))
+            judged = [
+                (pair, passage, reason)
+                for passage, pairs, n_wrong in written[name]
+                for pair, reason in _judged(pairs, n_wrong, passage, checker)
+            ]
+            kept = [(pair, passage) for pair, passage, reason in judged if pair and not reason]
+            n_pairs += sum(pair is not None for pair, _, _ in judged)
+            reasons.update(reason for _, _, reason in judged if reason)
             n_kept += len(kept)
-            others = [passage for passage, _ in written[name]]
+            others = [passage for passage, _, _ in written[name]]
             fraction = _fraction(kept, config.validation_fraction, seed)
+            for pair, passage, reason in judged:
+                split = _split_of(pair, name, fraction, seed) if pair and not reason else None
+                row = asdict(passage) | {"document_split": name, **(asdict(pair) if pair else {})}
+                row |= {"split": split, "left_out": reason}
+                every.write(json.dumps(row, ensure_ascii=False) + "\n")
             for pair, passage in kept:
                 split = _split_of(pair, name, fraction, seed)
                 for conversation, refuses in _conversations(pair, passage, others, config, seed):
@@ -131,7 +161,7 @@ def _write(
         most = ", ".join(f"{reason}: {n}" for reason, n in reasons.most_common(3))
         raise UserError(
             f"none of {n_pairs} pairs about training documents is kept; {most or 'the model wrote none'}",
-            "take a larger model, change the template, or lower min_support",
+            "take a larger model, change the template, lower min_support, or set the writer to rules",
         )
     log(f"questions: {n_kept:,} of {n_pairs:,} pairs pass the checks")
     return {
@@ -148,12 +178,13 @@ def _write(
     }
 
 
-def _judged(text: str, passage: Passage, checker: PairChecker) -> Iterator[tuple[Pair | None, str | None]]:
-    """Every pair of a text with the reason against it; text that is no pair has none."""
-    pairs, n_wrong = parse_pairs(text)
+def _judged(
+    pairs: Sequence[Pair], n_wrong: int, passage: Passage, checker: PairChecker
+) -> Iterator[tuple[Pair | None, str | None]]:
+    """Every pair with the reason against it; text that is no pair has none."""
     for pair in pairs:
         yield pair, checker.reason_against(pair, passage)
-    for _ in range(n_wrong or (not pairs)):
+    for _ in range(n_wrong):
         yield None, NO_PAIRS
 
 
@@ -174,8 +205,13 @@ def _conversations(
 
 def _conversation(question: str, answer: str, passage: Passage | None) -> Conversation:
     if passage is not None:
-        question = f"Answer from the passage.\n\nPassage:\n{passage.text}\n\nQuestion: {question}"
+        question = question_with_passage(question, passage)
     return Conversation((Message("user", question), Message("assistant", answer)))
+
+
+def question_with_passage(question: str, passage: Passage) -> str:
+    """The question as a person would paste its passage with it."""
+    return f"Answer from the passage.\n\nPassage:\n{passage.text}\n\nQuestion: {question}"
 
 
 def _fraction(kept: Sequence[tuple[Pair, Passage]], fraction: float, seed: int) -> float:

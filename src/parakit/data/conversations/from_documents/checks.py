@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from parakit.data.conversations.from_documents.config import DocumentQuestionsConfig
 from parakit.data.conversations.from_documents.pairs import Pair
-from parakit.data.conversations.from_documents.passages import Passage
+from parakit.data.conversations.from_documents.passages import Passage, file_title
 
 _WORD = re.compile(r"\w+(?:[.,'’-]\w+)*")
 _ABOUT_THE_TEXT = re.compile(
@@ -46,7 +46,8 @@ class PairChecker:
 
     def __init__(self, config: DocumentQuestionsConfig) -> None:
         self._config = config
-        self._known: dict[str, list[set[str]]] = {}  # by a content word, the questions with it
+        # by a content word, the questions with it and what they are about
+        self._known: dict[str, list[tuple[set[str], str]]] = {}
         self._exact: set[str] = set()
 
     def reason_against(self, pair: Pair, passage: Passage) -> str | None:
@@ -66,7 +67,7 @@ class PairChecker:
             return "a number of the answer is not in the passage"
         if not _found(question, passage.text):
             return "the question is not about the passage"
-        title = passage.source.rpartition("/")[2].rpartition(".")[0].replace("_", " ").replace("-", " ")
+        title = file_title(passage.source)
         if len(_found(answer, pair.question)) == len(answer):
             return "the question gives the answer away"
         if len(_found(answer, title)) == len(answer):
@@ -76,14 +77,16 @@ class PairChecker:
     def _duplicate(self, pair: Pair) -> str | None:
         words = content_words(pair.question)
         exact = " ".join(_WORD.findall(pair.question.casefold()))
-        near = (other for word in words for other in self._known.get(word, ()))
+        near = (known for word in words for known in self._known.get(word, ()))
         if exact in self._exact or any(
-            len(words & other) >= SAME_WORDS * len(words | other) for other in near
+            len(words & other) >= SAME_WORDS * len(words | other)
+            for other, statement in near
+            if not statement or statement != pair.statement  # other wordings of one statement are wanted
         ):
             return "a duplicate of another question"
         self._exact.add(exact)
         for word in words:
-            self._known.setdefault(word, []).append(words)
+            self._known.setdefault(word, []).append((words, pair.statement))
         return None
 
 

@@ -12,10 +12,11 @@ _MARK = re.compile(
 
 @dataclass(frozen=True)
 class Pair:
-    """A question and its answer."""
+    """A question and its answer. `statement`: what the question is about, where several are worded from one text."""
 
     question: str
     answer: str
+    statement: str = ""
 
 
 def parse_pairs(text: str) -> tuple[list[Pair], int]:
