@@ -28,7 +28,9 @@ FILE_BYTES = 4 * 2**20
     "seconds.*": (NO_TARGET, "seconds to make it: {0}"),
     "peak_memory_gib.*": (NO_TARGET, "GiB of memory of the largest process at most: {0}"),
 })  # fmt: skip
-def cluster(*, megabytes: int = 1_000, workers: int = 2, ray: bool = True, folder: Path | None = None) -> Figures:
+def cluster(
+    *, megabytes: int = 1_000, workers: int = 2, ray: bool = True, folder: Path | None = None
+) -> Figures:
     """So many megabytes of text; `folder` is where they and the corpora are written."""
     with work_folder(folder) as place:
         n_bytes = _write(place / f"in-{megabytes}", megabytes * 1_000_000)
@@ -48,7 +50,9 @@ def cluster(*, megabytes: int = 1_000, workers: int = 2, ray: bool = True, folde
         "workers": workers,
         "documents": report["documents"],
         "left_out": {step["step"]: step["n_left_out"] for step in report["cleaning"]},
-        "equal": {name: int(digests[name] == digests["one process"]) for name in ways if name != "one process"},
+        "equal": {
+            name: int(digests[name] == digests["one process"]) for name in ways if name != "one process"
+        },
         "seconds": {name: round(run.seconds, 1) for name, run in runs.items()},
         "peak_memory_gib": {name: round(run.peak_memory_mib / 1024, 3) for name, run in runs.items()},
     }
@@ -105,4 +109,6 @@ def _digests(corpus: Path) -> dict[str, str]:
     lineage = read_json(corpus / "lineage.json")
     config = json.dumps(lineage["config"], sort_keys=True).encode()
     names = [path.name for path in corpus.iterdir() if path.name not in ("lineage.json", "manifest.json")]
-    return {name: sha256_file(corpus / name) for name in names} | {"config": hashlib.sha256(config).hexdigest()}
+    return {name: sha256_file(corpus / name) for name in names} | {
+        "config": hashlib.sha256(config).hexdigest()
+    }

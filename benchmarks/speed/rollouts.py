@@ -1,5 +1,5 @@
-"""Steps of GRPO and PPO whose completions come from the engine, against steps whose completions come from what was there
-before it: PyTorch's decoding of whole batches.
+"""Steps of GRPO and PPO with the engine, against steps as they were before it: PyTorch's decoding of whole batches, and passes
+of PyTorch that score them.
 
 The real 135M model, 16 completions of up to 96 tokens a step: rollouts, both log-probabilities, rewards and the optimizer's
 step. Each side is a process of its own, and the sides take turns. Both draw with the same seeds, so their completions have

@@ -1,8 +1,9 @@
 """One side of `rollouts`: `SIDE METHOD FOLDER THREADS` trains the model of a folder for some phases of PPO or GRPO.
 
 `engine` is Parakit as it is. `before` is as it was before it had the engine: it completes prompts by PyTorch's steps on a
-contiguous cache, all rows of a batch together, and another pass gives the policy's log-probabilities. The last line is a
-JSON object: seconds of a phase (its rollouts, rewards and optimizer steps), of its completions, and the digest of their ids.
+contiguous cache, all rows of a batch together, other passes of PyTorch give the log-probabilities and values, and rows are
+trees of up to twice the longest completion. The last line is a JSON object: seconds of a phase (its rollouts, rewards and
+optimizer steps), of its completions, and the digest of their ids.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 
 from benchmarks.speed.peers.tuning_workload import plan_of
 from parakit.alignment.config import GRPOConfig, PPOConfig, RLConfig
-from parakit.alignment.rl import rollouts
+from parakit.alignment.rl import batches, rollouts
 from parakit.alignment.rl.grpo import GRPO, GRPOObjective
 from parakit.alignment.rl.ppo import PPO, PPOObjective
 from parakit.alignment.rl.prompts import compile_prompts
@@ -55,6 +56,8 @@ def main(side: str, method: str, folder: Path, threads: int) -> dict[str, Any]:
         decoding.runs_on_engine = lambda model: False  # type: ignore[assignment]
         rollouts.draws_as_trained = lambda policy: False
         rollouts.can_fuse_log_probs = lambda model, hidden: False
+        rollouts.attends_by_segment = lambda config: False
+        batches.shared_lengths = lambda input_ids, n_prompt: n_prompt
     seconds, ids = _watch_completions()
     trainer, config = _trainer(method, folder)
     ends = [time.perf_counter()]

@@ -99,13 +99,15 @@ class NativeForward:
         cache: layout.CacheLayout,
         logits_of: Sequence[int],
         goes_on: bool = False,
+        hidden: Tensor | None = None,
     ) -> Tensor:
         """Run N new tokens, any mix of rows, those of a row in order; logits float32 (len(logits_of), V) after those
         tokens. Their keys and values are written into the cache's pages before any of them attends. A row of the result
         does not depend on the other tokens of the call. Raises `ValueError` for ids and positions that do not exist.
 
         `goes_on`: all rows go on with a completion, by the memory with which it began. Else it is looked up whether a
-        tensor has other memory now, which takes a tenth of a millisecond.
+        tensor has other memory now, which takes a tenth of a millisecond. `hidden`, float32 (len(logits_of), d_model),
+        is filled with the vectors that `model.hidden` gives there.
         """
         if not goes_on and [tensor.data_ptr() for tensor in self._tensors] != self._addresses:
             self._describe()  # an optimizer or a load replaced a tensor's memory
@@ -118,6 +120,7 @@ class NativeForward:
             len(wanted),
             *(numbers.buffer_info()[0] for numbers in (ids, where, which, wanted)),
             logits.data_ptr(),
+            None if hidden is None else hidden.data_ptr(),
         )
         n_threads = torch.get_num_threads() if self._n_weights * len(ids) >= MIN_PRODUCTS_TO_SHARE else 1
         fault = self._library.parakit_forward(self._description, cache, batch, n_threads)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from parakit.model.layers.masks import cross_document_mask, document_mask, prefix_tree_mask
+from parakit.model.layers.tree_attention import remember_segments
 from parakit.tokens.batches.batch import (
     Batch,
     LabelledBatch,
@@ -153,10 +154,12 @@ class PrefixTreeInputs:
 def prefix_tree_inputs(rows: PrefixTreeRows, device: torch.device) -> PrefixTreeInputs:
     """The rows as tensors on `device`, with their attention mask."""
     trees, branches = (torch.from_numpy(ids).to(device) for ids in (rows.tree_ids, rows.branch_ids))
+    attention_mask = prefix_tree_mask(trees, branches)
+    remember_segments(attention_mask, rows.tree_ids, rows.branch_ids)
     return PrefixTreeInputs(
         input_ids=torch.from_numpy(rows.token_ids).to(device),
         position_ids=torch.from_numpy(rows.position_ids).to(device),
-        attention_mask=prefix_tree_mask(trees, branches),
+        attention_mask=attention_mask,
         real_mask=trees >= 0,
         places=torch.from_numpy(rows.places).to(device),
     )

@@ -6,15 +6,18 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from parakit.alignment.rl.batches import prefix_tree_of
+from parakit.alignment.rl import batches
+from parakit.alignment.rl.batches import prefix_tree_of, shared_lengths
 from parakit.alignment.rl.grpo import GRPO, GRPOObjective, token_weights
 from parakit.alignment.rl.kl import KLController
 from parakit.alignment.rl.ppo import PPOObjective
 from parakit.model import ActorCritic, LanguageModel
+from parakit.model.layers import tree_attention
 from parakit.training.loop import accumulate_gradients
 from parakit.training.precision import Precision
 from tests.alignment.rl.tiny_policy import random_micro_batch, tiny_config, tiny_policy
@@ -171,22 +174,37 @@ def test_the_learning_state_of_grpo_is_its_leash() -> None:
     assert other.kl_controller.coefficient == pytest.approx(0.1 * 1.02)
 
 
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("shares", ["prompts", "a beginning"])
 @pytest.mark.parametrize("method", ["grpo", "ppo"])
-def test_prompts_read_once_change_neither_loss_nor_gradient(method: str) -> None:
-    """Three answers each to two prompts, in float64; the last row answers a prompt of its own."""
+def test_prompts_read_once_change_neither_loss_nor_gradient(
+    method: str, shares: str, wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64: two answers each to two prompts, the last row answers a prompt of its own; or all prompts differ, and begin
+    alike.
+    """
+    monkeypatch.setattr(tree_attention, "MIN_ROW", 1)
+    monkeypatch.setattr(tree_attention, "MIN_SEGMENT", 1)
+    monkeypatch.setattr(batches, "MIN_SHARED", 2)
     config = tiny_config(method, clip_range=CLIP, kl_coef=KL_COEF)
     policy = tiny_policy(torch.float64)
     model: Any = ActorCritic(policy) if method == "ppo" else policy
     batch = random_micro_batch()
     ids, counted = batch.input_ids.clone(), batch.loss_mask.clone()
-    for row in (1, 3):  # neighbours that answer the same
-        ids[row, :3], counted[row, :2] = ids[row - 1, :3], False
-        counted[row - 1, :2] = False
-        counted[[row - 1, row], 2] = True
+    if shares == "prompts":
+        for row in (1, 3):  # neighbours that answer the same
+            ids[row, :3], counted[row, :2] = ids[row - 1, :3], False
+            counted[row - 1, :2] = False
+            counted[[row - 1, row], 2] = True
+    else:
+        ids[:, :2], ids[:, 2] = ids[0, :2], torch.arange(5)
+        counted[:, :2], counted[:, 2] = False, True
     apart = replace(batch, input_ids=ids, loss_mask=counted)
-    laid = prefix_tree_of(ids.numpy(), counted.numpy(), torch.device("cpu"))
+    laid = prefix_tree_of(ids.numpy(), counted.numpy(), torch.device("cpu"), wide)
     shared = replace(apart, prefix_tree=laid)
-    assert int(laid.real_mask.sum()) == int(apart.real_mask.sum()) - 6
+    n_saved = int(apart.real_mask.sum()) - int(laid.real_mask.sum())
+    assert n_saved == 6 if shares == "prompts" else n_saved >= 4
+    assert len(laid.input_ids) == 1 or not wide
 
     objective: Any = PPOObjective(config) if method == "ppo" else GRPOObjective(config, KLController(KL_COEF))
     losses = [objective(model, one) for one in (apart, shared)]
@@ -194,3 +212,13 @@ def test_prompts_read_once_change_neither_loss_nor_gradient(method: str) -> None
     first, second = (torch.autograd.grad(loss, list(model.parameters())) for loss in losses)
     for one, other in zip(first, second, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+
+
+def test_rows_share_their_prompt_or_what_prompts_begin_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MIN_SHARED", 2)
+    ids = np.array([[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 9, 4], [1, 2, 8, 4], [1, 2, 8, 7]])
+    assert shared_lengths(ids, np.array([3, 3, 3, 4, 4])).tolist() == [3, 3, 2, 2, 2]
+    assert shared_lengths(ids, np.array([3, 3, 3, 3, 3])).tolist() == [3, 3, 3, 3, 3]  # one is alone
+    assert shared_lengths(ids[2:], np.array([1, 2, 2])).tolist() == [1, 2, 2]
+    monkeypatch.setattr(batches, "MIN_SHARED", 3)
+    assert shared_lengths(ids, np.array([3, 3, 3, 4, 4])).tolist() == [3, 3, 3, 4, 4]

@@ -9,6 +9,7 @@ Shapes: B rows, T targets.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from parakit.tokens.batches.prefix_trees import pack_prefix_trees
 from parakit.training.micro_batches import PrefixTreeInputs, prefix_tree_inputs, to_micro_batch
+
+MIN_SHARED = 8  # tokens
+WIDE_ROW = 2048  # tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,8 @@ class RolloutBatch:
     n_counted: int
     share_prompts: bool = False
     """Whether equal prompts of neighbouring rows pass the network once; needs a policy that `supports_prefix_tree`."""
+    wide_trees: bool = False
+    """Whether rows of them may be wide on a CPU: needs a policy that `attends_by_segment`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +78,40 @@ def _rollouts(batch: RolloutBatch, device: torch.device, always_masked: bool = F
         for name, value in vars(batch).items()
         if isinstance(value, np.ndarray)
     }
-    tree = prefix_tree_of(batch.input_ids, batch.loss_mask, device) if batch.share_prompts else None
+    tree = None
+    if batch.share_prompts:
+        tree = prefix_tree_of(batch.input_ids, batch.loss_mask, device, batch.wide_trees)
     return RolloutMicroBatch(**tensors, n_counted=batch.n_counted, prefix_tree=tree)
 
 
-def prefix_tree_of(input_ids: np.ndarray, loss_mask: np.ndarray, device: torch.device) -> PrefixTreeInputs:
-    """Rows (B, T) of rollouts as prefix trees: the prompt that neighbouring rows share occurs once."""
+def prefix_tree_of(
+    input_ids: np.ndarray, loss_mask: np.ndarray, device: torch.device, wide: bool = False
+) -> PrefixTreeInputs:
+    """Rows (B, T) of rollouts as prefix trees: the prompt that neighbouring rows share occurs once, or what the prompts begin
+    with alike. `wide`: in rows of up to `WIDE_ROW` tokens on a CPU, where attention skips what branches do not see.
+    """
     lengths, n_prompt = counted_lengths(loss_mask), loss_mask.argmax(1) + 1
-    return prefix_tree_inputs(pack_prefix_trees(input_ids, lengths, n_prompt), device)
+    n_shared = shared_lengths(input_ids, n_prompt)
+    max_row = WIDE_ROW if wide and device.type == "cpu" else None
+    return prefix_tree_inputs(pack_prefix_trees(input_ids, lengths, n_shared, max_row), device)
+
+
+def shared_lengths(input_ids: np.ndarray, n_prompt: np.ndarray) -> np.ndarray:
+    """(B,): how many tokens each row shares with neighbours: its prompt, where a neighbour has the same; else what all such
+    rows begin with, a template's system turn for example.
+    """
+    prompts = [row[:n].tobytes() for row, n in zip(input_ids, n_prompt.tolist(), strict=True)]
+    equal = np.array([one == other for one, other in pairwise(prompts)], dtype=bool)
+    alone = np.flatnonzero(~(np.append(equal, False) | np.append(False, equal)))
+    if len(alone) < 2:
+        return n_prompt
+    first = input_ids[alone[0], : n_prompt[alone].min()]
+    same = (input_ids[alone, : len(first)] == first).all(0)
+    n_same = int(same.argmin()) if not same.all() else len(first)
+    n_shared = n_prompt.copy()
+    if n_same >= MIN_SHARED:
+        n_shared[alone] = n_same
+    return n_shared
 
 
 def counted_lengths(loss_mask: np.ndarray) -> np.ndarray:

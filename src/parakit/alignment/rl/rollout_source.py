@@ -60,7 +60,12 @@ class ExperienceBatch:
             "returns": self.returns,
         }
         cut = {name: np.ascontiguousarray(array[members, :longest]) for name, array in arrays.items()}
-        return RolloutBatch(**cut, n_counted=n_counted, share_prompts=self.rollouts.share_prompts)
+        return RolloutBatch(
+            **cut,
+            n_counted=n_counted,
+            share_prompts=self.rollouts.share_prompts,
+            wide_trees=self.rollouts.wide_trees,
+        )
 
 
 class RLAlgorithm(Protocol):

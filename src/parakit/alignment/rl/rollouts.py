@@ -1,9 +1,9 @@
 """Rollouts: completions of prompts with their log-probabilities under the policy and its frozen reference.
 
 Completions come from the inference engine, all prompts and their groups in one call. Log-probabilities are the model's own,
-without temperature and top-p. The policy's come from the passes that draw the tokens, where these compute as training does,
-in full precision; else, as the reference's, from a forward pass in evaluation mode. Rollouts are a pure function of the
-seed, the phase and the policy's weights.
+without temperature and top-p. Where the engine computes as training does, in full precision, the policy's come from the
+passes that draw the tokens, and the reference's from the engine's scores; else both come from a forward pass in evaluation
+mode. Rollouts are a pure function of the seed, the phase and the policy's weights.
 
 Shapes: N completions (those of one prompt are consecutive), T targets, V vocabulary, C counted targets.
 """
@@ -28,10 +28,13 @@ from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
 from parakit.common.seeds import derive_seed
 from parakit.inference.batching import evaluation_mode
 from parakit.inference.config import SamplingConfig
+from parakit.inference.engine.scoring import score_continuations
 from parakit.inference.generation.decoding import generate_choices
 from parakit.inference.generation.sampling import Choice, request_seeds
+from parakit.inference.native_forward import can_run_natively
 from parakit.model.heads import ActorCritic, LanguageModel
 from parakit.model.layers.masks import supports_prefix_tree
+from parakit.model.layers.tree_attention import attends_by_segment
 from parakit.model.quantized import is_quantized, weight_like
 from parakit.tokens.chat.template import response_text, stop_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -67,6 +70,7 @@ class Rollouts:
     reference_log_probs: np.ndarray  # (N, T) float32
     ended: np.ndarray  # (N,) bool, False = truncated at max_new_tokens
     share_prompts: bool = False  # a prompt passes the network once for all its completions
+    wide_trees: bool = False  # as `RolloutBatch.wide_trees`
 
 
 Policy = LanguageModel | ActorCritic
@@ -120,8 +124,9 @@ def _draw(
     seed: int,
     temperature: float | None = None,
     log_probabilities: bool = False,
+    keep_hidden: bool = False,
 ) -> tuple[list[SampledCompletion], list[list[Choice]]]:
-    """A completion of each of the prompts, with the `log_probabilities` of its tokens."""
+    """A completion of each of the prompts, with the `log_probabilities` of its tokens, and the vectors before them."""
     sampling = SamplingConfig(
         temperature=config.temperature if temperature is None else temperature,
         top_p=config.top_p,
@@ -137,6 +142,7 @@ def _draw(
         stops,
         seeds=seeds,
         micro_batch_size=DECODING_ROWS,
+        keep_hidden=keep_hidden,
     )
     samples = []
     for prompt, token_ids in zip(repeated, _token_ids(completions), strict=True):
@@ -268,9 +274,11 @@ def roll_out(
     repeated = [prompt for prompt in prompts for _ in range(config.group_size)]
     with autocast():
         is_exact = draws_as_trained(policy)
-    samples, choices = _draw(policy, tokenizer, repeated, config, seed, log_probabilities=is_exact)
-    drawn = [[choice.log_probability or 0.0 for choice in row] for row in choices] if is_exact else None
-    return score_rollouts(trained, reference, repeated, samples, _token_ids(choices), values, autocast, drawn)
+    samples, choices = _draw(
+        policy, tokenizer, repeated, config, seed, log_probabilities=is_exact, keep_hidden=is_exact and values
+    )
+    ids, drawn = _token_ids(choices), choices if is_exact else None
+    return score_rollouts(trained, reference, repeated, samples, ids, values, autocast, drawn)
 
 
 def draws_as_trained(policy: LanguageModel) -> bool:
@@ -290,25 +298,58 @@ def score_rollouts(
     completions: Sequence[Sequence[int]],
     values: bool = False,
     autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
-    drawn: Sequence[Sequence[float]] | None = None,
+    drawn: Sequence[Sequence[Choice]] | None = None,
 ) -> tuple[Rollouts, np.ndarray]:
-    """Rollouts of given completions: `completions` are ids, one for each of the prompts `repeated`, and `drawn` the policy's
-    log-probabilities of them where they are known.
+    """Rollouts of given completions: `completions` are ids, one for each of the prompts `repeated`, and `drawn` how they
+    were drawn, where that gave the policy's log-probabilities.
     """
     rows = token_rows([prompt.token_ids for prompt in repeated], completions)
     with autocast():
         if drawn is None:
             log_probs, all_values = score_rows(trained, rows, values)
         else:
-            log_probs, all_values = (np.zeros(rows.loss_mask.shape, np.float32) for _ in range(2))
-            if values:
-                assert isinstance(trained, ActorCritic)
-                all_values = value_rows(trained, rows)
-            log_probs[rows.loss_mask] = np.fromiter(chain.from_iterable(drawn), np.float32)
-        reference_log_probs = token_log_probs(reference, rows)
+            log_probs, all_values = _drawn_rows(trained, rows, drawn, values)
+        if draws_as_trained(reference) and can_run_natively(reference):
+            reference_log_probs = _native_log_probs(reference, rows, repeated, completions)
+        else:
+            reference_log_probs = token_log_probs(reference, rows)
     ended = np.array([sample.ended for sample in samples])
     shares = supports_prefix_tree(trained.config)
-    return Rollouts(tuple(samples), rows, log_probs, reference_log_probs, ended, shares), all_values
+    wide = shares and attends_by_segment(trained.config)
+    return Rollouts(tuple(samples), rows, log_probs, reference_log_probs, ended, shares, wide), all_values
+
+
+def _native_log_probs(
+    model: LanguageModel,
+    rows: TokenRows,
+    repeated: Sequence[RLPrompt],
+    completions: Sequence[Sequence[int]],
+) -> np.ndarray:
+    """`token_log_probs` by the compiled kernels: prompts, and what completions begin with alike, are computed once."""
+    pairs = [(prompt.token_ids, ids) for prompt, ids in zip(repeated, completions, strict=True)]
+    log_probs = np.zeros(rows.loss_mask.shape, np.float32)
+    scores = score_continuations(model, pairs)
+    log_probs[rows.loss_mask] = list(chain.from_iterable(score.log_probs for score in scores))
+    return log_probs
+
+
+@torch.no_grad()
+def _drawn_rows(
+    trained: Policy, rows: TokenRows, drawn: Sequence[Sequence[Choice]], values: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `score_rows` gives, of completions that were drawn with log-probabilities, and with the vectors before them where
+    an engine ran.
+    """
+    choices = list(chain.from_iterable(drawn))  # in the order of `rows`
+    log_probs, all_values = (np.zeros(rows.loss_mask.shape, np.float32) for _ in range(2))
+    log_probs[rows.loss_mask] = [choice.log_probability for choice in choices]
+    if values:
+        assert isinstance(trained, ActorCritic)
+        hidden = [choice.hidden for choice in choices if choice.hidden is not None]
+        if len(hidden) < len(choices):
+            return log_probs, value_rows(trained, rows)
+        all_values[rows.loss_mask] = trained.values(torch.stack(hidden)).float().cpu().numpy()
+    return log_probs, all_values
 
 
 ScoringInputs = tuple[Tensor, Tensor, Tensor, PrefixTreeInputs | None]
@@ -329,7 +370,8 @@ def _groups(rows: TokenRows, model: Policy) -> Iterator[tuple[np.ndarray, TokenR
         arrays = (rows.input_ids, rows.target_ids, rows.loss_mask)
         part = TokenRows(*(array[members, : lengths[members].max()] for array in arrays))
         first, second, third = (torch.from_numpy(array).to(device) for array in vars(part).values())
-        tree = prefix_tree_of(part.input_ids, part.loss_mask, device) if shares else None
+        wide = attends_by_segment(model.config)
+        tree = prefix_tree_of(part.input_ids, part.loss_mask, device, wide) if shares else None
         yield members, part, (first, second, third, tree)
 
 

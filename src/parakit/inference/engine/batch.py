@@ -34,6 +34,7 @@ def complete_prompts(
     max_rows: int,
     rules: GenerationRules | None,
     constraints: Sequence[Constraint | None],
+    keep_hidden: bool = False,
 ) -> list[list[Choice]]:
     """The new tokens of each prompt, sampled with `seeds[i]`; equal prompts are computed once. See
     `generation.decoding.generate_choices`. The error of one prompt is the call's.
@@ -56,6 +57,7 @@ def complete_prompts(
             stop_check=stop_check,
             rules=rules,
             constraint=None if constraint is None else constraint.start,
+            keep_hidden=keep_hidden,
         )
         handles.append((members, engine.submit(request)))
     with evaluation_mode(model):

@@ -23,7 +23,7 @@ from parakit.inference.cache_dtype import resolve_cache_dtype
 from parakit.inference.capabilities import require_capability
 from parakit.inference.engine.adapters import RowAdapters
 from parakit.inference.engine.config import EngineConfig
-from parakit.inference.engine.forward import ForwardPass, Logits, Work
+from parakit.inference.engine.forward import ForwardPass, Predictions, Work
 from parakit.inference.engine.memory import cache_memory
 from parakit.inference.engine.paged_cache import PagedCache
 from parakit.inference.engine.requests import Piece, Request, RequestHandle, Row
@@ -193,9 +193,9 @@ class Engine:
     def _compute(self, rows: Sequence[Row], works: Sequence[Work]) -> None:
         """Run a step and record it; rows that ended meanwhile let go of their pages, however it ends."""
         try:
-            logits = self._run(rows, works)
+            found = self._run(rows, works)
             with self._lock:
-                self._commit(rows, works, logits)
+                self._commit(rows, works, found)
         except BaseException:
             self._restart_recurrent(rows)
             raise
@@ -208,7 +208,7 @@ class Engine:
                 if not self._scheduler.has_work:
                     self._scheduler.waiting.settle()
 
-    def _run(self, rows: Sequence[Row], works: Sequence[Work]) -> Logits:
+    def _run(self, rows: Sequence[Row], works: Sequence[Work]) -> list[Predictions]:
         """The logits of a step. Where the model fails on all rows together, each is tried alone."""
         try:
             return self._forward.run(works)
@@ -217,20 +217,20 @@ class Engine:
                 for row in rows:
                     self._fail(row.handle, error)
                 return []
-        found: Logits = []
+        found: list[Predictions] = []
         for i, (row, work) in enumerate(zip(rows, works, strict=True)):
-            found += [([i], logits) for _, logits in self._run([row], [work])]
+            found += [one._replace(members=[i]) for one in self._run([row], [work])]
         return found
 
     @torch.inference_mode()
-    def _commit(self, rows: Sequence[Row], works: Sequence[Work], logits: Logits) -> None:
+    def _commit(self, rows: Sequence[Row], works: Sequence[Work], found: list[Predictions]) -> None:
         """Record what a step computed, and choose the next tokens of the rows whose tokens are all read."""
         for row, work in zip(rows, works, strict=True):
             if row.cache is not None and row.finish_reason is None:
                 self.cache.commit(row.cache, work.token_ids)
                 self._scheduler.waiting.charge(row.handle.request.client, len(work.token_ids))
         now = time.perf_counter()
-        for members, of_members in logits:
+        for members, of_members, hidden in found:
             choosing: list[tuple[Row, int]] = []
             for place, i in enumerate(members):
                 if rows[i].finish_reason is None:
@@ -241,7 +241,9 @@ class Engine:
             if places != list(range(len(of_members))):
                 of_members = of_members[torch.tensor(places, device=of_members.device)]
             choices = choose_tokens([row.sampler for row, _ in choosing], of_members)
-            for (row, _), choice in zip(choosing, choices, strict=True):
+            for (row, place), choice in zip(choosing, choices, strict=True):
+                if hidden is not None and row.handle.request.keep_hidden:
+                    choice = choice._replace(hidden=hidden[place])
                 if choice.error is not None:
                     self._fail(row.handle, choice.error)
                 elif row.finish_reason is None:
@@ -338,4 +340,5 @@ def _work(row: Row, n_new: int) -> Work:
     assert row.cache is not None
     start = row.cache.length
     token_ids = row.tokens[start : start + n_new]
-    return Work(row.cache, token_ids, int(start + n_new == len(row.tokens)), row.adapter)
+    wants_logits = start + n_new == len(row.tokens)
+    return Work(row.cache, token_ids, int(wants_logits), row.adapter, row.handle.request.keep_hidden)

@@ -28,17 +28,25 @@ MAX_PADDING = 0.5  # of a pass over chunks
 
 
 class Work(NamedTuple):
-    """The next tokens of a row, for which the cache has room, after how many of the last ones logits are wanted, and the
-    row's adapter.
+    """The next tokens of a row, for which the cache has room, after how many of the last ones logits are wanted, the row's
+    adapter, and whether the vectors before the logits are wanted too.
     """
 
     row: CacheRow
     token_ids: list[int]
     n_logits: int
     adapter: str | None = None
+    wants_hidden: bool = False
 
 
-Logits = list[tuple[list[int], Tensor]]
+class Predictions(NamedTuple):
+    """What a pass found after tokens of works that want logits."""
+
+    members: list[int]
+    """The index of each one's work."""
+    logits: Tensor  # (C, V)
+    hidden: Tensor | None = None
+    """(C, D): the vectors of `model.hidden` there, where one of the works wants them."""
 
 
 class ForwardPass:
@@ -55,9 +63,9 @@ class ForwardPass:
             self.native = native_forward(self.model)
 
     @torch.inference_mode()
-    def run(self, works: Sequence[Work]) -> Logits:
-        """Logits (C, V) after the last tokens of the works that want them, in order, with the index of each one's work."""
-        results: Logits = []
+    def run(self, works: Sequence[Work]) -> list[Predictions]:
+        """The logits after the last tokens of the works that want them, in order."""
+        results: list[Predictions] = []
         rest = list(range(len(works)))
         with evaluation_mode(self.model):
             if self.native is not None:
@@ -65,14 +73,12 @@ class ForwardPass:
                 rest = [i for i in rest if works[i].adapter is not None and self.adapters is not None]
                 with self._base_alone():
                     found = self._run_natively(self.native, [works[i] for i in natively])
-                results += [([natively[i] for i in members], logits) for members, logits in found]
+                results += [one._replace(members=[natively[i] for i in one.members]) for one in found]
             for members in self._passes(works, rest):
                 part = [works[i] for i in members]
-                logits = (
-                    self._pass(part) if self.adapters is None else self._adapted_pass(self.adapters, part)
-                )
-                if logits is not None:
-                    results.append(([i for i in members for _ in range(works[i].n_logits)], logits))
+                one = self._pass(part) if self.adapters is None else self._adapted_pass(self.adapters, part)
+                if one is not None:
+                    results.append(one._replace(members=[members[i] for i in one.members]))
         return results
 
     def _base_alone(self) -> contextlib.AbstractContextManager[None]:
@@ -87,10 +93,10 @@ class ForwardPass:
         for members in groups.values():
             yield from _by_length(works, members)
 
-    def _run_natively(self, native: NativeForward, works: Sequence[Work]) -> Logits:
+    def _run_natively(self, native: NativeForward, works: Sequence[Work]) -> list[Predictions]:
         if self._tensors is None:
             self._tensors = _paged_tensors(self.cache)
-        results: Logits = []
+        results: list[Predictions] = []
         ids: list[int] = []
         positions: list[int] = []
         rows: list[int] = []
@@ -100,13 +106,16 @@ class ForwardPass:
 
         def call() -> None:
             assert self._tensors is not None
-            logits = native(ids, positions, rows, self._tensors, wanted, goes_on)
+            hidden = None
+            if any(works[i].wants_hidden for i in members):
+                hidden = torch.empty(len(members), self.model.config.d_model)
+            logits = native(ids, positions, rows, self._tensors, wanted, goes_on, hidden)
             if members:
-                results.append((list(members), logits))
+                results.append(Predictions(list(members), logits, hidden))
             for numbers in (ids, positions, rows, wanted, members):
                 numbers.clear()
 
-        for i, (row, token_ids, n_logits, _) in enumerate(works):
+        for i, (row, token_ids, n_logits, *_) in enumerate(works):
             first_wanted = len(token_ids) - n_logits
             for start in range(0, len(token_ids), MAX_TOKENS):
                 part = token_ids[start : start + MAX_TOKENS]
@@ -123,13 +132,13 @@ class ForwardPass:
             call()
         return results
 
-    def _adapted_pass(self, adapters: RowAdapters, works: Sequence[Work]) -> Tensor | None:
+    def _adapted_pass(self, adapters: RowAdapters, works: Sequence[Work]) -> Predictions | None:
         """As `_pass`, each row with its adapter."""
         with adapters.attached([work.adapter for work in works], self.cache.device) as rows:
             return self._pass(works, rows)
 
-    def _pass(self, works: Sequence[Work], adapted: RowsByAdapter | None = None) -> Tensor | None:
-        """Logits (C, V) of the works that want them, by PyTorch; None where none does."""
+    def _pass(self, works: Sequence[Work], adapted: RowsByAdapter | None = None) -> Predictions | None:
+        """Of the works that want logits, by PyTorch; None where none does."""
         lengths = [len(work.token_ids) for work in works]
         view = PagedView(self.cache, [work.row for work in works], lengths)
         input_ids, _ = pad_rows([work.token_ids for work in works], self.cache.device)  # (B, T)
@@ -150,7 +159,9 @@ class ForwardPass:
             for work, length in zip(works, lengths, strict=True)
             for place in range(length - work.n_logits, length)
         ]
-        return self.model.logits(hidden[rows, torch.tensor(places, device=hidden.device)])
+        chosen = hidden[rows, torch.tensor(places, device=hidden.device)]
+        keeps = any(works[i].wants_hidden for i in wanted)
+        return Predictions(wanted, self.model.logits(chosen), chosen if keeps else None)
 
 
 def _by_length(works: Sequence[Work], indices: Sequence[int]) -> Iterator[list[int]]:

@@ -59,6 +59,8 @@ class Request:
     """A further reason to stop. Stop strings of `sampling` need none where the engine has a tokenizer."""
     rules: GenerationRules | Literal["published"] | None = "published"
     """What is demanded of every token: what the model's publisher set, or these; None: nothing."""
+    keep_hidden: bool = False
+    """Whether each of `Row.choices` has the vector of `model.hidden` before it: for a head of the caller's own."""
 
 
 class Piece(NamedTuple):

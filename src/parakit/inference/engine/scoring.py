@@ -185,7 +185,7 @@ class _Scorer:
             works.append(Work(row, token_ids, node.n_logits))
             nodes.append(node)
         places = [node.end - node.n_logits for node in nodes]  # of the next logits of each
-        for members, logits in self.forward.run(works):
+        for members, logits, _ in self.forward.run(works):
             targets: list[tuple[_Node, int]] = []
             for i in members:
                 targets.append((nodes[i], places[i]))

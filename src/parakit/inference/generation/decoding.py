@@ -141,14 +141,16 @@ def generate_choices(
     micro_batch_size: int = MICRO_BATCH_SIZE,
     rules: GenerationRules | None = None,
     constraints: Sequence[Constraint | None] | None = None,
+    keep_hidden: bool = False,
 ) -> list[list[Choice]]:
     """Complete prompts of any lengths; one list of new tokens per prompt, in the order of the prompts.
 
     A completion ends with a stop id (which is included), when `stop_check` confirms, after `config.max_new_tokens`, or
     at the model's `max_seq_len`. Prompt i is sampled with `seeds[i]`, or with a seed derived from (config.seed, i). Equal
     prompts are read once. `config.n` does not count here: repeat a prompt, with `completion_seeds`. `rules` are the
-    publisher's; None: the model's own probabilities decide. `constraints`: one for each prompt, or None. Raises
-    `UserError` for an empty prompt, one over `max_seq_len`, and a model that generates no text.
+    publisher's; None: the model's own probabilities decide. `constraints`: one for each prompt, or None. `keep_hidden`:
+    where an engine runs, every choice has the vector before it. Raises `UserError` for an empty prompt, one over
+    `max_seq_len`, and a model that generates no text.
     """
     require_capability(model, "generate")
     for prompt in prompts:
@@ -166,6 +168,7 @@ def generate_choices(
             max_rows=micro_batch_size,
             rules=rules,
             constraints=constraints,
+            keep_hidden=keep_hidden,
         )
     completions: list[list[Choice]] = [[] for _ in prompts]
     with evaluation_mode(model):

@@ -58,6 +58,8 @@ class Choice(NamedTuple):
     alternatives: tuple[Alternative, ...] = ()
     """The likeliest tokens, likeliest first."""
     error: UserError | None = None
+    hidden: torch.Tensor | None = None
+    """(D,): the model's vector before the token, where an engine was to keep it."""
 
 
 def request_seeds(seed: int | None, n_requests: int) -> list[int]:

@@ -141,6 +141,7 @@ class BatchLayout(ctypes.Structure):
         ("rows", c_void_p),
         ("logits_of", c_void_p),
         ("logits", c_void_p),
+        ("hidden", c_void_p),
     )
 
 

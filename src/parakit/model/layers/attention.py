@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from parakit.model.layers.norms import dropout, make_query_key_norm
 from parakit.model.layers.positions import rotate, rotate_first
+from parakit.model.layers.tree_attention import tree_attention
 from parakit.model.transformer_config import TransformerConfig
 
 Rotation = tuple[Tensor, ...]
@@ -112,6 +113,8 @@ class Attention(nn.Module):
         is_causal = self.causal and attention_mask is None and query.shape[2] > 1
         if self._needs_scores(query, attention_mask):
             mixed = self._by_scores(query, key, value, attention_mask, is_causal)
+        elif (by_segment := tree_attention(query, key, value, attention_mask, self.scale)) is not None:
+            mixed = by_segment
         else:
             mixed = functional.scaled_dot_product_attention(
                 query,

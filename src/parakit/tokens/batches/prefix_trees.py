@@ -3,8 +3,8 @@ completions, which do not attend to each other.
 
 Each completion's positions continue the prompt's, so under a mask that lets it attend to its prompt and itself only it
 gets the same hidden states as in a row of its own. Whole trees of a prompt and its branches are packed into rows
-best-fit, like documents. A tree is at most twice as long as the longest sequence, so that many completions do not make a
-row whose attention costs more than is saved.
+best-fit, like documents. Unless the caller says otherwise a tree is at most twice as long as the longest sequence, so that
+many completions do not make a row whose attention costs more than is saved.
 
 Numpy only; N sequences, S tokens of the longest, R rows, T tokens of a row.
 """
@@ -31,15 +31,19 @@ class PrefixTreeRows:
     )  # (N, S) int64: the indices of a sequence's tokens in the flattened rows; 0 for padding
 
 
-def pack_prefix_trees(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray) -> PrefixTreeRows:
+def pack_prefix_trees(
+    token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray, max_row: int | None = None
+) -> PrefixTreeRows:
     """Pack sequences `token_ids` (N, S), the first `lengths` (N,) tokens of each, as trees. Consecutive sequences share
-    their first `n_shared` (N,) tokens where these are equal; otherwise nothing is shared.
+    their first `n_shared` (N,) tokens where these are equal; otherwise nothing is shared. A row has up to `max_row`
+    tokens, or what one sequence needs; None: what the largest tree needs, which is at most twice the longest sequence.
     """
-    trees = _trees(token_ids, lengths, n_shared)
+    longest = int(lengths.max())
+    trees = _trees(token_ids, lengths, n_shared, 2 * longest if max_row is None else max(max_row, longest))
     sizes = np.array([n_shared[tree[0]] + (lengths - n_shared)[tree].sum() for tree in trees])
     order = np.argsort(-sizes, kind="stable")
-    row_of = best_fit_decreasing(sizes[order], int(sizes.max()))
-    shape = (int(row_of.max()) + 1, int(sizes.max()))
+    row_of = best_fit_decreasing(sizes[order], max(int(sizes.max()), max_row or 0))
+    shape = (int(row_of.max()) + 1, int(np.bincount(row_of, sizes[order]).max()))
     ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     tree_ids, branch_ids = np.full(shape, -1, np.int32), np.zeros(shape, np.int32)
     places = np.zeros(token_ids.shape, np.int64)
@@ -64,9 +68,8 @@ def pack_prefix_trees(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.n
     return PrefixTreeRows(ids, positions, tree_ids, branch_ids, places)
 
 
-def _trees(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray) -> list[list[int]]:
-    """The indices of the sequences of each tree."""
-    limit = 2 * int(lengths.max())
+def _trees(token_ids: np.ndarray, lengths: np.ndarray, n_shared: np.ndarray, limit: int) -> list[list[int]]:
+    """The indices of the sequences of each tree, of at most `limit` tokens where it has several."""
     trees: list[list[int]] = []
     size, current_prefix = 0, b""
     for i in range(len(token_ids)):

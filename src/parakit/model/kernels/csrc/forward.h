@@ -279,6 +279,7 @@ class Forward {
       memcpy(to, x, width * sizeof(float));
       absorb_feed_forward(m_.layers[m_.n_layers - 1], t, to, own.normed + t * width);
       apply_norm(m_.final_norm, to, m_.d_model, to);
+      if (batch_.hidden && (!few_ || team.thread == 0)) memcpy(batch_.hidden + i * width, to, width * sizeof(float));
       if (m_.logit_scale != 1.0f)
         for (int j = 0; j < m_.d_model; j++) to[j] *= m_.logit_scale;
     };

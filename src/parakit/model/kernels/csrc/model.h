@@ -59,6 +59,7 @@ struct Batch {
   const int64_t* token_ids;
   const int32_t *positions, *rows, *logits_of;
   float* logits;  // (n_logits, vocab_size)
+  float* hidden;  // (n_logits, d_model), the vectors before the head; or null
 };
 
 }  // namespace parakit
