@@ -22,6 +22,7 @@ from parakit.common.files import JsonObject, read_json
 from parakit.common.seeds import rng
 from parakit.data.documents import Document
 from parakit.data.personal.sensitive import count_kinds, mask
+from parakit.data.readers.skip_reasons import way_to_include
 from parakit.data.splits import SPLITS
 
 WHOLE_BYTES = 16 * 2**20  # of a split that is read as a whole
@@ -77,7 +78,8 @@ def corpus_overview(path: str | Path, seed: int = 0) -> JsonObject:
     """The overview of the corpus folder `path`; `seed` chooses the pieces and the sample.
 
     {"splits": {split: {documents, bytes, examined, lengths, sensitive, sensitive_documents, pieces}}, "sources",
-    "languages": {code: share} or why not, "encodings", "duplicates", "lines", "cleaning", "skipped"}.
+    "languages": {code: share} or why not, "encodings", "duplicates", "lines", "cleaning", "skipped", "formats",
+    "left_out": [{reason, files, first, way}]}.
     """
     path = open_artifact(path, "corpus", verify=False).path
     report = read_json(path / "report.json")
@@ -109,7 +111,22 @@ def corpus_overview(path: str | Path, seed: int = 0) -> JsonObject:
         "mixture": report.get("mixture", []),
         "cleaning": report.get("cleaning", []),
         "skipped": report.get("skipped", {}),
+        "formats": report.get("formats", {}),
+        "left_out": _left_out(report),
     }
+
+
+def _left_out(report: JsonObject) -> list[JsonObject]:
+    """A row for each reason, the most frequent first: how many files, the first one, and the way to include them."""
+    first: dict[str, str] = {}
+    for one in report.get("skipped_files", []):
+        reason, _, detail = one["reason"].partition(": ")
+        first.setdefault(reason, f"{one['source']} ({detail})" if detail else one["source"])
+    counts = sorted(report.get("skipped", {}).items(), key=lambda item: (-item[1], item[0]))
+    return [
+        {"reason": reason, "files": n, "first": first.get(reason, ""), "way": way_to_include(reason)}
+        for reason, n in counts
+    ]
 
 
 def languages(texts: Sequence[str]) -> JsonObject | str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.artifacts import open_artifact
-from parakit.common.descendants import shards_of
+from parakit.common.descendants import made_from, shards_of
 from parakit.common.files import JsonObject, read_json, write_text_atomic
 from parakit.common.formatting import byte_size, compact, number, percent
 from parakit.data.overview import corpus_overview, with_tokens
@@ -35,7 +35,7 @@ def corpus_view(corpus: str | Path, seed: int = 0) -> JsonObject:
         report |= index.get("corpus", {})
     checks = check_corpus(report)
     warnings = [{"what": one.detail, "remedy": one.remedy} for one in checks if not one.passed]
-    return view | {"warnings": warnings + _about_secrets(view)}
+    return view | {"warnings": warnings + _about_secrets(view), "file_losses": _file_losses(corpus)}
 
 
 def write_corpus_page(corpus: str | Path, path: str | Path, seed: int = 0) -> Path:
@@ -75,6 +75,9 @@ def render_corpus_page(view: JsonObject, name: str, key: str = "") -> str:
         "lengths": _lengths(view),
         "sensitive": _sensitive(view),
         "duplicates": [(humanize(what), number(n)) for what, n in view["duplicates"].items()],
+        "formats": [
+            (what, number(n)) for what, n in sorted(view["formats"].items(), key=lambda one: -one[1])
+        ],
         "encodings": [(what, number(n)) for what, n in view["encodings"].items()],
     }
     return page_template(CORPUS_PAGE).render(page)
@@ -84,6 +87,16 @@ def _key(corpus: Path, seed: int) -> str:
     """What the page depends on."""
     digests = [open_artifact(path, verify=False).digest[:16] for path in (corpus, *shards_of(corpus)[:1])]
     return "-".join([*digests, str(seed)])
+
+
+def _file_losses(corpus: Path) -> list[JsonObject]:
+    """The files that are odd to the last run on the corpus, each with the run's name."""
+    found: list[JsonObject] = []
+    for shards in shards_of(corpus):
+        for path, lineage in made_from(shards):
+            rows = (lineage.get("result") or {}).get("file_losses") or []
+            found = [{"run": path.name} | row for row in rows] or found
+    return found
 
 
 def _about_secrets(view: JsonObject) -> list[JsonObject]:
@@ -107,6 +120,7 @@ def _tiles(view: JsonObject) -> list[tuple[str, str, str]]:
 def _lengths(view: JsonObject) -> list[JsonObject]:
     """A bar for each class of lengths of the training documents, in per cent of the tallest."""
     rows = view["splits"]["train"]["lengths"]
+    rows = rows[next((i for i, row in enumerate(rows) if row["documents"]), 0) :]
     tallest = max((row["documents"] for row in rows), default=1) or 1
     return [
         {

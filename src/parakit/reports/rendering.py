@@ -51,6 +51,7 @@ from parakit.reports.start_comparison import figure_rows, sample_rows
 from parakit.reports.summary_parts import Sample
 from parakit.reports.summary_schema import (
     BuildSummary,
+    FileLoss,
     MixtureRow,
     TokenizerSummary,
 )
@@ -243,6 +244,7 @@ class TrainedStage:
     line: str
     plots: list[charts.Plot]
     mixture: tuple[MixtureRow, ...] = ()
+    file_losses: tuple[FileLoss, ...] = ()
 
 
 def _size_of_first(summary: BuildSummary) -> JsonObject | None:
@@ -268,6 +270,7 @@ def _trained(summary: BuildSummary, name: str) -> TrainedStage:
         "; ".join(part for part in parts if part),
         charts.training_plots(figures),
         figures.mixture,
+        figures.file_losses,
     )
 
 

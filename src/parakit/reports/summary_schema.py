@@ -184,6 +184,16 @@ class MixtureRow(SummaryPart):
     perplexity: float | None = None
 
 
+class FileLoss(SummaryPart):
+    """A file of the held-out text whose loss is far from that of the others; `times`: of the files' median."""
+
+    file: str
+    documents: int
+    bytes: int
+    bits_per_byte: float
+    times: float
+
+
 class TrainingSummary(StageSummary):
     """A stage that trained a model. Further keys are numbers: the metrics of the last validation, such as `accuracy`,
     `reward` and `kl`.
@@ -228,6 +238,7 @@ class TrainingSummary(StageSummary):
     # continued training
     replay_share: float | None = None
     mixture: tuple[MixtureRow, ...] = ()
+    file_losses: tuple[FileLoss, ...] = ()
     earlier_loss: float | None = None
     forgetting: float | None = None
     merge: MergeSummary | None = None

@@ -25,6 +25,7 @@ from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import TransformerModel
 from parakit.stages.comparison.measuring import plan_comparison
 from parakit.stages.config import EmbeddingInit, FinetuneConfig, PretrainConfig, replay_of
+from parakit.stages.corpora.file_losses import add_file_losses
 from parakit.stages.corpora.mixture_figures import add_mixture
 from parakit.stages.defaults.memory import fit_memory
 from parakit.stages.defaults.published import tuning_config, tuning_sizing
@@ -88,7 +89,8 @@ class PretrainJob:
             seconds=self.budget.left if self.budget else None,
         )
         setup = TrainingSetup("pretrain", model, tokenizer, builder.build(plan), plan, run_dir)
-        return add_mixture(PreparedRun("pretrain", self.objective, setup, self.inputs()), splits)
+        run = PreparedRun("pretrain", self.objective, setup, self.inputs())
+        return add_file_losses(add_mixture(run, splits), splits, self.shards)
 
     def _start_folder(self) -> Path:
         folder = require_model_folder(self.training.model) if self.training.model else self.tokenizer
@@ -134,7 +136,8 @@ class PretrainJob:
             training, model, tokenizer, splits.validation, needs_validation=replay is not None
         )
         run = PreparedRun("pretrain", self.objective, setup, self.inputs(), is_chat_tuned(folder))
-        return add_mixture(add_replay(replace(run, comparison=compared), builder), splits)
+        run = add_mixture(add_replay(replace(run, comparison=compared), builder), splits)
+        return add_file_losses(run, splits, self.shards)
 
 
 def start_new(

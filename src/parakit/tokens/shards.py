@@ -137,12 +137,18 @@ def select_source(shards: TokenShards, number: int) -> TokenShards:
     """The documents of one source, copied into memory, as a split of their own."""
     assert shards.source_of is not None
     mine = np.flatnonzero(np.asarray(shards.source_of) == number)
-    parts = [shards.token_ids[slice(*shards.offsets[i : i + 2])] for i in mine.tolist()]
+    n_bytes = shards.source_bytes[number] if number < len(shards.source_bytes) else 0
+    return select_documents(shards, mine.tolist(), n_bytes)
+
+
+def select_documents(shards: TokenShards, numbers: Sequence[int], n_bytes: int) -> TokenShards:
+    """These documents, which have `n_bytes` of text, copied into memory, as a split of their own."""
+    parts = [shards.token_ids[slice(*shards.offsets[i : i + 2])] for i in numbers]
     return replace(
         shards,
         token_ids=np.concatenate(parts) if parts else np.empty(0, shards.token_ids.dtype),
         offsets=np.concatenate([[0], np.cumsum([len(part) for part in parts], dtype=np.int64)]),
-        n_bytes=shards.source_bytes[number] if number < len(shards.source_bytes) else 0,
+        n_bytes=n_bytes,
         mixture=None,
         source_of=None,
         source_bytes=(),

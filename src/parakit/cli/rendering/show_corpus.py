@@ -31,6 +31,14 @@ def describe_corpus(
             row | {"share": f"{row['share']:.1%}"} for row in view["sources"]["largest"]
         ],
         "mixture": view.get("mixture", []),
+        "files that are odd to the model": [
+            {
+                "file": row["file"],
+                "bits per byte": f"{row['bits_per_byte']:.2f}",
+                "of the median": f"{row['times']:.2f}",
+            }
+            for row in view.get("file_losses", [])
+        ],
         "languages": _languages(view["languages"]),
         "files by encoding": view["encodings"],
         "personal data and passwords": _sensitive(view),
