@@ -18,6 +18,10 @@ SHOW_PIP := awk '/^Collecting/ {print "  fetching " $$2} /^Installing collected/
 # The CPU kernels, so that the first command does not wait for them; without a compiler it says what runs instead.
 COMPILE := $(BIN)/python -c 'from parakit.model.kernels.library import load_kernels; load_kernels()'
 
+# Each worker begins with a share of the tests in order, so that files stay together; one that is done takes over half
+# of what another has left. The slowest are printed: CONTRIBUTING.md says what a test may take.
+SPREAD := -n auto --dist worksteal --durations 15
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -42,7 +46,7 @@ $(CORE): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing PyTorch, what Parakit needs and the development tools into $(VENV) (some minutes, about 2 GB)"
-	@$(PIP) install -c constraints.txt -e '.[dev]' | $(SHOW_PIP)
+	@$(PIP) install --no-compile -c constraints.txt -e '.[dev]' | $(SHOW_PIP)
 	@$(COMPILE)
 	@touch $(CORE) $@
 
@@ -60,10 +64,10 @@ format: $(DEV) ## format the code
 	$(BIN)/ruff check --fix .
 
 test: $(DEV) ## the test suite (some minutes on two cores)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" $(SPREAD)
 
 test-long: $(DEV) ## the whole suite with the long tests; those on published models need make real-models
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
 
 real-models: $(DEV) ## fetch two small published models into .models (190 MB)
 	$(BIN)/python -m tests.real_models

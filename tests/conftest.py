@@ -4,6 +4,7 @@ torch is used.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -25,6 +26,11 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+gc.disable()  # until the tests are collected: see pytest_collection_finish
+
+# Waiting for the disk tests nothing: what is durable shows when the power fails. A closed descriptor is still refused.
+os.fsync = lambda descriptor: None if os.fstat(descriptor) else None
+
 settings.register_profile(
     "parakit",
     derandomize=True,
@@ -33,6 +39,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("parakit")
+
+
+def pytest_collection_finish() -> None:
+    """What collecting made stays until the end: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
