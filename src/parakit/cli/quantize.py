@@ -88,8 +88,10 @@ def _show(figures: JsonObject, command: QuantizeCommandConfig) -> None:
     for note in quantization_notes(figures):
         console.print(escape(note), soft_wrap=True)
     if rows := sensitivity_rows(figures):
-        table = Table("matrix", "bits", "KL alone", "taken", title="what matters most")
+        table = Table("matrix", "bits", "a scale for", "KL alone", "taken", title="what matters most")
         for one in rows[:N_SHOWN]:
-            bits, kl = str(one["bits"]), f"{one['kl']:.2e}"
-            table.add_row(escape(one["name"]), bits, kl, "yes" if one["chosen"] else "")
+            group = one["quant_group_size"]
+            inputs = f"{group} weights" if group else "a row"
+            taken = "yes" if one["chosen"] else ""
+            table.add_row(escape(one["name"]), str(one["bits"]), inputs, f"{one['kl']:.2e}", taken)
         console.print(table)

@@ -81,6 +81,31 @@ def test_the_search_lowers_the_error_of_normal_weights(scheme):
     assert searched < 0.93 * plain
 
 
+def test_8_bits_in_groups_of_32_find_the_grid_that_weights_are_on():
+    generator = torch.Generator().manual_seed(0)
+    steps, lowest = (
+        torch.rand(64, 2, 1, generator=generator) + 0.5,
+        torch.randn(64, 2, 1, generator=generator),
+    )
+    codes = torch.randint(0, 16, (64, 2, 32), generator=generator)
+    on_grid = (codes * steps + lowest - 8 * steps).flatten(1)  # as in a GGUF file of Q4_1
+
+    def gain(weight):
+        plain, searched = (
+            (
+                dequantize(quantize_tensor(weight, QuantScheme(bits=8, quant_group_size=32), search=search))
+                - weight
+            )
+            .square()
+            .mean()
+            for search in (False, True)
+        )
+        return plain / searched
+
+    assert gain(on_grid) > 4
+    assert 1 <= gain(torch.randn(64, 64, generator=generator)) < 1.5
+
+
 def test_the_search_favours_important_inputs():
     weight = torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
     importance = torch.ones(32)

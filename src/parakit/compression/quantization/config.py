@@ -55,7 +55,7 @@ class SensitivityTokens(Config):
     """Of a measurement of how much each layer matters."""
 
     n_sensitivity_tokens: int = Field(
-        default=512, ge=32, description="Tokens on which each layer alone is measured."
+        default=2048, ge=32, description="Tokens on which it is measured how much each layer matters."
     )
 
 
@@ -96,7 +96,7 @@ class QuantizeConfig(ChoiceConfig):
     )
     size_budget: str | None = Field(
         default=None,
-        description="Largest size of the weights, for example 80MB: each layer gets 4 or 8 bits, by how much it matters.",
+        description="Largest size of the weights, for example 80MB: each layer gets bits and groups by how much it matters.",
     )
     quant_group_size: Literal[32, 64, 128, "largest"] | None = Field(
         default=None,

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.common.files import JsonObject
-from parakit.compression.quantization.block_inputs import TOKENS_PER_BATCH, BlockInputs
+from parakit.compression.quantization.block_inputs import TOKENS_PER_BATCH
 from parakit.evaluation.suites import run_suites
 from parakit.inference.generation.kv_cache import KVCache
 from parakit.inference.speed import measure_speed
@@ -79,19 +79,6 @@ class OriginalOutputs:
             return model.hidden(rows, cache=cache)
 
         return self._divergence(model, map(hidden, _batches(self.windows)))
-
-    def compare_from_block(self, model: LanguageModel, inputs: BlockInputs, number: int) -> Divergence:
-        """As `compare`, from the vectors `inputs` before block `number`, of the same windows."""
-
-        def hidden(batch: int) -> Tensor:
-            x = inputs.batches[batch]
-            for later in range(number, len(model.trunk.blocks)):
-                x = model.trunk.blocks[later](x, *inputs.contexts[later])
-            x = model.trunk.final_norm(x)
-            projection = model.trunk.output_projection
-            return model.transform(x if projection is None else projection(x))
-
-        return self._divergence(model, map(hidden, range(len(inputs.batches))))
 
     @torch.inference_mode()
     def _divergence(self, model: LanguageModel, batches: Iterable[Tensor]) -> Divergence:

@@ -12,12 +12,13 @@ from parakit.checkpoints import publisher
 from parakit.checkpoints.model_folder import head_of
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
-from parakit.compression.quantization.config import MatrixBits, QuantizeConfig
+from parakit.compression.quantization.config import GROUP_SIZES, MatrixBits, QuantizeConfig
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import QuantScheme, quantizable, tied_heads
 from parakit.model.quantized.swapping import EMBEDDING, HEAD
 
 Shapes = Mapping[str, tuple[int, int]]
+BITS: tuple[Literal[4, 8], ...] = (4, 8)
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,28 @@ def plan_quantization(
     return QuantizationPlan(schemes, notes | _unquantized_experts(model))
 
 
-def in_small_groups(model: nn.Module, plan: QuantizationPlan) -> QuantizationPlan:
-    """The plan with matrices that have 8 bits and a scale for each row in groups of 32 instead, where they fit."""
+def budget_plans(model: nn.Module, config: QuantizeConfig) -> list[QuantizationPlan]:
+    """What a size budget chooses from for each matrix, from the smallest plan on: 4 and 8 bits and, where no group size is set,
+    each of them in ever smaller groups.
+    """
     shapes = quantizable(model)
 
-    def finer(name: str, scheme: QuantScheme) -> QuantScheme:
-        grouped = scheme.replace(quant_group_size=32)
-        return grouped if scheme.bits == 8 and not grouped.fault(shapes[name]) else scheme
+    def in_groups(plan: QuantizationPlan, largest: int) -> QuantizationPlan:
+        """The plan with the largest groups up to `largest` that divide a matrix, where any do."""
+        schemes = dict(plan.schemes)
+        for name, scheme in plan.schemes.items():
+            grouped = (scheme.replace(quant_group_size=size) for size in GROUP_SIZES if size <= largest)
+            schemes[name] = next((one for one in grouped if not one.fault(shapes[name])), scheme)
+        return QuantizationPlan(schemes, plan.notes)
 
-    return QuantizationPlan({name: finer(name, one) for name, one in plan.schemes.items()}, plan.notes)
+    of_4, of_8 = (plan_quantization(model, config, dict.fromkeys(shapes, bits)) for bits in BITS)
+    if config.quant_group_size is not None:
+        return [of_4, of_8]
+    return [
+        *(in_groups(of_4, size) for size in GROUP_SIZES),
+        of_8,
+        *(in_groups(of_8, size) for size in GROUP_SIZES),
+    ]
 
 
 def plan_bytes(model: nn.Module, schemes: Mapping[str, QuantScheme]) -> int:

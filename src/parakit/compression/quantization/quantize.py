@@ -7,7 +7,7 @@ written then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,14 +35,13 @@ from parakit.compression.quantization.measurement import (
 from parakit.compression.quantization.methods import round_matrices
 from parakit.compression.quantization.plan import (
     QuantizationPlan,
+    budget_plans,
     full_bytes,
-    in_small_groups,
     plan_bytes,
     plan_quantization,
 )
 from parakit.compression.quantization.sensitivity import (
     Sensitivity,
-    by_rounding_error,
     choose_schemes,
     measure_sensitivity,
     sensitivity_of,
@@ -51,7 +50,6 @@ from parakit.compression.quantization.text import Windows, find_windows
 from parakit.compression.quantization.tuning import tune_rounding, windows_needed
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import QuantizedTensor, is_quantized, quantizable, quantize_modules
-from parakit.model.quantized.scheme import Bits
 from parakit.primer.config import PrimerSuitesConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -99,7 +97,7 @@ def quantize_model(
         assert calibration is not None
         plan, sensitivity = _fit_budget(model, config, parse_bytes(config.size_budget), calibration)
     elif (fixed := part_of(config, FixedBits)) and fixed.sensitivity:
-        sensitivity = _sensitivity(model, config, calibration or measured, plan)
+        sensitivity = _sensitivity(model, config, calibration or measured, [plan])[0]
     n_bytes = plan_bytes(model, plan.schemes)
     tune = _tuning(model, config, calibration, plan)
     with progress("quantize", len(plan.schemes), "matrices") as bar:
@@ -149,14 +147,9 @@ def _fit_budget(
     model: LanguageModel, config: QuantizeConfig, budget: int, calibration: Windows
 ) -> tuple[QuantizationPlan, list[Sensitivity]]:
     """The plan of most accuracy within `budget` bytes."""
-    choices: tuple[Bits, ...] = (4, 8)
-    plans = [plan_quantization(model, config, dict.fromkeys(quantizable(model), bits)) for bits in choices]
-    if config.quant_group_size is None:
-        plans.append(in_small_groups(model, plans[-1]))
+    plans = budget_plans(model, config)
     choose_schemes(model, budget, plans, [_sizes(model, plan) for plan in plans])  # fails early
-    low = _sensitivity(model, config, calibration, plans[0])
-    others = [by_rounding_error(model, low, plans[0], plan) for plan in plans[1:]]
-    return choose_schemes(model, budget, plans, [low, *others])
+    return choose_schemes(model, budget, plans, _sensitivity(model, config, calibration, plans))
 
 
 def _tuning(
@@ -196,18 +189,18 @@ def _sizes(model: LanguageModel, plan: QuantizationPlan) -> list[Sensitivity]:
 
 
 def _sensitivity(
-    model: LanguageModel, config: QuantizeConfig, text: Windows, plan: QuantizationPlan
-) -> list[Sensitivity]:
+    model: LanguageModel, config: QuantizeConfig, text: Windows, plans: Sequence[QuantizationPlan]
+) -> list[list[Sensitivity]]:
     seq_len = text.token_ids.shape[1]
     tokens = part_of(config, SensitivityTokens)
     assert tokens is not None
     n = tokens.n_sensitivity_tokens
     windows = text.token_ids[: max(1, n // seq_len), :n]
-    with progress("sensitivity", len(plan.schemes), "matrices") as bar:
+    with progress("sensitivity", len(plans[0].schemes), "matrices") as bar:
         return measure_sensitivity(
             model,
             windows,
-            plan.schemes,
+            plans,
             config.searches_scales,
             lambda name: bar.advance(matrix=name.removeprefix("trunk.")),
         )
