@@ -15,7 +15,8 @@ from parakit.data.config import TextConfig
 from parakit.data.corpus import prepare_corpus
 from parakit.stages.data import make_shards, make_tokenizer
 from parakit.tokens.config import TokenizerConfig
-from parakit.tokens.shards import TokenShards, select_source
+from parakit.tokens.shard_parts import select_source
+from parakit.tokens.shards import TokenShards
 from tests.sample_text import sentences
 
 

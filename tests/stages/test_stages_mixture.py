@@ -17,7 +17,8 @@ from parakit.stages.job import run_job
 from parakit.stages.plans import ModelSpec
 from parakit.stages.pretraining import PretrainJob
 from parakit.tokens.config import TokenizerConfig
-from parakit.tokens.shards import TokenShards, select_source, write_shards
+from parakit.tokens.shard_parts import select_source
+from parakit.tokens.shards import TokenShards, write_shards
 from parakit.tokens.tokenizer.training import train_tokenizer
 from parakit.training.trainer import Trainer
 from tests.sample_text import sentences

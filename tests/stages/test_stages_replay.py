@@ -23,7 +23,8 @@ from parakit.stages.pretraining import PretrainJob
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.config import TokenizerConfig
-from parakit.tokens.shards import TokenShards, n_shared_documents
+from parakit.tokens.shard_parts import n_shared_documents
+from parakit.tokens.shards import TokenShards
 from parakit.training.loop import accumulate_gradients
 from parakit.training.micro_batches import to_micro_batch
 from parakit.training.objectives import next_token

@@ -112,11 +112,11 @@ def corpus_overview(path: str | Path, seed: int = 0) -> JsonObject:
         "cleaning": report.get("cleaning", []),
         "skipped": report.get("skipped", {}),
         "formats": report.get("formats", {}),
-        "left_out": _left_out(report),
+        "left_out": _skipped_rows(report),
     }
 
 
-def _left_out(report: JsonObject) -> list[JsonObject]:
+def _skipped_rows(report: JsonObject) -> list[JsonObject]:
     """A row for each reason, the most frequent first: how many files, the first one, and the way to include them."""
     first: dict[str, str] = {}
     for one in report.get("skipped_files", []):

@@ -20,7 +20,8 @@ from parakit.stages.config import EmbedTask, ReplayShare, SpanCorruption, Transl
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.config import long_row_rule
 from parakit.tokens.examples.shards import ExampleShards
-from parakit.tokens.shards import TokenShards, n_shared_documents
+from parakit.tokens.shard_parts import n_shared_documents
+from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import Masking, TrainingConfig, TrainingPlan
 from parakit.training.micro_batches import Objective

@@ -16,7 +16,8 @@ from parakit.model.heads import LanguageModel, TransformerModel
 from parakit.stages.corpora.history import ancestors
 from parakit.stages.job import PreparedRun
 from parakit.stages.tasks import Splits, first_documents
-from parakit.tokens.shards import TokenShards, select_documents
+from parakit.tokens.shard_parts import select_documents
+from parakit.tokens.shards import TokenShards
 from parakit.training.config import TrainingPlan
 
 MIN_FILES, MIN_BYTES = 3, 200  # fewer tell nothing

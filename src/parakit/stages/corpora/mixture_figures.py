@@ -14,7 +14,8 @@ from parakit.stages.job import PreparedRun
 from parakit.stages.tasks import Splits, first_documents
 from parakit.tokens.batches.mixture import MixedSource
 from parakit.tokens.batches.replay import ReplaySource
-from parakit.tokens.shards import TokenShards, select_source
+from parakit.tokens.shard_parts import select_source
+from parakit.tokens.shards import TokenShards
 from parakit.training.config import TrainingPlan
 from parakit.training.row_sources import lengths_of, mixed_rows
 
