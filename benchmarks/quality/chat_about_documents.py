@@ -187,7 +187,7 @@ def _measured(folder: Path, kept: Path, groups: dict[str, Asked], arc: Any, rows
     def loss() -> Figures:
         pairs = [(row["messages"][:-1], row["messages"][-1]["content"]) for row in rows]
         n_tokens = sum(len(model.tokenizer.encode(answer)) for _, answer in pairs)
-        total = sum(log_likelihoods(model.model, model.tokenizer, pairs, micro_batch_size=8))
+        total = sum(log_likelihoods(model.model, model.tokenizer, pairs))
         return {"loss": -total / n_tokens}
 
     measures: dict[str, Callable[[], Figures]] = {
