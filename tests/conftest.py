@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.short_suite import SHORT_SHARE, choose_suite
+
 ROOT = Path(__file__).resolve().parents[1]
 pytest_plugins = ["tests.tiny_builds", "tests.tiny_published"]
 
@@ -28,17 +30,26 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 gc.disable()  # until the tests are collected: see pytest_collection_finish
 
-# Waiting for the disk tests nothing: what is durable shows when the power fails. A closed descriptor is still refused.
-os.fsync = lambda descriptor: None if os.fstat(descriptor) else None
-
 settings.register_profile(
-    "parakit",
+    "long",
     derandomize=True,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-settings.load_profile("parakit")
+settings.register_profile("short", settings.get_profile("long"), max_examples=100 // SHORT_SHARE)
+
+
+def _no_fsync(descriptor: int) -> None:
+    """Waiting for the disk tests nothing: what is durable shows when the power fails. A closed descriptor is refused."""
+    os.fstat(descriptor)
+
+
+os.fsync = _no_fsync
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    choose_suite(config.option.markexpr)
 
 
 def pytest_collection_finish() -> None:

@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from package import python_files, tree
+from package import nodes, python_files, tree
 
 
 def import_graph(src: Path) -> dict[str, set[str]]:
@@ -43,7 +43,7 @@ def _dotted(path: Path, src: Path) -> str:
 
 def _lazy_exports(module: ast.Module) -> dict[str, str]:
     """The table {exported name: submodule} of a package that uses `lazy_exports`."""
-    for node in ast.walk(module):
+    for node in nodes(module):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "lazy_exports":
             table = next(argument for argument in node.args if isinstance(argument, ast.Dict))
             return {
@@ -57,7 +57,7 @@ def _lazy_exports(module: ast.Module) -> dict[str, str]:
 def _targets(
     module: ast.Module, package: str, exports: dict[str, dict[str, str]], modules: dict[str, Path]
 ) -> Iterator[str]:
-    for node in ast.walk(module):
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names if alias.name.startswith("parakit.")]
             yield from (

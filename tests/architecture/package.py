@@ -27,6 +27,12 @@ def tree(path: Path) -> ast.Module:
     return _parse(path, path.stat().st_mtime_ns)
 
 
+@functools.cache
+def nodes(module: ast.Module) -> tuple[ast.AST, ...]:
+    """All nodes of a syntax tree (walked once)."""
+    return tuple(ast.walk(module))
+
+
 def python_files(folder: Path) -> list[Path]:
     """Every Python file of the project below `folder`, sorted."""
     return sorted(p for p in folder.rglob("*.py") if not IGNORED_FOLDERS & set(p.relative_to(folder).parts))
@@ -46,7 +52,7 @@ def at(path: Path, node: ast.AST | int, src: Path) -> str:
 
 def functions(module: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Every function and method of a file, nested ones included."""
-    for node in ast.walk(module):
+    for node in nodes(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -61,7 +67,7 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) ->
 def docstring_lines(module: ast.Module) -> set[int]:
     """Line numbers that docstrings cover."""
     lines: set[int] = set()
-    for node in ast.walk(module):
+    for node in nodes(module):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if ast.get_docstring(node, clean=False) is not None:

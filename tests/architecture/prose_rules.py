@@ -10,7 +10,7 @@ import ast
 import re
 from pathlib import Path
 
-from package import at, docstring_lines, package_of, python_files, tree
+from package import at, docstring_lines, nodes, package_of, python_files, tree
 
 INSTEAD = {
     "told": "set, reported, printed",
@@ -61,7 +61,7 @@ def private_prose_in_code(src: Path) -> list[str]:
             continue
         module = tree(path)
         docstrings = docstring_lines(module)
-        for node in ast.walk(module):
+        for node in nodes(module):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 text = _CODE.sub(" ", node.value) if node.lineno in docstrings else node.value
                 violations += [

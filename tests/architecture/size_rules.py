@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from package import at, functions, python_files, tree
+from package import at, functions, nodes, python_files, tree
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -72,7 +72,7 @@ def unfinished_code(src: Path) -> list[str]:
             violations += [
                 f"{at(path, number, src)}: unfinished: {note}" for note in notes if f"# {note}" in line
             ]
-        for node in ast.walk(tree(path)):
+        for node in nodes(tree(path)):
             if (
                 isinstance(node, ast.Raise)
                 and node.exc is not None

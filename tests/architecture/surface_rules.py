@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 from pathlib import Path
 
-from package import at, is_type_checking, package_of, parameters, python_files, tree
+from package import at, is_type_checking, nodes, package_of, parameters, python_files, tree
 
 _LAZY_TARGETS = {"__all__", "__version__", "__getattr__", "__dir__"}
 _CONSOLES = {"sys.stdout.write", "sys.stderr.write", "sys.__stdout__.write"}
@@ -67,7 +67,7 @@ def unused_exports(src: Path, users: Iterable[Path]) -> list[str]:
     """Exported names of packages that no file of `users` (or `src`) imports from there."""
     used = set()
     for path in [*python_files(src), *(file for folder in users for file in python_files(folder))]:
-        for node in ast.walk(tree(path)):
+        for node in nodes(tree(path)):
             if isinstance(node, ast.ImportFrom) and not node.level:
                 used |= {f"{node.module}.{alias.name}" for alias in node.names}
     return [
@@ -109,7 +109,7 @@ def stray_printing(src: Path) -> list[str]:
     for path in python_files(src):
         if package_of(path, src) in ("cli", "reports") or path.relative_to(src).as_posix() in PRINTING:
             continue
-        for node in ast.walk(tree(path)):
+        for node in nodes(tree(path)):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
                 if name in ("print", "pprint", "input") or name in _CONSOLES:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from package import at, docstring_lines, functions, package_of, parameters, python_files, tree
+from package import at, docstring_lines, functions, nodes, package_of, parameters, python_files, tree
 
 _WORDS = {
     "d_model": "n_embd n_embed dim hidden_size hidden_dim embed_dim emb_dim model_dim",
@@ -137,7 +137,7 @@ FOREIGN_WEIGHTS = re.compile(
 
 def defined_names(module: ast.Module) -> Iterator[tuple[str, int]]:
     """Every name the file defines, with its line."""
-    for node in ast.walk(module):
+    for node in nodes(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name, node.lineno
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
@@ -183,7 +183,7 @@ def public_synonyms(src: Path) -> list[str]:
             if not f.name.startswith("_")
             for a in parameters(f)
         ]
-        for node in ast.walk(tree(path)):
+        for node in nodes(tree(path)):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 fields = [line.target for line in node.body if isinstance(line, ast.AnnAssign)]
                 names += [(field.id, field.lineno) for field in fields if isinstance(field, ast.Name)]
@@ -196,7 +196,7 @@ def class_suffixes(src: Path) -> list[str]:
     """Settings that are not called Config, and model names in another library's style."""
     violations = []
     for path in python_files(src):
-        for node in ast.walk(tree(path)):
+        for node in nodes(tree(path)):
             if isinstance(node, ast.ClassDef) and CLASS_SUFFIX.search(node.name):
                 where = at(path, node, src)
                 violations.append(
@@ -213,7 +213,7 @@ def foreign_weight_names(src: Path) -> list[str]:
             continue
         module = tree(path)
         docstrings = docstring_lines(module)
-        for node in ast.walk(module):
+        for node in nodes(module):
             if (
                 not isinstance(node, ast.Constant)
                 or not isinstance(node.value, str)

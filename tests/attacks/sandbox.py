@@ -95,7 +95,8 @@ def _system_calls(generator: np.random.Generator, n: int) -> Iterator[str]:
 
 def _files(generator: np.random.Generator, n: int) -> list[str]:
     """Files and folders of this machine that this user can read and that are not of Python's library."""
-    library = [os.path.realpath(folder) for folder in {*sys.path, sysconfig.get_paths()["stdlib"]} if folder]
+    folders_of_library = {*sys.path, sysconfig.get_paths()["stdlib"]} - {""}
+    library = sorted({os.path.realpath(folder) for folder in folders_of_library})
     found: list[str] = []
     for root in ROOTS:
         n_seen = 0
@@ -108,14 +109,15 @@ def _files(generator: np.random.Generator, n: int) -> list[str]:
             n_seen += 1 + len(paths)
             if n_seen > 5_000:
                 break
-    outside = [path for path in found if not any(_inside(path, folder) for folder in library)]
+    outside = [path for path in found if not _shows(os.path.realpath(path), library)]
     return [str(path) for path in generator.choice(sorted(set(outside)), min(n, len(outside)), replace=False)]
 
 
-def _inside(path: str, folder: str) -> bool:
-    """Whether one of the two holds the other: the way to the library can be seen."""
-    path = os.path.realpath(path)
-    return path == folder or path.startswith(f"{folder}/") or folder.startswith(f"{path.rstrip('/')}/")
+def _shows(path: str, library: list[str]) -> bool:
+    """Whether a path is in a folder of the library, or on the way to one, which can be seen."""
+    inside = tuple(f"{folder}/" for folder in library)
+    way = f"{path.rstrip('/')}/"
+    return way.startswith(inside) or any(folder.startswith(way) for folder in inside)
 
 
 def cheats(programs: dict[str, str]) -> list[str]:

@@ -26,6 +26,7 @@ from tests.checkpoints.conformance import (
     saved,
     tensors_of,
 )
+from tests.short_suite import shortened
 
 transformers = pytest.importorskip("transformers")
 
@@ -133,9 +134,7 @@ def assert_same_greedy_tokens(model, reference, n_new: int = 64) -> None:
     assert len(got[0]) == n_new
 
 
-@pytest.mark.parametrize(
-    "case", [*CASES, *(pytest.param(case, marks=pytest.mark.long) for case in MORE_CASES)]
-)
+@shortened("case", [*CASES, *MORE_CASES], ("t5-v1.1-tied", "t5-gated-silu", "t5-buckets", "bart", "marian"))
 def test_logits_tokens_and_folders_are_those_of_transformers(tmp_path, case):
     reference = tiny(*{**CASES, **MORE_CASES}[case], case)
     folder = saved(reference, tmp_path / "f")

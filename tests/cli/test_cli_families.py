@@ -109,10 +109,10 @@ def test_span_corruption_without_sentinels_says_where_they_come_from(capsys, tin
     ("family", "task", "answer"),
     [
         ("encoder", "classify", "label"),
-        ("decoder", "classify", "label"),
-        ("encoder", "multi_label", "labels"),
+        pytest.param("decoder", "classify", "label", marks=pytest.mark.long),
+        pytest.param("encoder", "multi_label", "labels", marks=pytest.mark.long),
         ("encoder", "answer", "answer"),
-        ("encoder", "tag", "tags"),
+        pytest.param("encoder", "tag", "tags", marks=pytest.mark.long),
         ("encoder", "regress", "score"),
         ("encoder", "embed", "vector"),
         ("encoder-decoder", "translate", "target"),

@@ -18,6 +18,7 @@ from parakit.training.objectives import sequence_to_sequence
 from tests.contracts.task_cases import CASE_TASKS, LABEL_TASKS, LABELS
 from tests.contracts.test_contracts_task_models import encoder_of, set_causal
 from tests.contracts.training_cases import TrainingCase
+from tests.short_suite import crossed
 
 ALL = pytest.mark.parametrize("task", CASE_TASKS)
 SHAPES: dict[str, dict[str, Any]] = {
@@ -44,8 +45,7 @@ def test_a_healthy_run_passes_every_check(task: str, healthy_task: Callable[...,
     assert healthy_task(task, n_layers=2).failures() == []
 
 
-@pytest.mark.parametrize("task", ["prefix", "masked", "span_corruption", "tag", "embed"])
-@pytest.mark.parametrize("name", list(SHAPES))
+@crossed("task, name", ["prefix", "masked", "span_corruption", "tag", "embed"], list(SHAPES))
 def test_the_shape_of_the_model_does_not_matter(
     task: str, name: str, healthy_task: Callable[..., TrainingCase]
 ) -> None:
@@ -110,7 +110,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "dora": {"method": "lora", "rank": 2, "dora": True},
     "pissa": {"method": "lora", "rank": 2, "lora_init": "pissa"},
 }
-EVERY_ENCODER = pytest.mark.parametrize("architecture", list(ENCODERS))
 
 
 def encoder_case(
@@ -134,24 +133,22 @@ def encoder_case(
     return case.replace(model=model, frozen=setup.frozen)
 
 
-@EVERY_ENCODER
-@pytest.mark.parametrize(
-    ("method", "std"),
-    [
-        *((method, 0.0) for method in METHODS if method != "dora"),  # the magnitude of a row of zeros is zero
-        *((method, 1e-5) for method in METHODS),
-    ],
-)
+STARTS = [
+    *((method, 0.0) for method in METHODS if method != "dora"),  # the magnitude of a row of zeros is zero
+    *((method, 1e-5) for method in METHODS),
+]
+
+
+@crossed("architecture, start", list(ENCODERS), STARTS)
 def test_an_encoder_without_training_raises_no_alarm(
-    architecture: str, method: str, std: float, healthy_task: Callable[..., TrainingCase]
+    architecture: str, start: tuple[str, float], healthy_task: Callable[..., TrainingCase]
 ) -> None:
+    method, std = start
     assert encoder_case(architecture, method, std, healthy_task).failures() == []
 
 
 @pytest.mark.catches("attention-direction")
-@EVERY_ENCODER
-@pytest.mark.parametrize("method", list(METHODS))
-@pytest.mark.parametrize("std", [0.0, 0.3], ids=["untrained", "trained"])
+@crossed("architecture, method, std", list(ENCODERS), list(METHODS), [0.0, 0.3])
 def test_an_encoder_that_looks_back_only_is_caught(
     architecture: str, method: str, std: float, healthy_task: Callable[..., TrainingCase]
 ) -> None:

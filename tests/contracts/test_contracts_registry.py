@@ -13,6 +13,7 @@ from parakit.training.doctor.registry import Check, all_checks, checks_for
 from parakit.training.tasks import TASKS
 from tests.contracts.task_cases import CASE_TASKS
 from tests.contracts.training_cases import TrainingCase
+from tests.short_suite import shortened
 
 OTHER_NAMES = {"corpus", "distill", "replay", "prompts"}
 
@@ -44,7 +45,9 @@ def _caught_names() -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("task", ["next_token", "chat", *CASE_TASKS])
+@shortened(
+    "task", ["next_token", "chat", *CASE_TASKS], ("next_token", "chat", "masked", "translate", "tag", "embed")
+)
 def test_a_healthy_run_passes_each_check_of_its_task_once(
     task: str, healthy_case: Callable[..., TrainingCase], healthy_task: Callable[..., TrainingCase]
 ) -> None:

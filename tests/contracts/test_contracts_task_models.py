@@ -18,13 +18,15 @@ from parakit.training.micro_batches import to_micro_batch
 from parakit.training.optimizers import optimizer as optimizers
 from tests.contracts.task_cases import CASE_TASKS, LABEL_TASKS, PAIR_TASKS, changed
 from tests.contracts.training_cases import TrainingCase
+from tests.short_suite import shortened
 
 Healthy = Callable[..., TrainingCase]
 LIKE_OTHERS = ("prefix_pairs", "multi_label", "answer")  # rows are those of other pairs, and of classify
 DISTINCT_TASKS = tuple(task for task in CASE_TASKS if task not in LIKE_OTHERS)
 SUMS = tuple(task for task in DISTINCT_TASKS if task != "embed")
 COUNTING = tuple(task for task in SUMS if task not in ("classify", "regress"))
-ALL = pytest.mark.parametrize("task", DISTINCT_TASKS)
+FEW = ("masked", "translate", "tag", "embed")  # one of each kind: the others in the long suite
+ALL = shortened("task", DISTINCT_TASKS, FEW)
 PAIRS = pytest.mark.parametrize("task", ["span_corruption", "translate"])
 
 
@@ -54,7 +56,7 @@ def remade(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
 
 
 @pytest.mark.catches("attention-direction")
-@pytest.mark.parametrize("task", ["masked", "span_corruption", *LABEL_TASKS, "embed"])
+@shortened("task", ["masked", "span_corruption", *LABEL_TASKS, "embed"], ("span_corruption", "tag", "embed"))
 def test_an_encoder_that_looks_back_only(task: str, healthy_task: Healthy) -> None:
     case = healthy_task(task)
     set_causal(encoder_of(case.model), causal=True)
@@ -62,7 +64,7 @@ def test_an_encoder_that_looks_back_only(task: str, healthy_task: Healthy) -> No
 
 
 @pytest.mark.catches("attention-direction")
-@pytest.mark.parametrize("task", [*LABEL_TASKS, "embed"])
+@shortened("task", [*LABEL_TASKS, "embed"], ("classify", "answer", "embed"))
 def test_a_labelling_decoder_that_looks_ahead(task: str, healthy_task: Healthy) -> None:
     case = healthy_task(task, decoder_trunk=True)
     set_causal(case.model.trunk, causal=False)
@@ -101,7 +103,7 @@ def test_a_decoder_that_ignores_its_source(task: str, healthy_task: Healthy) -> 
 
 
 @pytest.mark.catches("padding-leak")
-@pytest.mark.parametrize("task", [*LABEL_TASKS])
+@shortened("task", LABEL_TASKS, ("multi_label", "regress"))
 def test_padding_that_is_attended_to(
     task: str, healthy_task: Healthy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +186,7 @@ def test_a_prefix_that_is_everything(healthy_task: Healthy, monkeypatch: pytest.
 
 
 @pytest.mark.catches("accumulation-weights")
-@pytest.mark.parametrize("task", SUMS)
+@shortened("task", SUMS, FEW[:3])
 def test_an_objective_that_returns_a_mean(task: str, healthy_task: Healthy) -> None:
     case = healthy_task(task)
 
@@ -195,7 +197,7 @@ def test_an_objective_that_returns_a_mean(task: str, healthy_task: Healthy) -> N
 
 
 @pytest.mark.catches("last-window")
-@pytest.mark.parametrize("task", SUMS)
+@shortened("task", SUMS, FEW[:3])
 def test_a_smaller_last_window_that_is_scaled_as_a_full_one(
     task: str, healthy_task: Healthy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +213,7 @@ def test_a_smaller_last_window_that_is_scaled_as_a_full_one(
 
 
 @pytest.mark.catches("masked-micro-batch")
-@pytest.mark.parametrize("task", COUNTING)
+@shortened("task", COUNTING, FEW[:3])
 def test_a_micro_batch_without_anything_counted_gives_nan(task: str, healthy_task: Healthy) -> None:
     case = healthy_task(task)
 
@@ -226,7 +228,7 @@ def test_a_micro_batch_without_anything_counted_gives_nan(task: str, healthy_tas
 
 
 @pytest.mark.catches("objective-differs")
-@pytest.mark.parametrize("task", SUMS)
+@shortened("task", SUMS, FEW[:3])
 def test_an_objective_that_is_another_loss(task: str, healthy_task: Healthy) -> None:
     case = healthy_task(task)
     broken = case.replace(objective=lambda model, batch: 0.5 * case.objective(model, batch))
@@ -234,7 +236,7 @@ def test_an_objective_that_is_another_loss(task: str, healthy_task: Healthy) -> 
 
 
 @pytest.mark.catches("uncounted-targets")
-@pytest.mark.parametrize("task", COUNTING)
+@shortened("task", COUNTING, FEW[:3])
 def test_an_objective_that_forgets_the_loss_mask(task: str, healthy_task: Healthy) -> None:
     case = healthy_task(task)
 

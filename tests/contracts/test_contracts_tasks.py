@@ -19,11 +19,12 @@ from tests.contracts.task_cases import (
     task_model,
 )
 from tests.contracts.training_cases import TrainingCase
+from tests.short_suite import shortened
 
 Healthy = Callable[..., TrainingCase]
 LIKE_OTHERS = ("prefix_pairs", "multi_label", "answer")  # rows are those of other pairs, and of classify
 DISTINCT_TASKS = tuple(task for task in CASE_TASKS if task not in LIKE_OTHERS)
-ALL = pytest.mark.parametrize("task", DISTINCT_TASKS)
+ALL = shortened("task", DISTINCT_TASKS, ("prefix", "span_corruption", "classify", "embed"))
 FRAMED = pytest.mark.parametrize(
     "task", [task for task in CASE_TASKS if task not in ("prefix", "multi_label", "answer")]
 )  # not a decoder's rows

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.common.errors import UserError
@@ -31,6 +31,7 @@ from parakit.data.readers.tracked_row import TrackedRow
 from parakit.data.row_report import MAX_KEYS, OTHER_KEYS, RowReport, skip_summary
 from tests.attacks.row_files import attack
 from tests.attacks.rows import fault_of, outcome, random_row
+from tests.short_suite import examples
 
 TALK = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
 PAIR = {"prompt": "Hi", "chosen": "Hello!", "rejected": "What?"}
@@ -59,7 +60,7 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.randoms(use_true_random=False))
 def test_every_key_of_any_row_is_read_refused_by_number_or_counted(rng: random.Random) -> None:
     kind, row = random_row(rng)
@@ -167,7 +168,7 @@ def numbered(data: bytes) -> list[tuple[int, Any]]:
     return list(iter_array(RowStream(cast(Any, io.BytesIO(data))), 1000))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     rows=st.lists(JSON, max_size=6),
     indent=st.sampled_from([None, 0, 3]),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,6 +16,7 @@ from parakit.model.counts import _mean_attended
 from parakit.model.layers.masks import causal_mask, narrow_mask
 from tests.model.formulas import config_of, encoder_of, joined_of
 from tests.model.test_model_references import choices_of
+from tests.short_suite import examples
 
 MODELS: dict[str, Any] = {
     "decoder": LanguageModel,
@@ -79,7 +80,7 @@ def idle_params(model: Any, config: ModelConfig) -> int:
 
 
 @given(st.sampled_from([config_of, encoder_of, joined_of]), st.data())
-@settings(max_examples=80)
+@examples(80)
 def test_parameters_by_part_are_those_of_the_built_model(build: Any, data: st.DataObject) -> None:
     sizes = {
         "vocab_size": data.draw(st.integers(2, 300)),
@@ -143,7 +144,7 @@ def test_operations_of_an_encoder_decoder_are_those_that_torch_counts() -> None:
 
 
 @given(st.integers(1, 20), st.integers(1, 25), st.booleans())
-@settings(max_examples=60)
+@examples(60)
 def test_attended_positions_are_those_of_the_mask(window: int, seq_len: int, causal: bool) -> None:
     config = (config_of if causal else encoder_of)(sliding_window=window)
     index = torch.arange(seq_len)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.model import (
@@ -29,12 +29,13 @@ from parakit.model.layers.experts import (
 )
 from parakit.training.compilation import compile_blocks
 from tests.model.formulas import arrays, config_of, encoder_of, joined_of, mixture, random_weights
+from tests.short_suite import examples
 
 WIDE: dict[str, Any] = {"n_experts": 4, "d_ff": 24}  # rows of whole 16 bytes: PyTorch's own grouped product
 
 
 @given(st.integers(1, 6), st.integers(1, 9), st.integers(1, 9), st.data())
-@settings(max_examples=60)
+@examples(60)
 def test_a_grouped_product_is_one_product_a_group(
     n_groups: int, quarters_in: int, quarters_out: int, data: st.DataObject
 ) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from parakit.model import LanguageModel, MaskedLanguageModel, SequenceToSequence
 from parakit.model.layers.masks import cross_document_mask, document_mask
 from tests.model.formulas import config_of, encoder_of, joined_of, random_weights
+from tests.short_suite import examples
 
 EVERYWHERE: dict[str, dict[str, Any]] = {
     "rotary": {},
@@ -61,7 +62,7 @@ decoders = st.sampled_from(sorted(EVERYWHERE))
 
 
 @given(decoders, token_lists, st.data())
-@settings(max_examples=100)
+@examples(100)
 @torch.no_grad()
 def test_a_future_token_never_changes_a_past_logit(
     name: str, token_ids: list[int], data: st.DataObject
@@ -73,7 +74,7 @@ def test_a_future_token_never_changes_a_past_logit(
 
 
 @given(decoders, token_lists, token_lists, st.data())
-@settings(max_examples=60)
+@examples(60)
 @torch.no_grad()
 def test_a_future_target_token_never_changes_a_past_logit(
     name: str, source_ids: list[int], token_ids: list[int], data: st.DataObject
@@ -104,7 +105,7 @@ def packed_as(documents: list[list[int]], causal: bool) -> tuple[Tensor, Tensor,
 
 
 @given(decoders, short_lists)
-@settings(max_examples=60)
+@examples(60)
 @torch.no_grad()
 def test_packed_documents_give_the_logits_that_each_gives_alone(
     name: str, documents: list[list[int]]
@@ -117,7 +118,7 @@ def test_packed_documents_give_the_logits_that_each_gives_alone(
 
 
 @given(decoders, short_lists, st.data())
-@settings(max_examples=40)
+@examples(40)
 @torch.no_grad()
 def test_packed_pairs_give_the_logits_that_each_gives_alone(
     name: str, sources: list[list[int]], data: st.DataObject
@@ -146,7 +147,7 @@ def padded(token_ids: list[int], n_padding: int, left: bool) -> tuple[Tensor, Te
 
 
 @given(st.sampled_from(sorted(ENCODERS)), token_lists, st.integers(1, 8), st.booleans())
-@settings(max_examples=120)
+@examples(120)
 @torch.no_grad()
 def test_padding_never_changes_real_tokens(
     name: str, token_ids: list[int], n_padding: int, left: bool
@@ -159,7 +160,7 @@ def test_padding_never_changes_real_tokens(
 
 
 @given(decoders, token_lists, token_lists, st.integers(1, 8), st.booleans())
-@settings(max_examples=40)
+@examples(40)
 @torch.no_grad()
 def test_padding_of_a_source_never_changes_a_targets_logits(
     name: str, source_ids: list[int], token_ids: list[int], n_padding: int, left: bool

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -27,6 +27,7 @@ from tests.model.formulas import (
     stack,
     under,
 )
+from tests.short_suite import examples
 
 IDS = [5, 60, 0, 17, 17, 42, 3, 9, 31]
 
@@ -69,21 +70,21 @@ def close(got: torch.Tensor, wanted: np.ndarray) -> None:
 
 
 @given(st.data())
-@settings(max_examples=50)
+@examples(50)
 def test_logits_of_any_decoder_are_the_formulas(data: st.DataObject) -> None:
     model = random_weights(LanguageModel(config_of(**choices_of(data.draw)))).double()
     close(model(torch.tensor([IDS]))[0], reference_logits(model, IDS))
 
 
 @given(st.data())
-@settings(max_examples=50)
+@examples(50)
 def test_logits_of_any_encoder_are_the_formulas(data: st.DataObject) -> None:
     model = random_weights(MaskedLanguageModel(encoder_of(**choices_of(data.draw)))).double()
     close(model(torch.tensor([IDS]))[0], reference_logits(model, IDS))
 
 
 @given(st.data())
-@settings(max_examples=40)
+@examples(40)
 def test_logits_of_any_encoder_decoder_are_the_formulas(data: st.DataObject) -> None:
     model = random_weights(SequenceToSequence(joined_of(**choices_of(data.draw)))).double()
     source_ids, w = [8, 8, 44, 1, 30], arrays(model)

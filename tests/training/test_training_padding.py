@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.tokens.batches.batch import Batch, LabelledBatch, PairBatch, TextPairBatch
 from parakit.training.micro_batches import to_micro_batch
+from tests.short_suite import examples
 from tests.training.tiny_tasks import TASKS, VOCAB_SIZE, gradients, woken
 
 NAMES = [name for name in TASKS if name != "experts"]
@@ -89,7 +90,7 @@ def _text_pairs(batch: TextPairBatch, generator: np.random.Generator, more: int)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=12)
+@examples(12)
 @given(
     seed=st.integers(0, 10_000),
     more=st.integers(0, 5),

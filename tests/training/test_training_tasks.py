@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.short_suite import shortened
 from tests.training.tiny_runs import facts, finish, weights
 from tests.training.tiny_tasks import TASKS, task_trainer
 
@@ -29,7 +30,7 @@ GOLDEN = {
 }
 
 
-@ALL
+@shortened("name", list(TASKS), ("experts", "masked", "pairs", "tag", "reverse"))
 def test_two_runs_are_equal_to_the_bit(name: str) -> None:
     runs = []
     for _ in range(2):
@@ -48,7 +49,7 @@ def test_every_objective_learns_what_it_did(name: str) -> None:
     assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
 
 
-@ALL
+@shortened("name", list(TASKS), ("prefix", "span", "classify", "embed", "forward"))
 def test_a_run_left_at_any_step_goes_on_to_the_same_losses_and_weights(name: str, tmp_path: Path) -> None:
     unbroken = task_trainer(name, max_steps=8, micro_batch_size=4)
     wanted = [facts(record) for record in finish(unbroken)]

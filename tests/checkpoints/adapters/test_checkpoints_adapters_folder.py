@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -33,6 +33,7 @@ from parakit.model.adapters import (
     make_prompt,
 )
 from parakit.model.presets import config_for_size
+from tests.short_suite import examples
 from tests.training.tiny_runs import tiny_model
 
 IDS = torch.tensor([[4, 9, 7, 22, 5, 1], [3, 3, 8, 30, 2, 6]])
@@ -238,7 +239,7 @@ def test_a_tied_table_of_two_stacks_has_no_module_there():
             names.module_with("trunk.encoder.token_embedding")
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.integers(1, 64),
     st.floats(0.01, 100),

@@ -78,7 +78,12 @@ LORAS: dict[str, LoraConfig] = {
 
 def combinations(kinds: list[str]) -> list[Any]:
     """(shape, kind) as parameters; of the further joined shapes the kinds that join factors in `make test`."""
-    slow = {(shape, kind) for shape in FUSED[1:] for kind in kinds if kind not in ("plain", "lora", "dora")}
+    slow = {
+        (shape, kind)
+        for shape in ("llama", *FUSED[1:])
+        for kind in kinds
+        if kind not in ("plain", "lora", "dora")
+    }
     return [
         pytest.param(shape, kind, marks=[pytest.mark.long] if (shape, kind) in slow else [])
         for shape in SHAPES

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -18,6 +18,7 @@ from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from tests.checkpoints.conformance import assert_close, random_ids, saved, tensors_of
 from tests.checkpoints.test_checkpoints_decoders import LLAMA3_ROPE, YARN, tiny
+from tests.short_suite import examples
 
 transformers = pytest.importorskip("transformers")
 EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 8}
@@ -239,7 +240,7 @@ values = st.recursive(
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe"])
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(data=st.data())
 def test_any_value_in_a_config_is_read_or_refused(model_type, data):
     sound = SOUND["gpt2" if model_type == "gpt2" else "llama"] | MORE.get(model_type, {})

@@ -10,13 +10,14 @@ import gguf
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFWriter
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.checkpoints.gguf.dequantization import BLOCKS, KIND_NAMES, dequantize
 from parakit.checkpoints.gguf.reader import is_gguf, read_gguf
 from parakit.common import UserError
 from parakit.common.errors import CorruptArtifact
+from tests.short_suite import examples
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
@@ -105,7 +106,7 @@ def refusal(call: Callable[[], object]) -> UserError | None:
 
 
 @given(position=st.integers(0, 700), value=st.integers(0, 255))
-@settings(max_examples=120)
+@examples(120)
 def test_a_changed_byte_raises_nothing_but_a_users_error(
     tiny: bytes, tmp_path: Path, position: int, value: int
 ) -> None:
@@ -122,7 +123,7 @@ def test_a_changed_byte_raises_nothing_but_a_users_error(
 
 
 @given(offset=st.integers(0, 1500), count=st.sampled_from([2**64 - 1, 2**63, 2**40, 2**31, 10**7]))
-@settings(max_examples=80)
+@examples(80)
 def test_an_absurd_count_anywhere_takes_no_memory(
     tiny: bytes, tmp_path: Path, offset: int, count: int
 ) -> None:

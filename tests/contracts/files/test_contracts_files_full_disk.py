@@ -22,6 +22,7 @@ from parakit.model.adapters import LoraConfig, attach, make_lora
 from tests.alignment.tiny_chat_model import chat_model_folder
 from tests.attacks.forked import forked
 from tests.conftest import ROOT
+from tests.short_suite import shortened
 
 LIMITS = (0, 2_500)
 MORE_LIMITS = (1, 90, 300, 900, 5_000, 12_000, 40_000)
@@ -66,7 +67,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("limits", [LIMITS, pytest.param(MORE_LIMITS, marks=pytest.mark.long)], ids=str)
-@pytest.mark.parametrize("name", COMMANDS)
+@shortened("name", list(COMMANDS), ("merge", "export", "text", "tokenizer encode", "finetune"))
 def test_a_full_disk_is_named_and_leaves_nothing(
     name: str, limits: tuple[int, ...], inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

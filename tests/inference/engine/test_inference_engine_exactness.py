@@ -17,6 +17,7 @@ from tests.inference.engine.decoders import (
     random_prompts,
     tiny_decoder,
 )
+from tests.short_suite import crossed
 
 GREEDY = SamplingConfig(temperature=0.0, max_new_tokens=5)
 SETTINGS = {
@@ -36,20 +37,19 @@ def test_every_decoder_architecture_is_here():
     assert sorted(NAMES) == sorted(decoders)
 
 
-@pytest.mark.parametrize(("name", "variant"), [*((name, None) for name in NAMES), LONGROPE])
-def test_every_way_gives_the_tokens_of_whole_passes(name, variant):
-    model = tiny_decoder(name, variant)
+@crossed("decoder, setting", [*((name, None) for name in NAMES), LONGROPE], list(SETTINGS))
+def test_every_way_gives_the_tokens_of_whole_passes(decoder, setting):
+    model = tiny_decoder(*decoder)
     prompts = random_prompts(model.config, 6, 33)
     expected = complete(Engine(model, config=EngineConfig(max_rows=8)), prompts)
     check_by_whole_passes(model, prompts, expected)
     assert len({token for tokens in expected for token in tokens}) > 1
-    for config in SETTINGS.values():
-        engine = Engine(model, config=config)
-        assert complete(engine, prompts) == expected
-        assert complete(engine, prompts[::-1]) == expected[::-1]  # from the pages of before
-        statistics = engine.statistics
-        assert statistics.n_pages_used == 0
-        assert (statistics.n_shared_tokens > 0) == (model.config.delta_rule is None)
+    engine = Engine(model, config=SETTINGS[setting])
+    assert complete(engine, prompts) == expected
+    assert complete(engine, prompts[::-1]) == expected[::-1]  # from the pages of before
+    statistics = engine.statistics
+    assert statistics.n_pages_used == 0
+    assert (statistics.n_shared_tokens > 0) == (model.config.delta_rule is None)
     streamed = Engine(model, config=EngineConfig(page_size=5))
     handles = [streamed.submit(Request(token_ids=prompt, sampling=GREEDY)) for prompt in prompts[:3]]
     assert [[piece.token_id for piece in streamed.stream(handle)] for handle in handles] == expected[:3]

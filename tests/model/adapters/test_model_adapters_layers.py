@@ -32,6 +32,7 @@ from parakit.model.heads import (
     TransformerModel,
 )
 from tests.model.formulas import config_of, encoder_of, joined_of, random_weights
+from tests.short_suite import crossed
 
 IDS = torch.randint(3, 61, (2, 23), generator=torch.Generator().manual_seed(3))
 MASK = torch.ones(2, 23, dtype=torch.bool)
@@ -112,8 +113,7 @@ def check_gradients(model: TransformerModel, parameters: dict[str, nn.Parameter]
             assert parameter.grad.isfinite().all(), name
 
 
-@pytest.mark.parametrize("init", INITS)
-@pytest.mark.parametrize("name", MODELS)
+@crossed("name, init", list(MODELS), list(INITS))
 def test_low_rank_adapters_of_all_linear_layers(name: str, init: str) -> None:
     model = random_model(name).eval()
     plain, config = copy.deepcopy(model), INITS[init]
@@ -184,9 +184,10 @@ def test_trainable_tokens_on_every_decoder(name: str) -> None:
     check_gradients(model, adapter.parameters())
 
 
-@pytest.mark.parametrize("kind", ["prompt", "prefix"])
-@pytest.mark.parametrize(
-    "name", [one for one in DECODERS if not one.endswith(("window", "linear", "relative"))]
+@crossed(
+    "name, kind",
+    [one for one in DECODERS if not one.endswith(("window", "linear", "relative"))],
+    ["prompt", "prefix"],
 )
 def test_prompts_and_prefixes_on_every_decoder_that_supports_them(name: str, kind: str) -> None:
     model = random_model(name).eval()

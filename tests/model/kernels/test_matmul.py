@@ -7,11 +7,12 @@ from ctypes import byref
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.model.kernels import layout, load_kernels, quantized_linear
 from parakit.model.quantized import QuantScheme, dequantize, quantize_tensor
+from tests.short_suite import examples
 
 pytestmark = pytest.mark.skipif(load_kernels() is None, reason="no C++ compiler")
 
@@ -71,7 +72,7 @@ def test_quantized_products_equal_the_dequantized_matrixs_and_do_not_depend_on_t
             assert torch.equal(quantized(x[first:last], tensor), result[first:last])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.integers(1, 80),
     st.integers(1, 90),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.common import CorruptArtifact, UserError
@@ -18,6 +18,7 @@ from parakit.tokens import Tokenizer, compile_chat
 from parakit.tokens.importers.sample_check import SAMPLES, check_sample
 from parakit.tokens.tokenizer.fast_encoding import TiktokenEncoder
 from parakit.tokens.tokenizer.special_tokens_template import add_special_tokens
+from tests.short_suite import examples
 
 transformers = pytest.importorskip("transformers")
 sentencepiece = pytest.importorskip("sentencepiece")
@@ -125,7 +126,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=60)
+@examples(60)
 @given(text=TEXTS, second=TEXTS.filter(bool))
 def test_ids_and_frames_are_those_of_transformers(
     both: dict[str, tuple[Tokenizer, object]], name: str, text: str, second: str

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.common import CorruptArtifact, UserError
@@ -19,6 +19,7 @@ from parakit.tokens import Tokenizer
 from parakit.tokens.importers.charsmap import check_charsmap
 from parakit.tokens.importers.protobuf import as_int, fields
 from parakit.tokens.importers.sentencepiece_model import parse_sentencepiece
+from tests.short_suite import examples
 
 sentencepiece = pytest.importorskip("sentencepiece")
 
@@ -77,7 +78,7 @@ def test_numbers_and_messages_are_read_as_written() -> None:
     assert [value for _, _, value in read[1:]] == [b"ab", b"1234", b"12345678"]
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.common import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer
 from parakit.tokens.importers.sentencepiece_model import read_sentencepiece
+from tests.short_suite import examples
 
 sentencepiece = pytest.importorskip("sentencepiece")
 
@@ -140,7 +141,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=80)
+@examples(80)
 @given(text=TEXTS)
 def test_ids_and_texts_are_those_of_sentencepiece(pairs: dict[str, Pair], name: str, text: str) -> None:
     pairs[name].check(text)
