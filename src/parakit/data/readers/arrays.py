@@ -88,8 +88,8 @@ class _Buffer:
                 if rest > _LONGEST_LITERAL or self._text[end : end + 1] in _AFTER_VALUE or self._ended:
                     self._check_size(end - self._at, number)
                     self._at = end
-                    if not rest:
-                        self.expect("]", number)
+                    if not rest or (isinstance(value, float | int) and self._text[end] not in _AFTER_VALUE):
+                        self.expect("]", number)  # the file was cut: 1e+ of 1e+16 is no 1
                     return value
             except DuplicateKeyError as error:
                 raise UnreadableFileError(
