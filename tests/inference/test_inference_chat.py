@@ -14,6 +14,7 @@ from parakit.data.conversations.conversation import Message
 from parakit.inference.chat import COMMANDS, ChatSession, load_messages, save_messages
 from parakit.inference.config import ChatConfig, SamplingConfig
 from parakit.inference.folder_settings import is_chat_tuned
+from parakit.inference.generation import completion
 from parakit.inference.generation.text import generate
 from parakit.model.adapters import AdapterSet, LoraConfig, make_lora
 from tests.inference.conftest import build_model
@@ -266,3 +267,22 @@ def test_a_turn_reads_only_what_is_new_and_answers_as_if_it_read_everything(tiny
     # read again: a page at most, and the answer, whose text may be other tokens than the model chose
     assert max(per_turn) <= n_read[0] + 16 + GREEDY.max_new_tokens
     assert engine.statistics.n_shared_tokens > n_read[0]
+
+
+def test_a_turn_encodes_its_conversation_once(session, monkeypatch):
+    speak(session, "the tree")
+    encoded, once = [], completion.compile_chat
+
+    def compile_chat(*args, **settings):
+        encoded.append(args)
+        return once(*args, **settings)
+
+    monkeypatch.setattr(completion, "compile_chat", compile_chat)
+    speak(session, "the old house")
+    assert len(encoded) == 1
+
+
+def test_the_sessions_sampling_has_the_sessions_rule_for_a_full_window(tiny_chat_model):
+    assert ChatSession(*tiny_chat_model, ChatConfig(sampling=GREEDY)).sampling.when_full == "drop_oldest"
+    config = ChatConfig(sampling=GREEDY.replace(when_full="drop_oldest"), when_full="refuse")
+    assert ChatSession(*tiny_chat_model, config).sampling.when_full == "refuse"

@@ -19,7 +19,7 @@ from parakit.common.settings import closest_match
 from parakit.data.conversations.conversation import Conversation, Message, read_conversations
 from parakit.inference.config import ChatConfig, SamplingConfig
 from parakit.inference.engine import Engine, EngineConfig
-from parakit.inference.generation.context_window import without_oldest_turns
+from parakit.inference.generation.context_window import FittedPrompt, without_oldest_turns
 from parakit.inference.generation.decoding import runs_on_engine
 from parakit.inference.generation.drafts import Speculation
 from parakit.inference.generation.text import Completion, CompletionStream, prompt_ids, stream
@@ -68,8 +68,7 @@ class ChatSession:
             prompt_ids(tokenizer, [Message("user", "a")])  # raises, and says what the model can do instead
         self.model, self.tokenizer, self.adapters, self.drafts = model, tokenizer, adapters, drafts
         self.system: str = config.system
-        self.when_full = config.when_full
-        self.sampling: SamplingConfig = config.sampling
+        self.sampling: SamplingConfig = config.sampling.replace(when_full=config.when_full)
         self.messages: list[Message] = []
         self.last: Completion | None = None
         self.n_answers, self.n_tokens, self.seconds = 0, 0, 0.0
@@ -101,7 +100,7 @@ class ChatSession:
 
     # --- answering
     def _answer(self, messages: list[Message]) -> Reply:
-        sent, notice = self._fit(messages)
+        fitted, notice = self._fit(messages)
         seed = self.sampling.seed
         if seed is not None:  # every answer has its own stream, so that /retry is a new attempt
             seed = derive_seed(seed, "answer", self.n_answers) % 2**63
@@ -111,7 +110,7 @@ class ChatSession:
         pieces = stream(
             self.model,
             self.tokenizer,
-            sent,
+            fitted,
             self.sampling,
             seed=seed,
             engine=self._engine,
@@ -133,26 +132,25 @@ class ChatSession:
     def _with_system(self, messages: Sequence[Message]) -> list[Message]:
         return [Message("system", self.system), *messages] if self.system else list(messages)
 
-    def _fit(self, messages: Sequence[Message]) -> tuple[list[Message], str]:
-        """The part of `messages` to send, and a notice when more turns are dropped than before.
+    def _fit(self, messages: Sequence[Message]) -> tuple[FittedPrompt, str]:
+        """The ids of the part of `messages` to send, and a notice when more turns are dropped than before.
 
         `max_new_tokens`, or a quarter of the window if that is less, is reserved for the answer before older turns are
         kept.
         """
         window, full = self.model.config.max_seq_len, self._with_system(messages)
-        if self.when_full == "refuse":
-            n_tokens, n_dropped = len(prompt_ids(self.tokenizer, full)), 0
-        else:
+        drops = self.sampling.when_full == "drop_oldest"
+        if drops:
             fitted = without_oldest_turns(self.tokenizer, full, self.sampling, window)
-            n_tokens, n_dropped = len(fitted.token_ids), fitted.n_dropped_messages
-        if n_tokens >= window:
-            self._refuse(n_tokens)
-        sent = self._with_system(messages[n_dropped:])
-        return sent, self._dropped_notice(messages[:n_dropped]) if self.when_full == "drop_oldest" else ""
+        else:
+            fitted = FittedPrompt(prompt_ids(self.tokenizer, full))
+        if len(fitted.token_ids) >= window:
+            self._refuse(len(fitted.token_ids))
+        return fitted, self._dropped_notice(messages[: fitted.n_dropped_messages]) if drops else ""
 
     def _refuse(self, n_tokens: int) -> NoReturn:
         ways = "/undo or /reset" if self.messages else "shorten the message or the system prompt"
-        if self.messages and self.when_full == "refuse":
+        if self.messages and self.sampling.when_full == "refuse":
             ways += ", or start with --when-full drop_oldest, the default"
         raise UserError(
             f"the conversation has {n_tokens} tokens, and the model's context window holds"

@@ -311,7 +311,8 @@ class ChatConfig(Config):
     system: str = Field(default="", description="The system prompt.")
     when_full: WhenFull = Field(
         default="drop_oldest",
-        description="With a full context window: drop the oldest turns with a notice, or refuse with an error.",
+        description="With a full context window: drop the oldest turns with a notice, or refuse with an error. It replaces"
+        " what `sampling` has.",
     )
     sampling: SamplingConfig = Field(
         default_factory=SamplingConfig, description="Sampling settings of the answers."

@@ -49,7 +49,7 @@ class CompletionStream:
         self,
         model: LanguageModel,
         tokenizer: Tokenizer,
-        prompt: Prompt,
+        prompt: Prompt | FittedPrompt,
         config: SamplingConfig,
         *,
         seed: int | None = None,
@@ -71,7 +71,9 @@ class CompletionStream:
         self._choices: list[Choice] = []
         self._reason: FinishReason = "interrupted"
         self._started = self._first = self._stopped = time.perf_counter()
-        fitted = fit_prompt(tokenizer, prompt, config, model.config.max_seq_len)
+        fitted = prompt
+        if not isinstance(fitted, FittedPrompt):
+            fitted = fit_prompt(tokenizer, fitted, config, model.config.max_seq_len)
         self.n_prompt_tokens, self.n_dropped_tokens = len(fitted.token_ids), fitted.n_dropped_tokens
         self._statistics = None if speculation is None else SpeculationStatistics()
         settings: dict[str, Any] = {"seed": seed, "rules": generation_rules(model, tokenizer)}
@@ -123,15 +125,15 @@ class CompletionStream:
 def stream(
     model: LanguageModel,
     tokenizer: Tokenizer,
-    prompt: Prompt,
+    prompt: Prompt | FittedPrompt,
     config: SamplingConfig,
     *,
     seed: int | None = None,
     engine: Engine | None = None,
     speculation: Speculation | None = None,
 ) -> CompletionStream:
-    """Complete a prompt piece by piece; on an `engine` of this model what it read before is not read again. Where there is
-    a `speculation`, drafts are checked instead, without the engine.
+    """Complete a prompt, or a conversation that is encoded already, piece by piece; on an `engine` of this model what it read
+    before is not read again. Where there is a `speculation`, drafts are checked instead, without the engine.
 
     Raises `UserError` for a prompt that is empty or over the model's `max_seq_len`, and for a model that generates no
     text.
