@@ -92,7 +92,7 @@ class RepeatedLines:
             if key:
                 seen.add(key)
             lines.append(line)
-        cleaned = "\n".join(lines)
+        cleaned = "\n".join(lines).strip("\n")  # without what divided a head or a foot from the text
         return cleaned if cleaned.strip() else Removed("only repeated lines")
 
     def figures(self) -> JsonObject:
