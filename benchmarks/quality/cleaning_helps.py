@@ -22,6 +22,7 @@ from benchmarks.harness import DATA, ROOT, kept_or_measured, work_folder
 from benchmarks.quality.dirty_mixture import Texts, make_texts, write_texts
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 from benchmarks.results_page import put_between_markers
+from parakit.common.errors import UserError
 from parakit.common.files import write_text_atomic
 from parakit.common.progress import log
 from parakit.data.corpus import iter_corpus
@@ -87,6 +88,8 @@ def cleaning_helps(
     """
     import torch
 
+    if seeds < 2:
+        raise UserError(f"seeds is {seeds}, and the noise is measured between seeds", "take 2 or more")
     torch.set_num_threads(1)
     with work_folder(work) as folder:
         texts = make_texts(data)
@@ -122,6 +125,11 @@ def table(figures: Figures) -> str:
     ]
     for row in figures["dirty"]:
         cells = [row.replace("_", " ")]
+        if row == NOTHING:
+            for where in ROWS:
+                cells += ["100%", f"{figures[where][row]['bits_per_byte']:.3f} bits per byte"]
+            lines.append(f"| {' | '.join(cells)} |")
+            continue
         for where in ROWS:
             one, whole = figures[where].get(row), figures[where][NOTHING]
             if one is None or "bytes" not in one:
@@ -240,7 +248,7 @@ def gains(results: Mapping[str, Sequence[float]], digests: Mapping[str, str]) ->
         for value, seed_mean in zip(values, seed_means, strict=True)
     )
     freedom = (n_rows - 1) * (n_seeds - 1)
-    half = t_quantile(freedom) * math.sqrt(squares / freedom * 2 / n_seeds) if freedom else math.inf
+    half = t_quantile(freedom) * math.sqrt(squares / freedom * 2 / n_seeds)
     found: Figures = {}
     for row, values in results.items():
         gain = statistics.fmean(results[NOTHING]) - statistics.fmean(values)
