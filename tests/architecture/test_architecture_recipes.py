@@ -99,7 +99,13 @@ def _pages(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+EVERY = [  # the primer is built whole, also at a tiny setting, in tests/recipe/test_recipe_post_training.py
+    pytest.param(path, id=path.stem, marks=pytest.mark.long if path.stem == "primer" else ())
+    for path in RECIPES
+]
+
+
+@pytest.mark.parametrize("path", EVERY)
 def test_recipe_runs_at_a_tiny_setting(
     path: Path, users_files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,9 @@ def unbroken(text_recipe, tmp_path) -> str:
     ("action", "raised"),
     [
         (lambda: os.kill(os.getpid(), signal.SIGTERM), TrainingInterrupted),
-        (lambda: os.kill(os.getpid(), signal.SIGINT), TrainingInterrupted),
+        pytest.param(
+            lambda: os.kill(os.getpid(), signal.SIGINT), TrainingInterrupted, marks=pytest.mark.long
+        ),
         (ctrl_c_in_a_library, KeyboardInterrupt),
     ],
 )

@@ -13,7 +13,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ def die_at(number: int) -> None:
 
 def attempt(folder: Path, settings: dict[str, Any], inside_save: int | None, seconds: float | None) -> bool:
     """Fork a child that trains; True when it came to its end unharmed."""
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking where a library has threads
+        child = os.fork()
     if child == 0:
         try:
             train(folder, settings, lambda: die_at(inside_save) if inside_save else None)
@@ -148,12 +151,17 @@ def _compare(unbroken: Path, broken: Path) -> None:
     assert (broken / "final.json").read_text() == (unbroken / "final.json").read_text(), "weights differ"
 
 
-def main() -> None:
-    folder, n_kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+def kill_runs(folder: Path, n_kills: int, seed: int) -> Iterator[dict[str, Any]]:
+    """What came of each configuration, the kills shared among them."""
     tiny_trainer(None)  # what torch imports when an optimizer is made, the children then have
     for number, settings in enumerate(SETTINGS):
         share = n_kills // len(SETTINGS) + (number < n_kills % len(SETTINGS))
-        print(json.dumps(kill_and_compare(folder / str(number), settings, share, seed + number)), flush=True)
+        yield kill_and_compare(folder / str(number), settings, share, seed + number)
+
+
+def main() -> None:
+    for found in kill_runs(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])):
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from parakit.common.errors import CorruptArtifact, UserError
 from parakit.training import Trainer, TrainingInterrupted, train_state
 from parakit.training import trainer as trainer_module
 from parakit.training.metrics import MetricsLog, read_metrics, step_summary
-from tests.conftest import ROOT
+from tests.training.killed_runs import kill_runs
 from tests.training.tiny_runs import facts, finish, tiny_trainer, weights
 
 RUNS: list[dict[str, Any]] = [
@@ -233,13 +230,6 @@ def test_a_damaged_row_is_named(tmp_path: Path) -> None:
 # ---- kill -9
 
 
-def killed(folder: Path, n_kills: int, seed: int) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "tests.training.killed_runs", str(folder), str(n_kills), str(seed)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 def check_killed(found: list[dict[str, Any]], n_kills: int, n_inside: int) -> None:
     assert sum(one["kills"] for one in found) == n_kills
     assert sum(one["inside"] for one in found) >= n_inside
@@ -248,12 +238,12 @@ def check_killed(found: list[dict[str, Any]], n_kills: int, n_inside: int) -> No
 
 
 def test_ten_kills_at_random_moments_some_inside_a_save_change_nothing(tmp_path: Path) -> None:
-    check_killed(killed(tmp_path, 10, seed=1), 10, 3)
+    check_killed(list(kill_runs(tmp_path, 10, seed=1)), 10, 3)
 
 
 @pytest.mark.long
 def test_a_hundred_kills_change_nothing(tmp_path: Path) -> None:
-    check_killed(killed(tmp_path, 100, seed=2), 100, 30)
+    check_killed(list(kill_runs(tmp_path, 100, seed=2)), 100, 30)
 
 
 def test_all_that_a_resume_needs_is_in_the_checkpoint(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from parakit.common.errors import CorruptArtifact, UserError
 from parakit.tokens import Tokenizer
 from parakit.tokens.importers.published import published_tokenizer
 from parakit.tokens.tokenizer.fast_encoding import TiktokenEncoder
+from tests.short_suite import shortened
 
 LONGER = {
     "gpt2": "tokens_gpt2.json",
@@ -25,7 +26,7 @@ LONGER = {
 GREETINGS = {"gpt2": [15496, 995], "cl100k_base": [9906, 1917], "o200k_base": [13225, 2375]}
 
 
-@pytest.mark.parametrize("name", LONGER)
+@shortened("name", list(LONGER), ("gpt2", "p50k_edit", "cl100k_base"))
 def test_published_vectors_agree(name: str, public_data: Callable[[str], Path], tmp_path: Path) -> None:
     vectors = public_data("tok_tiktoken_vectors")
     tokenizer = published_tokenizer(public_data("tok_gpt2" if name == "gpt2" else "tok_tiktoken"), name)
