@@ -60,7 +60,15 @@ def fetch_dataset(data: HubData, max_bytes: int) -> None:
             if gated
             else "check the name and the revision; a private one needs `hf auth login`",
         ) from None
-    except (OSError, errors.HTTPError) as error:
+    except UserError:
+        raise
+    except (
+        OSError,
+        errors.HTTPError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:  # the last three: of a wrong answer
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         if data.saved() is None:
             raise UserError(
