@@ -162,6 +162,8 @@ def test_a_list_is_fetched_once_and_read_offline_ever_after(server: Server, tmp_
     with pytest.raises(UserError, match="have not been fetched") as caught:
         prepare_corpus(config, tmp_path / "corpus")
     assert "--fetch" in caught.value.hint
+    with pytest.raises(UserError, match="left out: cannot be fetched: 6"):  # without private_addresses
+        prepare_corpus(config.replace(fetch=True), tmp_path / "corpus")
     assert server.requests == []
     prepare_corpus(
         config.replace(fetch=True, private_addresses=True, validation_fraction=0, test_fraction=0),

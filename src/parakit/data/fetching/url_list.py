@@ -18,7 +18,7 @@ from parakit.common.files import disk_errors, writing_file
 from parakit.common.progress import Bar, log, progress
 from parakit.data.fetching.locations import saved_pages
 from parakit.data.fetching.saved_pages import SavedPage, read_index, write_failure, write_page
-from parakit.data.fetching.web_request import FetchError, FetchLimits, fetch
+from parakit.data.fetching.web_request import PRIVATE, FetchError, FetchLimits, fetch
 from parakit.data.readers.compression import BLOCK
 
 MAX_PAGE = 2**26  # bytes, as for a record of a crawl
@@ -80,8 +80,12 @@ def fetch_list(file: Path, *, seconds: float, max_bytes: int, allow_private: boo
             with progress(f"fetch {file.name}", len(missing), "pages") as bar:
                 _Fetching(out, limits, max_bytes - n_before, file, bar).run(missing)
     _join(target, part, wanted)
-    n_failed = sum(1 for _ in unfetched(file))
-    log(f"{file}: {len(wanted) - n_failed:,} of {len(wanted):,} addresses answered; saved in {target}")
+    failed = list(unfetched(file))
+    log(f"{file}: {len(wanted) - len(failed):,} of {len(wanted):,} addresses answered; saved in {target}")
+    if failed:
+        address, _, detail = failed[0]
+        way = "; private_addresses allows it" if PRIVATE in detail else ""
+        log(f"{file}: such as {address}: {detail}{way}")
 
 
 class _Fetching:

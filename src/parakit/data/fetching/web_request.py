@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from parakit.common.hardware import parakit_version
 
 MAX_REDIRECTS = 5
+PRIVATE = "an address of a private network"
 _BLOCK = 2**16
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -128,7 +129,7 @@ def check_public(number: str) -> None:
     if found.version == 6 and (found.ipv4_mapped or found in _NAT64):
         found = ipaddress.ip_address(int(found) & 0xFFFFFFFF)
     if not found.is_global or found.is_multicast:
-        raise FetchError(f"{number} is an address of a private network")
+        raise FetchError(f"{number} is {PRIVATE}")
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

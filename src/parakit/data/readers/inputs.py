@@ -62,7 +62,13 @@ def input_files(path: str, config: TextConfig, report: ReadReport, seen: DigestS
         yield from _Walk(config, report, seen, _roots(config)).files(file, label, "")
     elif _is_new(file, seen):
         file_format, compression = split_name(file.name)
-        yield InputFile(file, label, file_format.name if file_format else None, compression, named=True)
+        yield InputFile(
+            file,
+            label,
+            file_format.name if file_format else None,
+            compression,
+            named=not path.startswith(URLS),
+        )
     else:
         report.skip(label, "already read")
 
