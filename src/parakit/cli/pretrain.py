@@ -10,8 +10,10 @@ from pydantic import Field
 
 from parakit.cli.rendering.arguments import parse_arguments
 from parakit.cli.rendering.training_command import against_before, show_before_after
+from parakit.common.artifacts import open_artifact
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
+from parakit.common.remote import is_remote
 from parakit.common.settings import Config, Family
 from parakit.stages.config import PretrainConfig
 from parakit.training.task_names import OBJECTIVES
@@ -60,7 +62,10 @@ def main(argv: list[str]) -> int:
     seconds = parse_time(command.time) if command.time else None
     given = {name: getattr(command, name) for name in _FROM_SCRATCH if name in command.model_fields_set}
     with output_folder(command.output, command.overwrite) as (out, work):
-        job = pretrain_job(command.shards, work, training, seconds=seconds, **given)
+        shards = (
+            open_artifact(command.shards, verify=False).path if is_remote(command.shards) else command.shards
+        )
+        job = pretrain_job(shards, work, training, seconds=seconds, **given)
         figures = run_job(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(figures))

@@ -22,6 +22,8 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file, read_json
 from parakit.common.formatting import quantity
 from parakit.common.progress import progress
+from parakit.common.remote import uploading
+from parakit.data.cleaning.config import parse_step
 from parakit.data.config import TextConfig
 from parakit.data.conversations.from_documents import DocumentQuestionsConfig
 from parakit.data.conversations.sets import prepare_conversations
@@ -202,17 +204,19 @@ def main(argv: list[str]) -> int:
     if command.dry_run:
         if not command.paths:
             raise UserError("no text was given", "name files or folders to read")
-        return show_inventory(command, command.as_json)
+        config = command.model_copy(update={"cleaning": tuple(map(parse_step, command.cleaning))})
+        return show_inventory(config, command.as_json)
     if not command.output:
         raise UserError(
             "no folder to write was given", "add --output FOLDER, or --dry-run to list the files only"
         )
-    _preparation(command)(command)
-    report = read_json(f"{command.output}/report.json")
+    with uploading(command.output, command.overwrite) as folder:
+        _preparation(command)(command.model_copy(update={"output": folder}))
+        report = read_json(f"{folder}/report.json")
+        artifact = open_artifact(folder, verify=False)
     if command.statistics:
         report["primer"] = compute_statistics(PrimerConfig(seed=command.seed))
     if command.as_json:
-        artifact = open_artifact(command.output, verify=False)
         print(json.dumps({"path": command.output, "kind": artifact.kind, "digest": artifact.digest} | report))
     else:
         _show(command, report)

@@ -17,6 +17,8 @@ from parakit.cli.rendering.arguments import parse_arguments, parse_command
 from parakit.cli.rendering.conditions import OVERWRITES, Needs, refuse_inert
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
+from parakit.common.remote import exists, is_remote, uploading
 from parakit.common.settings import Config, Family, closest_match
 from parakit.tokens.config import TokenizerConfig
 
@@ -109,7 +111,7 @@ def _train(command: TokenizerTrainCommandConfig, config: TokenizerConfig) -> Non
 
     if not command.source:
         raise UserError("no training text given", "name a corpus folder, or files and folders of text")
-    is_corpus = len(command.source) == 1 and (Path(command.source[0]) / LINEAGE).is_file()
+    is_corpus = len(command.source) == 1 and _is_artifact(command.source[0])
     kinds = ("corpus", "examples")
     source = open_artifact(command.source[0], kinds).path if is_corpus else command.source
     tokenizer = make_tokenizer(source, config, Path(command.output), command.overwrite)
@@ -121,6 +123,10 @@ def _train(command: TokenizerTrainCommandConfig, config: TokenizerConfig) -> Non
         print(f"{command.output}: {tokenizer.kind} tokenizer, {tokenizer.vocab_size:,} tokens")
 
 
+def _is_artifact(source: str) -> bool:
+    return exists(f"{source}/{LINEAGE}") if is_remote(source) else (Path(source) / LINEAGE).is_file()
+
+
 def _encode(command: TokenizerEncodeCommandConfig) -> None:
     from parakit.tokens.tokenizer.comparison import token_pieces
 
@@ -129,7 +135,12 @@ def _encode(command: TokenizerEncodeCommandConfig) -> None:
     )
     refuse_inert(command, (shards, OVERWRITES))
     if command.output is not None:
-        _write_shards(command, Path(command.output))
+        with uploading(command.output, command.overwrite) as folder:
+            splits = _write_shards(command, Path(folder))
+        if command.as_json:
+            print(json.dumps({"path": command.output, "splits": splits}))
+        else:
+            print("\n".join(f"{command.output}: {name}, {_size(result)}" for name, result in splits.items()))
         return
     tokenizer = _load(command.tokenizer)
     text = sys.stdin.read() if command.text is None else command.text
@@ -143,7 +154,7 @@ def _encode(command: TokenizerEncodeCommandConfig) -> None:
     print(f"{len(token_ids)} tokens, {len(text)} characters, {len(text.split())} words")
 
 
-def _write_shards(command: TokenizerEncodeCommandConfig, out: Path) -> None:
+def _write_shards(command: TokenizerEncodeCommandConfig, out: Path) -> JsonObject:
     from parakit.stages.data import make_conversation_shards, make_example_shards, make_shards
 
     if command.text is None:
@@ -158,11 +169,8 @@ def _write_shards(command: TokenizerEncodeCommandConfig, out: Path) -> None:
         raise UserError(f"conversations are for decoders, and --family is {family}", "remove --family")
     else:
         make_conversation_shards(source.path, tokenizer, out, command.overwrite)
-    splits = open_artifact(out, verify=False).lineage["result"]
-    if command.as_json:
-        print(json.dumps({"path": str(out), "splits": splits}))
-    else:
-        print("\n".join(f"{out}: {name}, {_size(result)}" for name, result in splits.items()))
+    splits: JsonObject = open_artifact(out, verify=False).lineage["result"]
+    return splits
 
 
 def _size(result: dict[str, Any]) -> str:

@@ -36,6 +36,7 @@ from parakit.common.files import (
 from parakit.common.hardware import describe_hardware, parakit_version
 from parakit.common.json_reading import shown
 from parakit.common.locks import output_lock, partial_folder
+from parakit.common.remote import VIEW, is_remote, local_view, view_of
 from parakit.common.settings import config_digest
 
 LINEAGE, MANIFEST = "lineage.json", "manifest.json"
@@ -135,12 +136,13 @@ def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False
 
 
 def open_artifact(path: str | Path, kind: str | Sequence[str] | None = None, verify: bool = True) -> Artifact:
-    """Read an artifact's lineage and check every file against the manifest.
+    """Read an artifact's lineage and check every file against the manifest. Of one on object storage a folder of this
+    machine with its small files is opened (see `remote`).
 
     Raises `UserError` when `path` is no artifact or of another kind, and `CorruptArtifact` naming the first file that is
     missing, extra or altered.
     """
-    path = Path(path)
+    path = local_view(path) if isinstance(path, str) and is_remote(path) else Path(path)
     if not path.exists():
         raise UserError(
             f"{path}: no such folder", "check the path; `parakit show PATH` describes what a folder holds"
@@ -174,8 +176,9 @@ def verify_manifest(path: str | Path, names: Collection[str] | None = None) -> N
     """
     path = Path(path)
     recorded = _recorded(path / MANIFEST)
+    elsewhere = (view_of(path) or {"large": {}})["large"]
     for name, (sha256, size) in recorded.items():
-        if names is not None and name not in names:
+        if (names is not None and name not in names) or name in elsewhere:
             continue
         file = path / name
         if not is_file(file):
@@ -188,7 +191,7 @@ def verify_manifest(path: str | Path, names: Collection[str] | None = None) -> N
             raise CorruptArtifact(
                 f"{file}: its content has changed since it was written (sha256 differs)", _RESTORE
             )
-    if names is None and (extra := sorted(set(_files(path)) - set(recorded) - {MANIFEST})):
+    if names is None and (extra := sorted(set(_files(path)) - set(recorded) - {MANIFEST, VIEW})):
         raise UnexpectedFile(f"{path / extra[0]}: does not belong to this artifact", "move it elsewhere")
 
 

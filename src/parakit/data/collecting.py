@@ -65,7 +65,7 @@ class Texts:
             unit.group = group
 
 
-class _Writer:
+class DocumentWriter:
     """Writes documents, but for duplicates, and counts them for their texts."""
 
     def __init__(self, file: IO[str], texts: Texts, deduplicate: bool, progress: Bar | None = None) -> None:
@@ -115,7 +115,7 @@ def collect(
     files_read, report = DigestSet(), texts.report
     read = PartReader(config, runner).read if runner else None
     with open(path, "w", encoding="utf-8", newline="\n") as file:
-        writer = _Writer(file, texts, config.deduplicate, progress)
+        writer = DocumentWriter(file, texts, config.deduplicate, progress)
         held_out = config.validation_paths
         for document in read_documents(config, report, paths=held_out, seen=files_read, read=read):
             writer.add(document, (report.files, document.source), held_out=True, origin=MAX_SOURCES)
@@ -159,7 +159,7 @@ def _collect_again(path: Path, texts: Texts, deduplicate: bool, max_chars: int |
     again = Texts(report=texts.report, is_generated=texts.is_generated, cleaning=texts.cleaning)
     rewritten = path.with_name(f"{path.name}.again")
     with open(rewritten, "w", encoding="utf-8", newline="\n") as file:
-        writer = _Writer(file, again, deduplicate)
+        writer = DocumentWriter(file, again, deduplicate)
         for index, document in read_rows(path):
             for piece in _pieces(document, max_chars):
                 writer.add(piece, index, texts.units[index].held_out, texts.units[index].origin)

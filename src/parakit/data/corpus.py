@@ -17,6 +17,7 @@ from parakit.common.artifacts import Lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, write_json_atomic
 from parakit.common.progress import Bar
+from parakit.common.remote import opened, view_of
 from parakit.data.collecting import Texts, collect, cut_finer
 from parakit.data.config import TextConfig
 from parakit.data.documents import Document
@@ -97,8 +98,10 @@ def parts_folder(path: str | Path) -> Path:
 
 def iter_corpus(path: str | Path, split: str) -> Iterator[Document]:
     """Stream one split (`train`, `validation` or `test`) of a corpus folder."""
-    with open(split_path(path, "corpus", split), "rb") as file:
-        for line in file:
+    file = split_path(path, "corpus", split)
+    view = view_of(file.parent)
+    with opened(f"{view['url']}/{file.name}") if view and not file.exists() else open(file, "rb") as lines:
+        for line in lines:
             yield Document.from_row(line)
 
 

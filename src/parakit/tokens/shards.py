@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject, read_json, save_array, write_array, write_json_atomic
 from parakit.common.progress import Bar
+from parakit.common.remote import view_of
+from parakit.common.remote_array import RemoteArray
 from parakit.common.settings import Family
 from parakit.data.conversations.conversation import Conversation
 from parakit.data.documents import Document
@@ -84,11 +86,10 @@ class TokenShards:
 
     @classmethod
     def open(cls, path: str | Path, split: str, verify: bool = True) -> TokenShards:
-        """Map a split. `UserError` when there is none; `CorruptArtifact` naming the file when bytes or sizes differ from
-        those written.
+        """Map a split; of shards on object storage (s3://...) ids are read by range as they are used. `UserError` when
+        there is none; `CorruptArtifact` naming the file when bytes or sizes differ from those written.
         """
-        path = Path(path)
-        open_artifact(path, "shards", verify=verify)
+        path = open_artifact(path, "shards", verify=verify).path
         index = read_json(path / _INDEX)
         if split not in index["splits"]:
             raise UserError(f"{path}: has no split {split!r}", f"it has {', '.join(index['splits'])}")
@@ -141,6 +142,9 @@ def _last_id(path: Path, index: JsonObject, entry: JsonObject) -> tuple[int, ...
 
 
 def _map(path: Path, dtype: str, n: int) -> np.ndarray:
+    view = None if path.is_file() else view_of(path.parent)
+    if view and (size := view["large"].get(path.name)) == n * np.dtype(dtype).itemsize:
+        return cast(np.ndarray, RemoteArray(f"{view['url']}/{path.name}", dtype, n))
     size = path.stat().st_size if path.is_file() else -1
     if size != n * np.dtype(dtype).itemsize:
         raise CorruptArtifact(f"{path}: has {size} bytes instead of {n * np.dtype(dtype).itemsize}", _HINT)

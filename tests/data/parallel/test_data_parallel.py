@@ -25,6 +25,7 @@ from parakit.data.parallel import (
     row_parts,
     task_runner,
 )
+from parakit.data.parallel.plan import plan_corpus
 from parakit.data.parallel.tasks import run_task
 from parakit.data.read_report import BrokenRows, ReadReport
 from tests.data.duplicates.planted import random_words
@@ -184,3 +185,17 @@ def test_ray_gives_the_bytes_of_one_process(tmp_path: Path) -> None:
     one = prepare_corpus(config, tmp_path / "one")
     two = prepare_corpus(config.replace(workers=2, executor="ray"), tmp_path / "two")
     assert corpus_bytes(one) == corpus_bytes(two)
+
+
+def test_a_plan_counts_tasks_and_scales_a_sample(tmp_path: Path, small_parts: Counter[str]) -> None:
+    folder = write_inputs(tmp_path / "in")
+    config = TextConfig(paths=(str(folder),), cleaning=("repair_text", "near_duplicates"), workers=2)  # type: ignore[arg-type]
+    plan = plan_corpus(config)
+    prepare_corpus(config, tmp_path / "two")
+    report = read_json(tmp_path / "two" / "report.json")
+    assert plan["tasks"]["read"] == small_parts["read"]
+    assert 0.5 < plan["tasks"]["each step"] / small_parts["signatures"] < 2
+    assert 0.5 < plan["text_bytes"] / report["bytes"] < 2
+    assert plan["bytes"] >= plan["largest_file_bytes"] > 0
+    assert all(plan["memory_bytes"][name] > 2**20 for name in ("task", "first_process"))
+    assert plan["disk_bytes"] > report["bytes"]

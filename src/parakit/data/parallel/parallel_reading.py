@@ -4,6 +4,7 @@ read back in the order of the files, as if they had been read one after the othe
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json, write_json_atomic
 from parakit.common.hardware import parakit_version
+from parakit.common.remote import RemoteFile
 from parakit.data.config import TextConfig
 from parakit.data.documents import Document
 from parakit.data.duplicates.digest_set import DigestSet
@@ -35,9 +37,9 @@ class PartReader:
         """Read all files of `config`. Parts that an earlier run over the same files has finished are not read again, but
         for those with a file that could not be read.
         """
-        files = _all_files(config)
-        sizes = [_size(file) for file in files]
-        parts = _parts(sizes)
+        files = all_files(config)
+        sizes = [file_size(file) for file in files]
+        parts = part_starts(sizes)
         _forget_other_runs(runner.folder, config, files, sizes)
         folder = runner.folder / STAGE
         folder.mkdir(exist_ok=True)
@@ -76,7 +78,7 @@ def read_part(folder: Path, number: int) -> None:
     new, unreadable = own_name(path), False
     with open(new, "w", encoding="utf-8", newline="\n") as out:
         for values in read_json(_list_path(folder, number)):
-            file = InputFile(**values | {"path": Path(values["path"])})
+            file = _from_json(values)
             report, error = ReadReport(), None
             try:
                 for document in read_file(file, config, report):
@@ -93,10 +95,16 @@ def read_part(folder: Path, number: int) -> None:
 
 def _to_json(file: InputFile) -> JsonObject:
     names = ("source", "format", "compression", "named")
-    return {"path": str(file.path)} | {name: getattr(file, name) for name in names}
+    remote = dataclasses.asdict(file.remote) if file.remote else None
+    return {"path": str(file.path), "remote": remote} | {name: getattr(file, name) for name in names}
 
 
-def _all_files(config: TextConfig) -> list[InputFile]:
+def _from_json(values: JsonObject) -> InputFile:
+    remote = RemoteFile(**values["remote"]) if values["remote"] else None
+    return InputFile(**values | {"path": Path(values["path"]), "remote": remote})
+
+
+def all_files(config: TextConfig) -> list[InputFile]:
     """The files in the order in which they are read."""
     seen = DigestSet()
     files: list[InputFile] = []
@@ -108,7 +116,7 @@ def _all_files(config: TextConfig) -> list[InputFile]:
     return files
 
 
-def _parts(sizes: Sequence[int]) -> list[int]:
+def part_starts(sizes: Sequence[int]) -> list[int]:
     """The first file of each part, and the number of files: parts depend on the files alone, not on the workers."""
     firsts, n_bytes = [0], 0
     for number, size in enumerate(sizes):
@@ -119,7 +127,8 @@ def _parts(sizes: Sequence[int]) -> list[int]:
     return [*firsts, len(sizes)]
 
 
-def _size(file: InputFile) -> int:
+def file_size(file: InputFile) -> int:
+    """Bytes of a file; 0 where it vanished."""
     try:
         return file.size()
     except OSError:
@@ -132,7 +141,8 @@ def _forget_other_runs(
     """Empty `folder` where it has parts of another run: of other settings, other files, or files that have changed."""
     digest = hashlib.sha256(f"{parakit_version()} {config.model_dump_json()}".encode())
     for file, size in zip(files, sizes, strict=True):
-        changed = file.path.stat().st_mtime_ns if file.path.exists() else 0
+        changed: object = file.path.stat().st_mtime_ns if file.path.exists() else 0
+        changed = file.remote.version if file.remote else changed
         digest.update(f"{file.source}\0{size}\0{changed}\n".encode())
     key = folder / "key.json"
     known = key.read_text() if key.exists() else ""

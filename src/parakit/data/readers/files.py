@@ -33,6 +33,7 @@ from parakit.data.readers.lines import (
     normalize_newlines,
     open_input,
 )
+from parakit.data.readers.remote_inputs import fetched
 
 Item = TypeVar("Item")
 ReadFile = Callable[[InputFile, TextConfig, ReadReport], Iterator[Document]]
@@ -84,6 +85,10 @@ def read_file(file: InputFile, config: TextConfig, report: ReadReport) -> Iterat
     """
     n_before, n_skipped = report.documents, report.skipped.total()
     try:
+        if file.remote:
+            with fetched(file, file.remote) as copy:
+                yield from read_file(copy, config, report)
+            return
         before = _state(file)
         file, form = recognize(file)
         if file.compression and (not form.streams or is_compressed_twice(file)):

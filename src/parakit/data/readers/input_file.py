@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from parakit.common.remote import RemoteFile
+
 Compression = Literal["gz", "zst", "xz", "bz2"]
 MAX_DEPTH = 3  # archives inside each other: a.zip/b.tar.gz/c.zip/d.txt is read
 
@@ -24,7 +26,8 @@ class InputFile:
     of an archive, whose `path` is a temporary file that lasts until the next member is requested.
 
     `format` is the name of a registered format, as the file's name speaks for it, None where it does not; `named`: the user
-    gave its path, not that of a folder; `depth` counts the archives around it, `root_size` is the size of the outermost.
+    gave its path, not that of a folder; `depth` counts the archives around it, `root_size` is the size of the outermost;
+    `remote`: it is on object storage, and `path` is only its address.
     """
 
     path: Path
@@ -34,6 +37,7 @@ class InputFile:
     named: bool
     depth: int = 0
     root_size: int | None = None
+    remote: RemoteFile | None = None
     budget: ArchiveBudget = field(default_factory=ArchiveBudget)
 
     @property
@@ -42,5 +46,5 @@ class InputFile:
         return self.source.rpartition("/")[2]
 
     def size(self) -> int:
-        """Bytes on disk; `OSError` where it vanished."""
-        return self.path.stat().st_size
+        """Bytes on disk or on object storage; `OSError` where it vanished."""
+        return self.remote.n_bytes if self.remote else self.path.stat().st_size

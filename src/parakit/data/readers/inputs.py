@@ -16,6 +16,8 @@ from pathlib import Path
 from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.files import sha256_file
+from parakit.common.remote import exists as remote_exists
+from parakit.common.remote import is_remote
 from parakit.common.settings import closest_match
 from parakit.data.config import TextConfig
 from parakit.data.documents import repair
@@ -26,12 +28,19 @@ from parakit.data.read_report import ReadReport
 from parakit.data.readers.detection import format_of
 from parakit.data.readers.formats.registry import split_name
 from parakit.data.readers.input_file import InputFile
+from parakit.data.readers.remote_inputs import remote_files
 from parakit.data.readers.skip_reasons import is_included, reason_of_name
 
 
 def check_paths(paths: Sequence[str]) -> None:
     """Raise `UserError` for the first path that does not exist or is no file or folder, naming the closest that does."""
     for given in paths:
+        if is_remote(given):
+            if not remote_exists(given):
+                raise UserError(
+                    f"{given}: no such file or folder", "check the address, and the keys of the storage"
+                )
+            continue
         path = local_path(given)
         try:
             if path.is_dir() or path.is_file():
@@ -50,6 +59,9 @@ def check_paths(paths: Sequence[str]) -> None:
 
 def input_files(path: str, config: TextConfig, report: ReadReport, seen: DigestSet) -> Iterator[InputFile]:
     """The file `path`, or the files under the folder `path` in reading order, except those in `seen`."""
+    if is_remote(path):
+        yield from remote_files(path, config, report, seen)
+        return
     file = local_path(path)
     label = repair(file.name or file.resolve().name)[0]
     if path.startswith(URLS):
@@ -82,7 +94,7 @@ def input_digest(config: TextConfig) -> str:
         for path in paths:
             for file in input_files(path, config, ReadReport(), seen):
                 try:
-                    content = sha256_file(file.path)
+                    content = file.remote.version if file.remote else sha256_file(file.path)
                 except OSError as error:  # unreadable, or it vanished: reading says which
                     content = error.strerror or "cannot be read"
                 total.update(f"{file.source}\0{content}\n".encode())
@@ -156,7 +168,8 @@ class _Walk:
 def _roots(config: TextConfig) -> list[str] | None:
     if config.follow_links:
         return None
-    return [os.path.realpath(local_path(path)) for path in (*config.paths, *config.validation_paths)]
+    named = (*config.paths, *config.validation_paths)
+    return [os.path.realpath(local_path(path)) for path in named if not is_remote(path)]
 
 
 def _is_new(path: Path, seen: DigestSet) -> bool:

@@ -30,9 +30,9 @@ def list_inputs(config: TextConfig) -> JsonObject:
         check_paths(paths)
         for path in paths:
             for file in input_files(path, config, report, seen):
-                if not try_to_read(file, config, report):
+                if file.remote is None and not try_to_read(file, config, report):
                     continue
-                kind, n_bytes = str(file.format or "text"), file.path.stat().st_size
+                kind, n_bytes = str(file.format or "text"), file.size()
                 files[kind] += 1
                 sizes[kind] += n_bytes
                 if len(read) < MAX_NAMED:
