@@ -194,3 +194,5 @@ def test_a_storage_that_fails_is_named(bucket: str, tmp_path: Path, monkeypatch:
 def test_an_unknown_kind_of_storage_is_named() -> None:
     with pytest.raises(UserError, match=r"(?i)nosuch"):
         list_files("nosuch://bucket/a")
+    with pytest.raises(UserError, match="no storage"):
+        list_files("https://example.org/a")

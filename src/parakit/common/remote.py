@@ -174,6 +174,11 @@ def view_of(folder: Path) -> JsonObject | None:
 
 def _filesystem(url: str) -> tuple[Any, str]:
     scheme = url.partition("://")[0]
+    if scheme in ("http", "https"):
+        raise UserError(
+            f"{url}: a page of the web is no storage of files",
+            "list such addresses in a file, and name urls:FILE",
+        )
     try:
         from fsspec.core import url_to_fs
 

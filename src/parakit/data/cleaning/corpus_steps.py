@@ -33,7 +33,7 @@ class CorpusStep(Protocol):
 
 
 @runtime_checkable
-class FoundInParts(Protocol):
+class FoundInParts(CorpusStep, Protocol):
     """A step over the whole corpus whose first pass tasks can make, on several machines."""
 
     def load(self, folder: Path) -> None:

@@ -140,8 +140,10 @@ def _cluster_ranges(cluster: np.ndarray) -> list[int]:
     sizes = np.bincount(cluster, minlength=len(cluster))
     total = np.cumsum(np.where(sizes > 1, sizes, 0))
     n_tasks = max(1, -(-int(total[-1]) // TEXTS_PER_TASK)) if len(total) else 1
-    cuts = np.searchsorted(total, [k * total[-1] / n_tasks for k in range(1, n_tasks)]) if len(total) else []
-    return sorted({0, *(int(cut) for cut in cuts), max(1, len(cluster))})
+    if n_tasks == 1:
+        return [0, max(1, len(cluster))]
+    cuts = np.searchsorted(total, [k * total[-1] / n_tasks for k in range(1, n_tasks)])
+    return sorted({0, *cuts.tolist(), len(cluster)})
 
 
 def _lines(path: Path, start: int, end: int) -> list[str]:
