@@ -18,7 +18,7 @@ from parakit.data.config import TextConfig
 from parakit.data.corpus import iter_corpus, prepare_corpus
 from parakit.data.documents import Document
 from parakit.data.read_report import ReadReport
-from parakit.data.readers import remote_inputs
+from parakit.data.fetching import remote_inputs
 from parakit.data.readers.files import read_documents
 from parakit.tokens import TokenizerConfig, train_tokenizer
 from parakit.tokens.batches.source import BatchSource

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +22,6 @@ from parakit.common.artifacts import Lineage, open_artifact, writing_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject, read_json, save_array, write_array, write_json_atomic
 from parakit.common.progress import Bar
-from parakit.common.remote import view_of
-from parakit.common.remote_array import RemoteArray
 from parakit.common.settings import Family
 from parakit.data.conversations.conversation import Conversation
 from parakit.data.documents import Document
@@ -31,13 +29,13 @@ from parakit.data.mixture import MAX_SOURCES, Mixture
 from parakit.data.split_writing import largest
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.chat.template_support import check_supported
+from parakit.tokens.mapped_array import RESTORE, map_array
 from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _INDEX = "index.json"
 _CHARS_PER_CHUNK = 4_000_000
 ShardItem = Document | Conversation
-_HINT = "restore it from a copy, or delete the folder and write the shards again"
 
 
 @dataclass(frozen=True)
@@ -98,19 +96,19 @@ class TokenShards:
         try:
             offsets = np.load(offsets_path, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise CorruptArtifact(f"{offsets_path}: not readable: {error}", _HINT) from None
+            raise CorruptArtifact(f"{offsets_path}: not readable: {error}", RESTORE) from None
         n_tokens = entry["n_tokens"]
         if (
             len(offsets) != entry["n_documents"] + 1
             or offsets[-1] != n_tokens
             or (np.diff(offsets) < 0).any()
         ):
-            raise CorruptArtifact(f"{offsets_path}: does not fit the index", _HINT)
+            raise CorruptArtifact(f"{offsets_path}: does not fit the index", RESTORE)
         loss_mask = (
-            _map(path / f"{split}.loss_mask.bin", "uint8", n_tokens) if entry["has_loss_mask"] else None
+            map_array(path / f"{split}.loss_mask.bin", "uint8", n_tokens) if entry["has_loss_mask"] else None
         )
         return cls(
-            token_ids=_map(path / f"{split}.bin", index["dtype"], n_tokens),
+            token_ids=map_array(path / f"{split}.bin", index["dtype"], n_tokens),
             offsets=offsets,
             loss_mask=loss_mask,
             n_bytes=entry["n_bytes"],
@@ -124,7 +122,7 @@ class TokenShards:
             mixture=Mixture.parse(index["mixture"], str(path / _INDEX))
             if "mixture" in index and split == "train"
             else None,
-            source_of=_map(path / f"{split}.sources.bin", "uint8", entry["n_documents"])
+            source_of=map_array(path / f"{split}.sources.bin", "uint8", entry["n_documents"])
             if "source_bytes" in entry
             else None,
             source_bytes=tuple(entry.get("source_bytes", ())),
@@ -138,17 +136,7 @@ def _last_id(path: Path, index: JsonObject, entry: JsonObject) -> tuple[int, ...
     """The end tokens of shards whose index does not name them: a document's last id was its EOS."""
     if entry["has_loss_mask"] or not entry["n_tokens"]:
         return ()
-    return (int(_map(path, index["dtype"], entry["n_tokens"])[-1]),)
-
-
-def _map(path: Path, dtype: str, n: int) -> np.ndarray:
-    view = None if path.is_file() else view_of(path.parent)
-    if view and (size := view["large"].get(path.name)) == n * np.dtype(dtype).itemsize:
-        return cast(np.ndarray, RemoteArray(f"{view['url']}/{path.name}", dtype, n))
-    size = path.stat().st_size if path.is_file() else -1
-    if size != n * np.dtype(dtype).itemsize:
-        raise CorruptArtifact(f"{path}: has {size} bytes instead of {n * np.dtype(dtype).itemsize}", _HINT)
-    return np.memmap(path, dtype=dtype, mode="r", shape=(n,)) if n else np.empty(0, dtype)
+    return (int(map_array(path, index["dtype"], entry["n_tokens"])[-1]),)
 
 
 def write_shards(

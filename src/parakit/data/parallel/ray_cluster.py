@@ -27,7 +27,7 @@ def run_with_ray(folder: Path, numbers: Sequence[int], workers: int) -> None:
     try:
         import ray
         from datatrove.executor.ray import RayPipelineExecutor
-        from loguru import logger
+        from datatrove.utils.logging import logger
     except ImportError:
         raise UserError(
             "executor ray needs datatrove and ray", "pip install 'parakit[cluster]', or use executor local"

@@ -21,6 +21,7 @@ from parakit.data.cleaning.gutenberg import strip_gutenberg
 from parakit.data.config import TextConfig
 from parakit.data.documents import Document, make_document
 from parakit.data.duplicates.digest_set import DigestSet
+from parakit.data.fetching.remote_inputs import fetched
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.formats.content import Members, TextPart
 from parakit.data.readers.formats.recognition import is_compressed_twice, recognize
@@ -33,7 +34,6 @@ from parakit.data.readers.lines import (
     normalize_newlines,
     open_input,
 )
-from parakit.data.readers.remote_inputs import fetched
 
 Item = TypeVar("Item")
 ReadFile = Callable[[InputFile, TextConfig, ReadReport], Iterator[Document]]

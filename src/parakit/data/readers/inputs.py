@@ -23,12 +23,12 @@ from parakit.data.config import TextConfig
 from parakit.data.documents import repair
 from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.fetching.locations import HUB, URLS, list_file, local_path
+from parakit.data.fetching.remote_inputs import remote_files
 from parakit.data.fetching.url_list import unfetched
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.detection import format_of
 from parakit.data.readers.formats.registry import split_name
 from parakit.data.readers.input_file import InputFile
-from parakit.data.readers.remote_inputs import remote_files
 from parakit.data.readers.skip_reasons import is_included, reason_of_name
 
 
