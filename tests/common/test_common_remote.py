@@ -17,8 +17,8 @@ from parakit.common.remote_array import BLOCK_BYTES, RemoteArray
 from parakit.data.config import TextConfig
 from parakit.data.corpus import iter_corpus, prepare_corpus
 from parakit.data.documents import Document
-from parakit.data.read_report import ReadReport
 from parakit.data.fetching import remote_inputs
+from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_documents
 from parakit.tokens import TokenizerConfig, train_tokenizer
 from parakit.tokens.batches.source import BatchSource

@@ -13,6 +13,7 @@ from parakit.compression.quantization.plan import plan_quantization
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import QuantScheme, dequantize, quantize_modules, quantize_tensor
+from tests.short_suite import crossed
 
 SIZES = {
     **{"vocab_size": 96, "d_model": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16},
@@ -161,10 +162,11 @@ def kl(model, reference, tokens):
     return float((p.exp() * (p - q)).sum(-1).mean())
 
 
-@pytest.mark.parametrize(
-    "config", [GPTQConfig(bits=4), GPTQConfig(bits=4, correct_inputs=False), AWQConfig(bits=4)]
+@crossed(
+    "config, kind",
+    [GPTQConfig(bits=4), GPTQConfig(bits=4, correct_inputs=False), AWQConfig(bits=4)],
+    ["qwen3", "gpt2", "experts", "llama, untied"],
 )
-@pytest.mark.parametrize("kind", ["qwen3", "gpt2", "experts", "llama, untied"])
 def test_calibrated_methods_stay_closer_to_the_model_than_rounding(config, kind):
     tokens, others = windows(16), windows(24)[16:]
     figures = []
