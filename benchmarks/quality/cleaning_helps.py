@@ -84,7 +84,7 @@ def cleaning_helps(
     work: Path | None = None,
 ) -> Figures:
     """Models of about `size` parameters train for `steps` steps. `work` keeps finished runs and cleaned corpora: delete it
-    when a cleaning step was changed.
+    when a cleaning step or `dirty_mixture` was changed.
     """
     import torch
 
