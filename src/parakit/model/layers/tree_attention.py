@@ -50,9 +50,9 @@ def attends_by_segment(config: TransformerConfig) -> bool:
     return config.attention_soft_cap is None and not config.attention_sinks and not dropout
 
 
-def remember_segments(mask: Tensor, tree_ids: np.ndarray, branch_ids: np.ndarray) -> None:
+def remember_segments(attention_mask: Tensor, tree_ids: np.ndarray, branch_ids: np.ndarray) -> None:
     """Note the segments of a mask (B, 1, T, T) that `prefix_tree_mask` made of these ids (B, T), where that is worth it."""
-    if mask.device.type != "cpu" or tree_ids.shape[1] < MIN_ROW:
+    if attention_mask.device.type != "cpu" or tree_ids.shape[1] < MIN_ROW:
         return
     lengths: list[list[int]] = []
     prefixes: list[list[int | None]] = []
@@ -62,16 +62,16 @@ def remember_segments(mask: Tensor, tree_ids: np.ndarray, branch_ids: np.ndarray
         shared = {int(trees[at]): i for i, at in enumerate(starts) if branches[at] == 0}
         prefixes.append([shared.get(int(trees[at])) if branches[at] else None for at in starts])
     if tree_ids.size >= MIN_SEGMENT * sum(map(len, lengths)):
-        _SEGMENTS[mask] = TreeSegments(lengths, prefixes)
+        _SEGMENTS[attention_mask] = TreeSegments(lengths, prefixes)
 
 
 def tree_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None
+    query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scale: float | None
 ) -> Tensor | None:
     """Attention of (B, H, T, D) each under a mask whose segments are known; None where they are not."""
-    if mask is None or torch.compiler.is_compiling():
+    if attention_mask is None or torch.compiler.is_compiling():
         return None
-    segments = _SEGMENTS.get(mask)
+    segments = _SEGMENTS.get(attention_mask)
     if segments is None or query.shape[2] != key.shape[2]:
         return None
     rows = zip(query.split(1), key.split(1), value.split(1), segments.lengths, segments.prefixes, strict=True)
