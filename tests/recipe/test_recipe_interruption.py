@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from parakit.cli.main import main
 from parakit.recipe import build
 from parakit.training import TrainingInterrupted
 from parakit.training.metrics import MetricsLog
+from tests.attacks.forked import forked
 
 STEPS = {"pretrain__max_steps": 30, "pretrain__save_every": 2}
 UNBROKEN: list[str] = []
@@ -110,20 +110,6 @@ def test_an_interruption_in_the_first_stage_leaves_nothing(text_recipe, tmp_path
     assert not (tmp_path / "builds").exists()
 
 
-KILLED_AT_STEP_NINE = """
-import os, signal, sys
-from parakit.cli.main import main
-from parakit.training.metrics import MetricsLog
-log = MetricsLog.write_step
-def log_then_die(metrics, record, *rest):
-    log(metrics, record, *rest)
-    if record.step == 9:
-        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
-MetricsLog.write_step = log_then_die
-sys.exit(main(sys.argv[2:]))
-"""
-
-
 @pytest.mark.parametrize(("number", "status", "last"), [("SIGTERM", 143, 9), ("SIGKILL", -9, 8)])
 def test_a_killed_command_goes_on_to_the_same_weights(
     text_recipe, text, tmp_path, capsys, unbroken, number, status, last
@@ -133,11 +119,22 @@ def test_a_killed_command_goes_on_to_the_same_weights(
     given += ["size=40k", "max_seq_len=32", "tokenizer.vocab_size=320", "pretrain.batch_tokens=128"]
     given += ["name=mine", "prompts=[the bird]"]
     arguments = ["build", "--text", str(text), "--builds", str(tmp_path / "builds"), "--set", *given]
-    command = [sys.executable, "-c", KILLED_AT_STEP_NINE, number, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stderr
-    assert "Traceback" not in done.stderr
-    assert number == "SIGKILL" or "stopped after step 9 of 30" in done.stderr
+
+    def killed_at_step_nine() -> int:
+        log = MetricsLog.write_step
+
+        def log_then_die(metrics, record, *rest):
+            log(metrics, record, *rest)
+            if record.step == 9:
+                os.kill(os.getpid(), getattr(signal, number))
+
+        MetricsLog.write_step = log_then_die  # of this child process
+        return main(arguments)
+
+    done = forked(killed_at_step_nine)
+    assert done.status == status, done.printed
+    assert not done.crashed
+    assert number == "SIGKILL" or "stopped after step 9 of 30" in done.printed
     build(recipe, tmp_path / "builds")
     assert f"resuming after step {last} of 30" in capsys.readouterr().err
     assert weights(tmp_path / "builds") == unbroken
