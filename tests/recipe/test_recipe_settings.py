@@ -238,14 +238,18 @@ def words(name: str, value: Any, default: Any) -> list[str]:
     return [f"--{flag}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
 
 
-EVERY_COMMAND = [
-    pytest.param(verb, case, id=f"{verb}-{'-'.join(map(str, case.values())) or 'default'}")
-    for verb, (_, group) in COMMANDS.items()
-    for case in cases(group)
-]
+def commands() -> Iterator[Any]:
+    """Every case of a command; in the short suite those that choose something for the first time."""
+    for verb, (_, group) in COMMANDS.items():
+        seen: set[tuple[str, Any]] = set()
+        for case in cases(group):
+            marks = () if not case or set(case.items()) - seen else pytest.mark.long
+            name = f"{verb}-{'-'.join(map(str, case.values())) or 'default'}"
+            yield pytest.param(verb, case, id=name, marks=marks)
+            seen |= set(case.items())
 
 
-@pytest.mark.parametrize(("verb", "case"), EVERY_COMMAND)
+@pytest.mark.parametrize(("verb", "case"), list(commands()))
 def test_a_flag_of_the_choice_is_taken(verb: str, case: dict[str, Any]) -> None:
     command, group = COMMANDS[verb]
     base, chosen = words_of(case), chosen_class(group, case).model_fields
