@@ -89,7 +89,7 @@ def test_gptq_is_the_papers_row_by_row_procedure(act_order):
     scheme = QuantScheme(bits=4, symmetric=True)  # one scale a row, as the written-out procedure has
     config = GPTQConfig(bits=4, act_order=act_order, scale_search=False)
     found = gptq(weight, hessian, scheme, config)
-    full = damped(hessian, 0.01)
+    full = damped(hessian, config.damping)
     order = full.diagonal().argsort(descending=True) if act_order else torch.arange(24)
     for row, scale in enumerate(found.scales[:, 0].double()):
         expected = brain_surgeon(weight[row : row + 1], full, scale, 8, order.tolist())

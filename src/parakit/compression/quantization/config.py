@@ -179,7 +179,10 @@ class GPTQConfig(QuantizeConfig, Calibration, ScaleSearch):
 
     method: Literal["gptq"] = "gptq"
     damping: float = Field(
-        default=0.01, gt=0, le=1, description="By what share the diagonal of the Hessian is raised."
+        default=0.1,
+        gt=0,
+        le=1,
+        description="By what share the diagonal of the Hessian is raised: more where calibration text is short.",
     )
     act_order: bool = Field(
         default=True, description="Round the columns of the largest inputs first; groups stay as they are."
