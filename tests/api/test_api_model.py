@@ -49,10 +49,11 @@ def reference_log_likelihood(reference, ids, n_completion):
     return float(steps.gather(-1, torch.tensor(ids[1:])[:, None])[-n_completion:].sum())
 
 
-def test_import_parakit_imports_no_torch():
-    code = "import parakit, sys; parakit.__version__; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+def test_import_parakit_imports_no_torch_and_text_no_processes():
+    code = "import parakit, sys; parakit.__version__; print(sorted({'torch', 'transformers'} & set(sys.modules)), end='');"
+    code += "import parakit.cli.text; print(sorted({'torch', 'multiprocessing'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
+    assert run.stdout.strip() == "[][]"
 
 
 def test_logits_are_those_of_transformers(pair):

@@ -5,10 +5,7 @@ A run that was killed, or of which tasks failed, resumes with those that left no
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,6 +55,10 @@ class TaskRunner:
 
 
 def _run_in_processes(folder: Path, numbers: Sequence[int], workers: int) -> None:
+    import multiprocessing  # only several processes need these, and every command of text would load them
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
+
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(numbers)), mp_context=context) as pool:
         futures = [pool.submit(partial(run_task, folder), number) for number in numbers]

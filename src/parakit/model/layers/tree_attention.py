@@ -3,7 +3,7 @@ prefix, so the scores between branches, most of a long row's, are never computed
 
 A row is split at the ends of its branches; splitting costs nothing in the backward pass, which joins the parts' gradients.
 On a CPU, where a fused kernel computes every score of a mask. `remember_segments` notes the segments of a mask once for all
-layers; a mask that was changed since, or that has none, is computed as a whole.
+layers; another mask, though it was made of that one, is computed as a whole.
 
 Shapes: B rows, T tokens, H heads, D head_dim, P tokens of the prefix, Q of a segment.
 """
