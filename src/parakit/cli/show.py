@@ -20,6 +20,7 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size, long_duration, number
 from parakit.common.progress import log
+from parakit.common.remote import is_remote
 from parakit.common.settings import Config
 from parakit.reports.corpus_page import write_corpus_page
 
@@ -74,6 +75,8 @@ def main(argv: list[str]) -> int:
     """Run `parakit show` with these arguments; 0 when the folder is intact."""
     command = parse_command(ShowCommandConfig, argv, "parakit show")
     refuse_inert(command, _NEEDS)
+    if is_remote(command.path):
+        raise UserError(f"{command.path}: is on object storage", "copy the folder to this machine first")
     if command.document is not None:
         folders = [Path(folder) for folder in command.runs]
         return show_document(Path(command.path), command.document, folders, command.as_json)
