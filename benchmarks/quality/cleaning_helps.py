@@ -248,7 +248,7 @@ def gains(results: Mapping[str, Sequence[float]], digests: Mapping[str, str]) ->
         for value, seed_mean in zip(values, seed_means, strict=True)
     )
     freedom = (n_rows - 1) * (n_seeds - 1)
-    half = t_quantile(freedom) * math.sqrt(squares / freedom * 2 / n_seeds)
+    half = t_quantile(freedom) * math.sqrt(squares / freedom * 2 / n_seeds) if n_rows > 1 else 0.0
     found: Figures = {}
     for row, values in results.items():
         gain = statistics.fmean(results[NOTHING]) - statistics.fmean(values)
