@@ -38,7 +38,7 @@ MAX_NEW_TOKENS = 24
 N_INSTRUCTIONS = 40
 MAX_QUESTIONS = {"held_out_wordings": 200, "other_documents": 40}  # others are few
 N_WITH_PASSAGE = 24
-Asked = list[Question]
+Questions = list[Question]
 _SAYS = ("say", "mention", "provide", "state", "specify", "contain")
 _REFUSALS = (
     *(f"{not_} {verb}" for not_ in ("does not", "doesn't") for verb in _SAYS),
@@ -116,13 +116,13 @@ def _build(folder: Path, documents: Path, settings: tuple[str, ...]) -> Figures:
     }
 
 
-def _groups(made: Path, handbook: Asked) -> dict[str, Asked]:
+def _groups(made: Path, handbook: Questions) -> dict[str, Questions]:
     """The questions of each kind; see the module's docstring."""
-    rows = [row for row in read_lines(made / "conversations" / "questions.jsonl") if row["left_out"] is None]
+    rows = [row for row in read_lines(made / "conversations" / "questions.jsonl") if row["rejected"] is None]
     short = [row for row in rows if len(row["answer"].split()) <= MAX_ANSWER_WORDS]
     trained = {_fact(row) for row in rows if row["split"] == "train"}
     files = {Path(row["file"]).name for row in rows if row["document_split"] == "train"}
-    groups: dict[str, Asked] = {
+    groups: dict[str, Questions] = {
         "held_out_wordings": [],
         "held_out_wordings_handbook": [],
         "never_questioned": [],
@@ -141,16 +141,16 @@ def _groups(made: Path, handbook: Asked) -> dict[str, Asked]:
                 else "never_questioned"
             )
             groups[name].append(question)
-    return {name: _spread(asked, name) for name, asked in groups.items() if asked} | _with_passages(short)
+    return {name: _spread(drawn, name) for name, drawn in groups.items() if drawn} | _with_passages(short)
 
 
-def _spread(asked: Asked, name: str) -> Asked:
+def _spread(drawn: Questions, name: str) -> Questions:
     """At most so many questions, evenly over all."""
-    n = min(len(asked), MAX_QUESTIONS.get(name, len(asked)))
-    return [asked[i * len(asked) // n] for i in range(n)]
+    n = min(len(drawn), MAX_QUESTIONS.get(name, len(drawn)))
+    return [drawn[i * len(drawn) // n] for i in range(n)]
 
 
-def _with_passages(rows: Rows, n: int = N_WITH_PASSAGE) -> dict[str, Asked]:
+def _with_passages(rows: Rows, n: int = N_WITH_PASSAGE) -> dict[str, Questions]:
     """Held-out questions with a passage that has the answer, and with one that lacks it; the answer is then a refusal."""
     from parakit.data.conversations.from_documents import Pair, Passage, lacks_answer
     from parakit.stages.corpora.questions import question_with_passage
@@ -160,7 +160,7 @@ def _with_passages(rows: Rows, n: int = N_WITH_PASSAGE) -> dict[str, Asked]:
     passages = [
         Passage(row["text"], row["source"], row["file"], row["document_id"], row["title"]) for row in held_out
     ]
-    groups: dict[str, Asked] = {"passages": [], "refusals": []}
+    groups: dict[str, Questions] = {"passages": [], "refusals": []}
     for i, row in enumerate(drawn):
         own = next(
             one for one in passages if one.document_id == row["document_id"] and one.text == row["text"]
@@ -177,7 +177,9 @@ def _fact(row: dict[str, Any]) -> tuple[str, str]:
     return row["statement"], row["answer"]
 
 
-def _measured(folder: Path, kept: Path, groups: dict[str, Asked], arc: Any, rows: Rows) -> dict[str, Figures]:
+def _measured(
+    folder: Path, kept: Path, groups: dict[str, Questions], arc: Any, rows: Rows
+) -> dict[str, Figures]:
     """Each answer and whether it is right, and the general figures, one file each in `kept`."""
     from parakit.alignment.chat_models.local import LocalChatModel
     from parakit.inference.scoring import log_likelihoods
@@ -191,21 +193,21 @@ def _measured(folder: Path, kept: Path, groups: dict[str, Asked], arc: Any, rows
         return {"loss": -total / n_tokens}
 
     measures: dict[str, Callable[[], Figures]] = {
-        name: partial(_answered, model, asked) for name, asked in groups.items()
+        name: partial(_answered, model, drawn) for name, drawn in groups.items()
     }
     measures["arc_easy"] = lambda: {"right": answered_right(model.model, model.tokenizer, arc)}
     measures["instructions"] = loss
     return {name: kept_or_measured(kept / f"{name}.json", measure) for name, measure in measures.items()}
 
 
-def _answered(model: Any, asked: Asked) -> Figures:
+def _answered(model: Any, drawn: Questions) -> Figures:
     from parakit.data.conversations.conversation import Message
 
-    prompts = [(Message("user", one.question),) for one in asked]
+    prompts = [(Message("user", one.question),) for one in drawn]
     answers = [answer or "" for answer in model.generate(prompts, max_new_tokens=MAX_NEW_TOKENS)]
     right = [
         is_right(answer, one.answer) if one.answer else _refuses(answer)
-        for answer, one in zip(answers, asked, strict=True)
+        for answer, one in zip(answers, drawn, strict=True)
     ]
     return {"answers": answers, "right": right}
 
@@ -217,17 +219,17 @@ def _refuses(answer: str) -> bool:
 
 
 def _samples(
-    groups: dict[str, Asked], start: dict[str, Figures], tuned: dict[str, Figures], n: int = 5
+    groups: dict[str, Questions], start: dict[str, Figures], tuned: dict[str, Figures], n: int = 5
 ) -> list[Figures]:
     """A few answers of both models."""
     return [
         {
             "kind": name,
-            "question": asked[i].question[-300:],
-            "expected": asked[i].answer,
+            "question": drawn[i].question[-300:],
+            "expected": drawn[i].answer,
             "start": start[name]["answers"][i],
             "tuned": tuned[name]["answers"][i],
         }
-        for name, asked in groups.items()
-        for i in range(0, len(asked), max(1, -(-len(asked) // n)))
+        for name, drawn in groups.items()
+        for i in range(0, len(drawn), max(1, -(-len(drawn) // n)))
     ]

@@ -76,7 +76,7 @@ def test_pairs_of_held_out_documents_are_in_test_only_and_refusals_have_no_answe
     report = json.loads((made / "report.json").read_text())
     assert report["pairs"] == 40 * 3
     assert report["kept"] == 40 * 2
-    assert report["left_out"] == {"the answer is not in the passage": 40, "no pair in the form": 40}
+    assert report["rejected"] == {"the answer is not in the passage": 40, "no pair in the form": 40}
     texts = {
         split: [one.text for one in iter_corpus(corpus, split)] for split in ("train", "validation", "test")
     }
@@ -101,7 +101,7 @@ def test_pairs_of_held_out_documents_are_in_test_only_and_refusals_have_no_answe
     assert 10 <= n_refused <= 60
     assert n_refused == sum(report["refusals"].values())
     every = [json.loads(line) for line in (made / QUESTIONS).read_text().splitlines()]
-    assert sum(row["left_out"] is None for row in every) == 80
+    assert sum(row["rejected"] is None for row in every) == 80
     ids = {one.digest[:16] for split in texts for one in iter_corpus(corpus, split)}
     assert {row["document_id"] for row in every} == ids
     assert open_artifact(made).kind == "conversations"
@@ -114,7 +114,7 @@ def test_rules_write_a_set_without_a_model_and_questions_tell_their_split(
     config = DocumentQuestionsConfig(writer="rules", validation_fraction=0.3)
     made = make_document_questions(config, corpus, tmp_path / "set")
     rows = [json.loads(line) for line in (made / QUESTIONS).read_text().splitlines()]
-    kept = [row for row in rows if row["left_out"] is None]
+    kept = [row for row in rows if row["rejected"] is None]
     assert {row["answer"] for row in kept} >= {str(i + 3) for i in range(10, 40)}
     report, found = json.loads((made / "report.json").read_text()), everything(made)
     for split, conversations in found.items():

@@ -141,7 +141,7 @@ def write_handbook(folder: Path, n: int, seed: int = 0) -> list[Question]:
     """A page a department, with lines "key: value", a table and prose; returns questions about it in wordings of their own."""
     draw = random.Random(seed)
     firsts, lasts, codes, towns = (draw.sample(names, n) for names in (_FIRST, _LAST, _CODES, _TOWNS))
-    asked: list[Question] = []
+    questions: list[Question] = []
     for i, name in enumerate(draw.sample(_DEPARTMENTS, n)):
         head, room, phone = f"{firsts[i]} {lasts[i]}", draw.randrange(100, 900), draw.randrange(2000, 9000)
         year, staff, budget = draw.randrange(1951, 2019), draw.randrange(13, 90), draw.randrange(210, 990)
@@ -156,7 +156,7 @@ def write_handbook(folder: Path, n: int, seed: int = 0) -> list[Question]:
             f"| {name} equipment | {budget} crowns | {lasts[(i + 1) % n]} |\n",
             encoding="utf-8",
         )
-        asked += [
+        questions += [
             Question(question, answer, file)
             for question, answer in (
                 (f"Who runs the {name} department at Quillfeather Works?", head),
@@ -168,4 +168,4 @@ def write_handbook(folder: Path, n: int, seed: int = 0) -> list[Question]:
                 (f"How large is the budget for equipment of the {name} department, in crowns?", str(budget)),
             )
         ]  # fmt: skip
-    return asked
+    return questions

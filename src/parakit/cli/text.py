@@ -363,7 +363,7 @@ def _notes(report: JsonObject, folder: str) -> list[str]:
         notes.append(
             f"{report['kept']:,} of {report['pairs']:,} pairs of question and answer pass the checks"
         )
-        notes += [f"  left out, {reason}: {n:,}" for reason, n in report["left_out"].items()]
+        notes += [f"  left out, {reason}: {n:,}" for reason, n in report["rejected"].items()]
         notes.append(f"{report['test_of_held_out_documents']:,} about held-out documents: test.jsonl")
     if n := report.get("near_duplicate_texts"):
         notes.append(f"{n:,} texts resemble another one: they are in its split")

@@ -121,7 +121,7 @@ class ConversationsSummary(StageSummary):
     )
     pairs: int | None = Field(default=None, description="Pairs of question and answer that were written.")
     kept: int | None = Field(default=None, description="Pairs that pass the checks.")
-    left_out: dict[str, int] = Field(default_factory=dict, description="The others, by reason.")
+    rejected: dict[str, int] = Field(default_factory=dict, description="The others, by reason.")
     refusals: dict[str, int] = Field(default_factory=dict)
     test_of_held_out_documents: int | None = None
 

@@ -149,7 +149,7 @@ def _write(
             for pair, passage, reason in judged:
                 split = _split_of(pair, name, fraction, seed) if pair and not reason else None
                 row = asdict(passage) | {"document_split": name, **(asdict(pair) if pair else {})}
-                row |= {"split": split, "left_out": reason}
+                row |= {"split": split, "rejected": reason}
                 every.write(json.dumps(row, ensure_ascii=False) + "\n")
             for pair, passage in kept:
                 split = _split_of(pair, name, fraction, seed)
@@ -171,7 +171,7 @@ def _write(
         "passages": {name: len(rows) for name, rows in written.items()},
         "pairs": n_pairs,
         "kept": n_kept,
-        "left_out": dict(reasons.most_common()),
+        "rejected": dict(reasons.most_common()),
         "validation_fraction": config.validation_fraction,
         "duplicates": 0,
         "skipped_rows": {},
