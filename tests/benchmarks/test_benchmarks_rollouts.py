@@ -7,13 +7,22 @@ from pathlib import Path
 import pytest
 
 from benchmarks.speed.peers import rollout_side
-from parakit.alignment.rl import rollouts
+from parakit.alignment.rl import batches, rollouts
 from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import Lineage
 from parakit.inference.generation import decoding
 from parakit.model import DecoderConfig, LanguageModel
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.tokenizer.training import train_tokenizer
+
+REPLACED = (
+    (rollouts, "generate_choices"),
+    (rollouts, "draws_as_trained"),
+    (rollouts, "can_fuse_log_probs"),
+    (rollouts, "attends_by_segment"),
+    (batches, "shared_lengths"),
+    (decoding, "runs_on_engine"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +55,8 @@ def test_both_sides_take_steps_on_as_many_tokens(
     found = []
     for side in ("engine", "before"):
         with monkeypatch.context() as patch:
-            patch.setattr(rollouts, "generate_ids", rollouts.generate_ids)  # restored behind the side
-            patch.setattr(decoding, "runs_on_engine", decoding.runs_on_engine)
+            for module, name in REPLACED:  # restored behind the side
+                patch.setattr(module, name, getattr(module, name))
             patch.setenv("PARAKIT_KERNELS", "on")
             found.append(rollout_side.main(side, method, folder, 1))
     assert found[0]["n_tokens"] == found[1]["n_tokens"] > 16
