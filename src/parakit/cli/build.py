@@ -16,7 +16,7 @@ from parakit.common.formatting import duration
 from parakit.common.progress import log
 from parakit.common.settings import Config, Family
 from parakit.common.yaml_reading import YamlFault, parse_yaml
-from parakit.data.fetching.locations import HUB, is_remote
+from parakit.data.fetching.locations import HUB, is_on_network
 from parakit.reports.before_after import effect
 from parakit.reports.formatting import final_stage, measured_text, next_command, training, vocabulary_facts
 from parakit.reports.stage_comparison import loss_change
@@ -121,7 +121,7 @@ def _recipe(command: BuildConfig) -> "RecipeConfig":
     if command.evaluate_text:
         overrides["evaluate.texts"] = list(command.evaluate_text)
     if command.fetch:
-        remote_text = any(map(is_remote, command.text))
+        remote_text = any(map(is_on_network, command.text))
         if not command.model and not remote_text:
             raise UserError(
                 "--fetch goes with --model, or with --text urls:FILE or hub:OWNER/NAME",

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, field_validator, model_validator
 from parakit.common.settings import Config
 from parakit.data.cleaning.config import CleaningStep
 from parakit.data.cleaning.repair_text import RepairTextConfig
-from parakit.data.fetching.locations import is_remote
+from parakit.data.fetching.locations import is_on_network
 from parakit.data.mixture import CurriculumStage, Mixture, TextSource
 
 
@@ -193,7 +193,7 @@ class TextConfig(Config):
 
     @model_validator(mode="after")
     def _fetches_something(self) -> Self:
-        if self.fetch and not any(map(is_remote, (*self.paths, *self.validation_paths))):
+        if self.fetch and not any(map(is_on_network, (*self.paths, *self.validation_paths))):
             raise ValueError("fetch is set, and no path is urls:FILE or hub:OWNER/NAME: remove it")
         for name in ("fetch_seconds", "max_fetch_bytes", "private_addresses"):
             if name in self.model_fields_set and not self.fetch:

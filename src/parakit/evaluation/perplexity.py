@@ -37,6 +37,7 @@ from parakit.inference.batching import evaluation_mode
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import LanguageModel
 from parakit.model.layers.masks import document_mask
+from parakit.model.precision import at_least_float32
 from parakit.model.quantized import weight_like
 from parakit.tokens.batches.batch import Batch
 from parakit.tokens.batches.source import evaluation_batches
@@ -155,7 +156,7 @@ def token_losses(model: LanguageModel, batch: Batch) -> tuple[torch.Tensor, torc
     n_rows = min(TOKENS_PER_HEAD, max(1, LOGITS_PER_HEAD // model.config.vocab_size))
     for vectors, chunk_targets in zip(hidden.split(n_rows), targets.split(n_rows), strict=True):
         logits = model.logits(vectors)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = at_least_float32(logits)
         losses.append(functional.cross_entropy(logits, chunk_targets, reduction="none"))
     return (torch.cat(losses) if losses else hidden.new_zeros(0)), targets
 

@@ -15,15 +15,15 @@ from itertools import compress
 
 import torch
 
-from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
 from parakit.inference.batching import evaluation_mode, require_finite
 from parakit.inference.capabilities import require_capability
 from parakit.inference.engine.scoring import score_continuations
-from parakit.inference.generation.completion import check_prompt
+from parakit.inference.generation.completion import check_ids, check_prompt
 from parakit.inference.generation.text import Prompt, context_ids, prompt_ids
 from parakit.inference.prediction.batches import encode_texts
 from parakit.model.heads import LanguageModel, MaskedLanguageModel
+from parakit.model.precision import at_least_float32
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -37,14 +37,10 @@ def logits_of(model: LanguageModel | MaskedLanguageModel, token_ids: Sequence[in
     """
     require_capability(model, "logits")
     check_prompt(len(token_ids), model.config.max_seq_len)
-    if not all(0 <= token_id < model.config.vocab_size for token_id in token_ids):
-        raise UserError(
-            f"token ids from {min(token_ids)} to {max(token_ids)}, and the vocabulary has {model.config.vocab_size}",
-            "encode the text with the model's own tokenizer",
-        )
+    check_ids(token_ids, model.config.vocab_size)
     with evaluation_mode(model):
         logits = model(torch.tensor([token_ids], device=next(model.parameters()).device))[0]
-    return require_finite(logits if logits.dtype == torch.float64 else logits.float(), "logits")
+    return require_finite(at_least_float32(logits), "logits")
 
 
 def input_ids_of(model: LanguageModel | MaskedLanguageModel, tokenizer: Tokenizer, text: str) -> list[int]:

@@ -21,7 +21,7 @@ from parakit.common.progress import log
 from parakit.common.settings import load_yaml
 from parakit.data.config import TextConfig
 from parakit.data.fetching.fetching import fetch_named
-from parakit.data.fetching.locations import is_remote, local_path
+from parakit.data.fetching.locations import is_on_network, local_path
 from parakit.data.readers.inputs import check_paths
 from parakit.evaluation.metrics.translations import require_libraries
 from parakit.model.presets import config_for_size
@@ -243,7 +243,7 @@ def _put(mapping: JsonObject, keys: list[str], value: Any) -> None:
 
 def _fetch_first(paths: Sequence[str], overrides: Mapping[str, Any]) -> None:
     """Fetch what the paths name on the network, as the settings under `text` among the overrides say."""
-    if any(map(is_remote, paths)):
+    if any(map(is_on_network, paths)):
         names = ("fetch", "fetch_seconds", "max_fetch_bytes", "private_addresses")
         values = {name: overrides[f"text.{name}"] for name in names if f"text.{name}" in overrides}
         fetch_named(TextConfig.parse({"paths": tuple(paths)} | values, "parakit build --text"))

@@ -72,8 +72,3 @@ class Precision:
             self.scale = max(1.0, self.scale / 2)
         elif self.n_good_steps % GROW_AFTER_STEPS == 0:
             self.scale *= 2
-
-
-def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """`x` for computing a loss: in float32, or float64 where the model is."""
-    return x if x.dtype == torch.float64 else x.float()

@@ -15,7 +15,7 @@ from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion, compile_pr
 from parakit.alignment.rl.reward import RewardError, check_prompts, compute_rewards
 from parakit.alignment.rl.rewards import parse_reward
 from parakit.alignment.rl.rollout_source import PolicyRolloutSource
-from parakit.alignment.rl.rollouts import counted_log_probs, frozen_copy, roll_out, token_rows
+from parakit.alignment.rl.rollouts import frozen_copy, log_probs_and_entropy, roll_out, token_rows
 from parakit.alignment.rl.unit_test_reward import code_of
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message, read_conversations
@@ -153,7 +153,7 @@ def programmer(answers: tuple[str, ...]) -> tuple[LanguageModel, list[RLPrompt]]
     tensors = [torch.from_numpy(array) for array in (rows.input_ids, rows.target_ids, rows.loss_mask)]
     optimizer = torch.optim.Adam(policy.parameters(), 0.01)
     for _ in range(60):
-        loss = -counted_log_probs(policy, *tensors)[0].mean()
+        loss = -log_probs_and_entropy(policy, *tensors)[0].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

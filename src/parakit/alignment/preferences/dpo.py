@@ -30,11 +30,11 @@ from parakit.alignment.preferences.rankings import (
 from parakit.alignment.preferences.shared_prefix import hidden_at
 from parakit.common.progress import OnProgress
 from parakit.model.heads import LanguageModel
+from parakit.model.precision import at_least_float32
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.micro_batches import RankingMicroBatch, to_micro_batch
 from parakit.training.objectives.fused_head_loss import can_fuse_log_probs, fused_log_probs
 from parakit.training.objectives.routing import with_router_loss
-from parakit.training.precision import at_least_float32
 
 KL_COEF: dict[PreferenceLoss, float] = {"dpo": 0.1, "ipo": 0.1, "simpo": 2.0}
 ROWS_PER_FORWARD = 16  # rankings, of the reference; fewer of them where they are long

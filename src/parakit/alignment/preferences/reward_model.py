@@ -20,9 +20,9 @@ from parakit.alignment.preferences.rankings import (
 )
 from parakit.alignment.preferences.shared_prefix import hidden_at
 from parakit.model.heads import RewardModel
+from parakit.model.precision import at_least_float32
 from parakit.training.micro_batches import RankingMicroBatch
 from parakit.training.objectives.routing import with_router_loss
-from parakit.training.precision import at_least_float32
 
 
 def completion_rewards(model: RewardModel, batch: RankingMicroBatch) -> Tensor:

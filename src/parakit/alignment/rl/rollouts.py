@@ -35,12 +35,12 @@ from parakit.inference.native_forward import can_run_natively
 from parakit.model.heads import ActorCritic, LanguageModel
 from parakit.model.layers.masks import supports_prefix_tree
 from parakit.model.layers.tree_attention import attends_by_segment
+from parakit.model.precision import at_least_float32
 from parakit.model.quantized import is_quantized, weight_like
 from parakit.tokens.chat.template import response_text, stop_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.micro_batches import PrefixTreeInputs
 from parakit.training.objectives.fused_head_loss import can_fuse_log_probs, fused_log_probs_and_entropy
-from parakit.training.precision import at_least_float32
 
 DECODING_ROWS = 256  # of one decoding batch
 SCORING_ROWS = 64  # rows of one forward pass
@@ -170,21 +170,6 @@ def token_rows(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[
     return rows
 
 
-def counted_log_probs(
-    model: Policy,
-    input_ids: Tensor,
-    target_ids: Tensor,
-    loss_mask: Tensor,
-    prefix_tree: PrefixTreeInputs | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The log-probability (C,) of every counted target, the whole log distribution (C, V), and the hidden vector
-    (C, D) before it.
-    """
-    hidden, _ = hidden_at(model, input_ids, loss_mask, prefix_tree)
-    logs = at_least_float32(model.logits(hidden)).log_softmax(-1)
-    return logs.gather(1, target_ids[loss_mask][:, None]).squeeze(1), logs, hidden
-
-
 def log_probs_and_entropy(
     model: Policy,
     input_ids: Tensor,
@@ -200,9 +185,14 @@ def log_probs_and_entropy(
     targets = target_ids[loss_mask]
     if can_fuse_log_probs(language_model, hidden):
         return *fused_log_probs_and_entropy(language_model, hidden, targets), hidden
-    logs = at_least_float32(model.logits(hidden)).log_softmax(-1)
+    logs = _log_distributions(model, hidden)
     entropy = -(logs.detach().exp() * logs.detach()).sum(-1)
     return logs.gather(1, targets[:, None]).squeeze(1), entropy, hidden
+
+
+def _log_distributions(model: Policy, hidden: Tensor) -> Tensor:
+    """The log-probabilities (C, V) of all tokens after hidden vectors (C, D)."""
+    return at_least_float32(model.logits(hidden)).log_softmax(-1)
 
 
 @torch.no_grad()
@@ -249,9 +239,13 @@ def exact_kl(policy: Policy, reference: Policy, rows: TokenRows) -> np.ndarray:
     kl = np.zeros(len(rows.loss_mask))
     with evaluation_mode(policy):
         for members, part, tensors in _groups(rows, policy):
-            logs, reference_logs = (counted_log_probs(model, *tensors)[1] for model in (policy, reference))
+            input_ids, _, loss_mask, tree = tensors
+            logs, reference_logs = (
+                _log_distributions(model, hidden_at(model, input_ids, loss_mask, tree)[0])
+                for model in (policy, reference)
+            )
             nats = torch.zeros(part.loss_mask.shape, device=logs.device, dtype=logs.dtype)
-            nats[tensors[2]] = (logs.exp() * (logs - reference_logs)).sum(-1)
+            nats[loss_mask] = (logs.exp() * (logs - reference_logs)).sum(-1)
             kl[members] = nats.sum(1).cpu().numpy()
     return kl
 
@@ -356,7 +350,7 @@ ScoringInputs = tuple[Tensor, Tensor, Tensor, PrefixTreeInputs | None]
 
 
 def _groups(rows: TokenRows, model: Policy) -> Iterator[tuple[np.ndarray, TokenRows, ScoringInputs]]:
-    """The rows in groups, cut to the longest of each group, with the inputs of `counted_log_probs`: in order where prompts
+    """The rows in groups, cut to the longest of each group, with the inputs of `log_probs_and_entropy`: in order where prompts
     pass the network once, else sorted by length.
     """
     lengths, device, shares = (

@@ -12,7 +12,6 @@ from parakit.cli.rendering.skipped_files import skipped_by_reason
 from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size, duration
 from parakit.data.config import TextConfig
-from parakit.data.parallel.plan import plan_corpus
 from parakit.data.readers.inventory import list_inputs
 from parakit.data.readers.skip_reasons import way_to_include
 
@@ -23,6 +22,8 @@ def show_inventory(config: TextConfig, as_json: bool) -> int:
     """List what `config` reads; the exit status is 0 where anything would be read, else 1."""
     found = list_inputs(config)
     if config.workers > 1 or config.executor != "local":
+        from parakit.data.parallel.plan import plan_corpus  # it loads what makes a corpus
+
         found |= {"plan": plan_corpus(config)}
     if as_json:
         print(json.dumps({"dry_run": True} | found))

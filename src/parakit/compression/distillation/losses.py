@@ -23,11 +23,11 @@ from parakit.common.choices import part_of
 from parakit.compression.config import DistillConfig, JensenShannon
 from parakit.compression.distillation.micro_batches import CachedMicroBatch, UnlabelledMicroBatch
 from parakit.compression.distillation.teacher import Predictor, Teacher
+from parakit.model.precision import at_least_float32
 from parakit.training.micro_batches import MicroBatch, Objective
 from parakit.training.objectives.distribution_losses import divergence, log_probs_at_temperature
 from parakit.training.objectives.fused_head_loss import can_fuse_head, fused_linear_loss
 from parakit.training.objectives.routing import with_router_loss
-from parakit.training.precision import at_least_float32
 
 # The student's log-probabilities (C, V) at the temperature, and the slice of positions -> both models'
 # log-probabilities of the same events, (C, V) or (C, K + 1) each: (teacher, student).

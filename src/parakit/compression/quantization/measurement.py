@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import torch
@@ -69,22 +69,17 @@ class OriginalOutputs:
         self.head = copy.deepcopy(model.lm_head)
         self.inputs = [model.head_input(model.hidden(rows)) for rows in _batches(windows)]  # (B, T, D)
 
+    @torch.inference_mode()
     def compare(self, model: LanguageModel, int8_cache: bool = False) -> Divergence:
         """The divergence of `model` from the original, by choice with keys and values rounded to int8. T - 1 tokens of each
         window count in the losses, T in `kl`.
         """
 
-        def hidden(rows: Tensor) -> Tensor:
-            cache = Int8Cache(model.config, rows.shape[0], rows.shape[1]) if int8_cache else None
-            return model.hidden(rows, cache=cache)
-
-        return self._divergence(model, map(hidden, _batches(self.windows)))
-
-    @torch.inference_mode()
-    def _divergence(self, model: LanguageModel, batches: Iterable[Tensor]) -> Divergence:
         kl = loss = original_loss = 0.0
         n = n_predicted = n_equal = 0
-        for rows, inputs, hidden in zip(_batches(self.windows), self.inputs, batches, strict=True):
+        for rows, inputs in zip(_batches(self.windows), self.inputs, strict=True):
+            cache = Int8Cache(model.config, rows.shape[0], rows.shape[1]) if int8_cache else None
+            hidden = model.hidden(rows, cache=cache)
             targets = functional.pad(rows[:, 1:], (0, 1), value=-1).flatten()  # the last token predicts none
             vectors = model.head_input(hidden).flatten(0, 1)
             for first in range(0, len(vectors), TOKENS_PER_HEAD):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from parakit.data.config import TextConfig
-from parakit.data.fetching.hub_datasets import fetch_dataset
-from parakit.data.fetching.locations import URLS, hub_data, is_remote, list_file
-from parakit.data.fetching.url_list import fetch_list
+from parakit.data.fetching.locations import URLS, hub_data, is_on_network, list_file
 
 
 def fetch_named(config: TextConfig) -> None:
     """Save what `urls:` and `hub:` paths of `config` name and is not saved yet; nothing without `config.fetch`."""
-    for path in dict.fromkeys((*config.validation_paths, *config.paths)):
-        if not config.fetch or not is_remote(path):
-            continue
+    if not config.fetch:
+        return
+    from parakit.data.fetching.hub_datasets import (
+        fetch_dataset,  # clients of the network, which few corpora need
+    )
+    from parakit.data.fetching.url_list import fetch_list
+
+    for path in filter(is_on_network, dict.fromkeys((*config.validation_paths, *config.paths))):
         if path.startswith(URLS):
             fetch_list(
                 list_file(path),

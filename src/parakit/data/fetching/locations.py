@@ -43,7 +43,7 @@ class HubData:
         return place if place.exists() else None
 
 
-def is_remote(path: str) -> bool:
+def is_on_network(path: str) -> bool:
     """Whether a path names something on the network."""
     return path.startswith((URLS, HUB))
 

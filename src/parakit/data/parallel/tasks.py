@@ -56,18 +56,12 @@ def run_task(folder: Path, number: int) -> None:
         os.chdir(stage["folder"])  # paths may be relative to it, and Ray's workers begin elsewhere
         getattr(importlib.import_module(f"parakit.data.parallel.{module}"), function)(folder, number)
     except Exception as error:
-        known = isinstance(error, UserError)
-        write_result(
-            failed,
-            {
-                "message": error.message
-                if isinstance(error, UserError)
-                else f"{type(error).__name__}: {error}",
-                "hint": error.hint if isinstance(error, UserError) else "",
-                "trace": "" if known else traceback.format_exc(),
-                "machine": socket.gethostname(),
-            },
-        )
+        if isinstance(error, UserError):
+            why = {"message": error.message, "hint": error.hint, "trace": ""}
+        else:
+            message = f"{type(error).__name__}: {error}"
+            why = {"message": message, "hint": "", "trace": traceback.format_exc()}
+        write_result(failed, why | {"machine": socket.gethostname()})
         raise
     failed.unlink(missing_ok=True)
     (folder / "done" / str(number)).touch()

@@ -24,7 +24,6 @@ from parakit.data.documents import repair
 from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.fetching.locations import HUB, URLS, list_file, local_path
 from parakit.data.fetching.remote_inputs import remote_files
-from parakit.data.fetching.url_list import unfetched
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.detection import format_of
 from parakit.data.readers.formats.registry import split_name
@@ -65,6 +64,8 @@ def input_files(path: str, config: TextConfig, report: ReadReport, seen: DigestS
     file = local_path(path)
     label = repair(file.name or file.resolve().name)[0]
     if path.startswith(URLS):
+        from parakit.data.fetching.url_list import unfetched  # a client of the web, which few corpora need
+
         label = repair(list_file(path).name)[0]
         for address, *reason in unfetched(list_file(path)):
             report.skip(f"{label}/{address}", *reason)

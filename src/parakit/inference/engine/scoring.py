@@ -26,8 +26,9 @@ from parakit.inference.engine.config import EngineConfig
 from parakit.inference.engine.forward import ForwardPass, Work
 from parakit.inference.engine.memory import cache_memory
 from parakit.inference.engine.paged_cache import CacheRow, PagedCache
-from parakit.inference.generation.completion import check_prompt
+from parakit.inference.generation.completion import check_ids, check_prompt
 from parakit.model.heads import LanguageModel
+from parakit.model.precision import at_least_float32
 from parakit.model.quantized import weight_like
 
 MAX_ROWS = 64
@@ -106,11 +107,7 @@ def _text(model: LanguageModel, context: Sequence[int], continuation: Sequence[i
         raise UserError("a completion, or what it follows, has no tokens", "give both a text")
     ids = [*context, *continuation]
     check_prompt(len(ids) - 1, model.config.max_seq_len)
-    if not 0 <= min(ids) <= max(ids) < model.config.vocab_size:
-        raise UserError(
-            f"token ids from {min(ids)} to {max(ids)}, and the vocabulary has {model.config.vocab_size}",
-            "encode the text with the model's own tokenizer",
-        )
+    check_ids(ids, model.config.vocab_size)
     return _Text(ids[:-1], continuation)
 
 
@@ -243,7 +240,7 @@ def _record(places: Sequence[tuple[_Node, int]], logits: Tensor) -> None:
                 texts.append(text)
     if not texts:
         return
-    logits = require_finite(logits if logits.dtype == torch.float64 else logits.float(), "logits")
+    logits = require_finite(at_least_float32(logits), "logits")
     where, ids = (torch.tensor(numbers, device=logits.device) for numbers in (rows, targets))
     values = logits[where, ids] - logits.logsumexp(-1)[where]
     is_best = logits.argmax(-1)[where] == ids

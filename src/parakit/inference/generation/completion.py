@@ -118,6 +118,15 @@ def check_prompt(n_prompt_tokens: int, max_seq_len: int, other_way: str = "") ->
         raise UserError("the prompt has no tokens", "give some text to continue")
 
 
+def check_ids(token_ids: Sequence[int], vocab_size: int) -> None:
+    """Raise `UserError` for ids outside the vocabulary."""
+    if not all(0 <= token_id < vocab_size for token_id in token_ids):
+        raise UserError(
+            f"token ids from {min(token_ids)} to {max(token_ids)}, and the vocabulary has {vocab_size}",
+            "encode the text with the model's own tokenizer",
+        )
+
+
 def max_completion(n_prompt_tokens: int, config: DecodingConfig, max_seq_len: int) -> int:
     """The longest completion, in tokens: prompt and completion share the context window."""
     return min(config.max_new_tokens, max_seq_len - n_prompt_tokens)

@@ -26,6 +26,7 @@ from parakit.inference.batching import not_finite
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.filters import candidates, draw
 from parakit.inference.generation.rules import NEG_INF, GenerationRules, TokenHistory, request_rules
+from parakit.model.precision import at_least_float32
 
 LARGEST_UNIFORM = 1 - 2**-50  # times a sum of probabilities, this still rounds to less than the sum
 N_UNIFORMS = 32  # drawn at a time
@@ -207,7 +208,7 @@ def _scores(
     """Scores (B, V) after rules and constraints in float32 or better, and the errors of rows that have none."""
     finite = logits.amax(-1).isfinite().tolist()
     errors = {row: not_finite("logits") for row, is_finite in enumerate(finite) if not is_finite}
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = at_least_float32(logits)
     changed = [row for row, one in enumerate(samplers) if one.changes_scores or row in errors]
     if not changed:
         return logits, errors
@@ -263,7 +264,7 @@ def with_log_probabilities(token_id: int, logits: torch.Tensor, n_alternatives: 
 
 def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
     """Logits (..., V) to log-probabilities, in float32 or better."""
-    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+    return at_least_float32(logits).log_softmax(-1)
 
 
 def _with_logs(token_id: int, logs: torch.Tensor, n_alternatives: int) -> Choice:

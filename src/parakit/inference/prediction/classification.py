@@ -23,6 +23,7 @@ from parakit.inference.prediction.batches import (
     encode_texts,
 )
 from parakit.model.heads import Classifier
+from parakit.model.precision import at_least_float32
 from parakit.tokens.config import TooLong
 from parakit.tokens.examples.encoding import word_numbers
 from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template, truncate_pair
@@ -163,7 +164,7 @@ def label_scores(
     with evaluation_mode(model):
         for batch in batches(model, inputs, model.config.n_token_types, micro_batch_size):
             logits = model(batch.input_ids, attention_mask=batch.attention_mask, **batch.context).cpu()
-            logits = require_finite(logits if logits.dtype == torch.float64 else logits.float(), "scores")
+            logits = require_finite(at_least_float32(logits), "scores")
             for row, values in zip(batch.rows, logits, strict=True):
                 scores[row] = values[: len(inputs[row].token_ids)] if values.ndim == 2 else values
     return scores

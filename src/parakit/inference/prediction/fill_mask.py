@@ -19,6 +19,7 @@ from parakit.inference.batching import MICRO_BATCH_SIZE, evaluation_mode, requir
 from parakit.inference.capabilities import require_capability
 from parakit.inference.prediction.batches import EncodedInput, batches, check_length
 from parakit.model.heads import MaskedLanguageModel
+from parakit.model.precision import at_least_float32
 from parakit.tokens.tokenizer.special_tokens_template import add_special_tokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -69,7 +70,7 @@ def fill_masks(
             hidden = model.hidden(batch.input_ids, attention_mask=batch.attention_mask, **batch.context)
             masked = (batch.input_ids == tokenizer.mask_id).nonzero()  # (N, 2): row, position
             logits = require_finite(model.logits(hidden[masked[:, 0], masked[:, 1]]), "logits")  # (N, V)
-            probabilities = (logits if logits.dtype == torch.float64 else logits.float()).softmax(-1)
+            probabilities = at_least_float32(logits).softmax(-1)
             best = probabilities.topk(min(n_candidates, probabilities.shape[-1]), dim=-1)
             for (row, position), values, token_ids in zip(
                 masked.tolist(), best.values.tolist(), best.indices.tolist(), strict=True

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from parakit.model.heads import LanguageModel
+from parakit.model.precision import at_least_float32
 from parakit.training.micro_batches import DistributionMicroBatch, Objective
 from parakit.training.objectives.routing import with_router_loss
-from parakit.training.precision import at_least_float32
 
 Direction = Literal["forward", "reverse", "jensen_shannon"]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.model.heads import Classifier
+from parakit.model.precision import at_least_float32
 from parakit.training.micro_batches import LabelledMicroBatch
 from parakit.training.objectives.routing import with_router_loss
-from parakit.training.precision import at_least_float32
 
 
 def classification(model: Classifier, batch: LabelledMicroBatch) -> Tensor:

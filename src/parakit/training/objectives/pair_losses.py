@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.model.heads import Embedder
+from parakit.model.precision import at_least_float32
 from parakit.training.micro_batches import Objective, TextPairMicroBatch
 from parakit.training.objectives.routing import with_router_loss
-from parakit.training.precision import at_least_float32
 
 
 def contrastive(temperature: float = 0.05, symmetric: bool = True) -> Objective:

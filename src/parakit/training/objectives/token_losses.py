@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.model.heads import LanguageModel, MaskedLanguageModel, SequenceToSequence
+from parakit.model.precision import at_least_float32
 from parakit.training.micro_batches import MaskedMicroBatch, MicroBatch, Objective, PairMicroBatch
 from parakit.training.objectives.fused_head_loss import can_fuse_head, fused_cross_entropy
 from parakit.training.objectives.routing import with_router_loss
-from parakit.training.precision import at_least_float32
 
 
 def next_token(model: LanguageModel, batch: MicroBatch) -> Tensor:
