@@ -43,8 +43,7 @@ class AnswerStore:
     def keep(self, kind: str, items: Sequence[Any], answers: Iterable[Any]) -> None:
         """Keep all of these, or none when the process is killed meanwhile."""
         rows = [
-            (key, json.dumps(answer))
-            for key, answer in zip(self._keys(kind, items), answers, strict=True)
+            (key, json.dumps(answer)) for key, answer in zip(self._keys(kind, items), answers, strict=True)
         ]
         self._connection.execute("begin")
         self._connection.executemany("insert or replace into answers values (?, ?)", rows)

@@ -29,7 +29,9 @@ from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 BLOCK = 2048  # requests that are computed, and kept, together
-CONVERSATION = "\N{SYMBOL FOR START OF TEXT}parakit-conversation "  # a conversation on its way through the harness
+CONVERSATION = (
+    "\N{SYMBOL FOR START OF TEXT}parakit-conversation "  # a conversation on its way through the harness
+)
 DEFAULT_NEW_TOKENS = 256
 
 Score = tuple[float, bool]
@@ -85,7 +87,8 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         """The conversation as text that `tok_encode` recognizes: its ids are made there, by the chat template."""
         if self.text_tokenizer.chat_template is None:
             raise UserError(
-                "the model has no chat template", "leave out --prompting chat, or tune the model for chat first"
+                "the model has no chat template",
+                "leave out --prompting chat, or tune the model for chat first",
             )
         if not add_generation_prompt:
             raise UserError(
@@ -122,7 +125,9 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
         texts: list[int] = []
         for i, request in enumerate(requests):
             ids = self.tok_encode(request.args[0])
-            for window in get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, context_len=1):
+            for window in get_rolling_token_windows(
+                ids, self.prefix_token_id, self.max_length, context_len=1
+            ):
                 windows.append(make_disjoint_window(window))
                 texts.append(i)
         sums = [0.0] * len(requests)
