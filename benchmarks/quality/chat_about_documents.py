@@ -181,7 +181,7 @@ def _measured(
     folder: Path, kept: Path, groups: dict[str, Questions], arc: Any, rows: Rows
 ) -> dict[str, Figures]:
     """Each answer and whether it is right, and the general figures, one file each in `kept`."""
-    from parakit.alignment.chat_models.local import LocalChatModel
+    from parakit.inference.chat_models.local import LocalChatModel
     from parakit.inference.scoring import log_likelihoods
 
     model = LocalChatModel.load(folder)

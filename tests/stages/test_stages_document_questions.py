@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from parakit.alignment.chat_models.local import LocalChatModel
-from parakit.alignment.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
 from parakit.cli.text import main as text_command
 from parakit.common import UserError, open_artifact
 from parakit.data import iter_conversations, iter_corpus
@@ -18,6 +16,8 @@ from parakit.data.config import TextConfig
 from parakit.data.conversations.conversation import Conversation, read_conversations
 from parakit.data.conversations.from_documents import DocumentQuestionsConfig
 from parakit.data.corpus import prepare_corpus
+from parakit.inference.chat_models.local import LocalChatModel
+from parakit.inference.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
 from parakit.stages.corpora.questions import QUESTIONS, make_document_questions
 from tests.alignment.chat_server import Answer, chat_server, completion
 

@@ -101,7 +101,7 @@ def test_what_was_said_is_shown_as_text() -> None:
 def test_an_unreachable_judge_loses_no_answers(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("parakit.alignment.chat_models.openai.time.sleep", lambda _: None)
+    monkeypatch.setattr("parakit.inference.chat_models.openai.time.sleep", lambda _: None)
     replies = {"status": 500}
 
     def answer(path: str, body: Any, headers: Any) -> Any:
@@ -116,7 +116,7 @@ def test_an_unreachable_judge_loses_no_answers(
         assert len(kept.read_text().splitlines()) == 8 * 4
         replies["status"] = 200
         monkeypatch.setattr(
-            "parakit.alignment.chat_models.local.generate_batch", None
+            "parakit.inference.chat_models.local.generate_batch", None
         )  # no answer is made again
         results = red_team(RedTeamJob(str(models[0]), config), tmp_path / "out")
     assert results["categories"]["after"]["direct"]["success"] == 1.0

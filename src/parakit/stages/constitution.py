@@ -14,9 +14,6 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from parakit.alignment.chat_models.chat_model import ChatModel
-from parakit.alignment.chat_models.loading import open_chat_model
-from parakit.alignment.chat_models.local import LocalChatModel
 from parakit.alignment.config import (
     ConstitutionConfig,
     CriticModel,
@@ -56,6 +53,9 @@ from parakit.common.settings import canonical_json
 from parakit.data.conversations.conversation import Conversation, Message, write_conversations
 from parakit.data.conversations.sets import iter_conversations, prepare_conversations
 from parakit.data.preferences.sets import prepare_preferences
+from parakit.inference.chat_models.chat_model import ChatModel
+from parakit.inference.chat_models.loading import open_chat_model
+from parakit.inference.chat_models.local import LocalChatModel
 from parakit.primer.attacks.attack import Attack
 from parakit.primer.attacks.suites import primer_attacks
 from parakit.primer.critique_sft import critique_conversations

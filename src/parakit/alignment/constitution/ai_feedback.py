@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from parakit.alignment.chat_models.chat_model import ChatModel
 from parakit.alignment.constitution.principles import PrincipleConfig
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Message
+from parakit.inference.chat_models.chat_model import ChatModel
 from parakit.primer.critique_prompts import FIRST, SECOND, comparison_prompt
 
 MIN_MARGIN = 0.2  # of the probability from one half

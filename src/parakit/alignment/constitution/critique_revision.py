@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from parakit.alignment.chat_models.chat_model import ChatModel
 from parakit.alignment.constitution.principles import PrincipleConfig
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.seeds import rng
 from parakit.data.conversations.conversation import Message
+from parakit.inference.chat_models.chat_model import ChatModel
 from parakit.primer.critique_prompts import critique_prompt
 
 GOOD, REVISED, SKIPPED = "good", "revised", "skipped"

@@ -16,8 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from parakit.alignment.chat_models.chat_model import ChatModel
-from parakit.alignment.chat_models.loading import open_chat_model
 from parakit.alignment.jsonl_cache import cached_map
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
 from parakit.common.choices import part_of
@@ -40,6 +38,8 @@ from parakit.data.conversations.from_documents import (
 )
 from parakit.data.corpus import iter_corpus
 from parakit.data.splits import SPLITS, writing_splits
+from parakit.inference.chat_models.chat_model import ChatModel
+from parakit.inference.chat_models.loading import open_chat_model
 
 CHUNK = 16  # passages whose text is on disk before the next ones are begun
 QUESTIONS = "questions.jsonl"

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from parakit.alignment.chat_models.chat_model import ChatModel
-from parakit.alignment.chat_models.loading import open_chat_model
 from parakit.alignment.jsonl_cache import cached_map
 from parakit.alignment.red_team.config import RULES, RedTeamConfig
 from parakit.alignment.red_team.judging import judge_by_rules
@@ -25,6 +23,8 @@ from parakit.common.files import JsonObject, disk_errors, write_json_atomic, wri
 from parakit.common.locks import output_lock
 from parakit.common.progress import Bar, progress
 from parakit.common.settings import canonical_json, config_digest
+from parakit.inference.chat_models.chat_model import ChatModel
+from parakit.inference.chat_models.loading import open_chat_model
 from parakit.primer.attacks.attack import Attack
 from parakit.primer.attacks.suites import primer_attacks
 from parakit.reports.red_team import render_red_team

@@ -20,11 +20,11 @@ from typing import Any
 
 from pydantic import Field
 
-from parakit.alignment.chat_models.chat_model import Messages
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress
 from parakit.common.settings import Config
+from parakit.inference.chat_models.chat_model import Messages
 
 _RETRIED_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504}
 _MAX_PAUSE = 60.0

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from parakit.alignment.chat_models.chat_model import Messages
 from parakit.checkpoints.loading import load_model
 from parakit.common.errors import UserError
 from parakit.common.progress import OnProgress
 from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.capabilities import require_capability
+from parakit.inference.chat_models.chat_model import Messages
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import generate_batch, prompt_ids
 from parakit.inference.scoring import log_likelihoods

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from parakit.alignment.chat_models.chat_model import ChatModel
-from parakit.alignment.chat_models.local import LocalChatModel
-from parakit.alignment.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
+from parakit.inference.chat_models.chat_model import ChatModel
+from parakit.inference.chat_models.local import LocalChatModel
+from parakit.inference.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
 
 
 def open_chat_model(location: str, *, model: str | None = None, device: str = "cpu") -> ChatModel:

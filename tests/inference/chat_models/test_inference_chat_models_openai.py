@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from parakit.alignment.chat_models.loading import open_chat_model
-from parakit.alignment.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
+from parakit.inference.chat_models.loading import open_chat_model
+from parakit.inference.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
 from tests.alignment.chat_server import Answer, chat_server, completion
 
 CONVERSATIONS = [(Message("system", "Be kind."), Message("user", f"question {i}")) for i in range(6)]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from parakit.alignment.chat_models.loading import open_chat_model
-from parakit.alignment.chat_models.local import LocalChatModel
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
+from parakit.inference.chat_models.loading import open_chat_model
+from parakit.inference.chat_models.local import LocalChatModel
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import generate
 from parakit.tokens.chat.template import compile_chat
