@@ -58,7 +58,9 @@ class Item:
     id: str
     """Names the item inside its benchmark, the same for every model."""
     prompt: str
+    """The item's own text: without shots, system prompt and chat template, so that it can be searched in training text."""
     target: str
+    """The right answer as text; of a choice, the choice itself rather than its letter where both are known."""
     answer: str
     scores: Mapping[str, float]
     group: str | None = None
