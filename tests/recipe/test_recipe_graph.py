@@ -96,3 +96,12 @@ def test_a_fingerprint_lists_what_would_be_read(tmp_path):
     assert fingerprint([str(tmp_path)]) == before
     (tmp_path / "b.txt").write_text("longer now")
     assert fingerprint([str(tmp_path)]) != before
+
+
+def test_a_fingerprint_notices_text_on_object_storage_that_changed():
+    pytest.importorskip("fsspec").filesystem("memory").pipe("/fingerprint/a.txt", b"one")
+    before = fingerprint(["memory://fingerprint"])
+    assert [row[0] for row in before] == ["memory://fingerprint/a.txt"]
+    assert fingerprint(["memory://fingerprint"]) == before
+    pytest.importorskip("fsspec").filesystem("memory").pipe("/fingerprint/a.txt", b"two")
+    assert fingerprint(["memory://fingerprint"]) != before

@@ -17,6 +17,7 @@ from typing import Any
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import CorruptArtifact, UnexpectedFile, UserError
 from parakit.common.files import JsonObject, read_json, write_json_atomic
+from parakit.common.remote import is_remote
 from parakit.common.settings import config_digest
 from parakit.data.config import TextConfig
 from parakit.data.duplicates.digest_set import DigestSet
@@ -122,14 +123,17 @@ class Build:
 
 
 def fingerprint(paths: Sequence[str], config: TextConfig | None = None) -> list[list[Any]]:
-    """Name, size and time of change of every file that reading `paths` would open: notices an edit without
-    reading a corpus twice.
+    """Name, size and time of change of every file that reading `paths` would open, on object storage its address, size and
+    version: notices an edit without reading a corpus twice.
     """
     rows: list[list[Any]] = []
     seen, report = DigestSet(), ReadReport()
     for path in paths:
-        if local_path(path).exists():
+        if is_remote(path) or local_path(path).exists():
             for file in input_files(path, config or TextConfig(), report, seen):
+                if file.remote:
+                    rows.append([file.remote.url, file.remote.n_bytes, file.remote.version])
+                    continue
                 facts = file.path.stat()
                 rows.append([file.path.as_posix(), facts.st_size, facts.st_mtime_ns])
     return rows
