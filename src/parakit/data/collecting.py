@@ -21,7 +21,7 @@ from parakit.data.collected import read_rows, write_row
 from parakit.data.config import TextConfig
 from parakit.data.documents import Document
 from parakit.data.duplicates.digest_set import DigestSet
-from parakit.data.duplicates.text_groups import Sketch, near_duplicate_groups
+from parakit.data.duplicates.text_groups import SketchFile, near_duplicate_groups
 from parakit.data.mixture import MAX_SOURCES
 from parakit.data.parallel.parallel_cleaning import PartCleaner
 from parakit.data.parallel.parallel_reading import PartReader
@@ -39,7 +39,7 @@ class Texts:
 
     report: ReadReport = field(default_factory=ReadReport)
     units: list[TextUnit] = field(default_factory=list)
-    sketches: list[Sketch] = field(default_factory=list)
+    sketches: SketchFile = field(default_factory=SketchFile)
     lines: LineCounter = field(default_factory=LineCounter)
     n_templated: int = 0
     is_generated: bool = False
@@ -50,7 +50,7 @@ class Texts:
         """The next text, which is of `file` and begins with a document of this digest."""
         group = len(self.units)
         self.units.append(TextUnit(digest, file, held_out, group=group, origin=origin))
-        self.sketches.append(Sketch())
+        self.sketches.begin()
 
     def longest(self) -> int:
         """The most pieces that a text has which may be split."""
@@ -60,7 +60,7 @@ class Texts:
         """Put near-duplicates into one group."""
         if self.is_generated:
             return
-        groups, self.n_templated = near_duplicate_groups(self.sketches)
+        groups, self.n_templated = near_duplicate_groups(*self.sketches.read())
         for unit, group in zip(self.units, groups.tolist(), strict=True):
             unit.group = group
 
@@ -80,7 +80,7 @@ class DocumentWriter:
             texts.begin(digest, document.file, held_out, origin)
         self._last = key
         if texts.is_final and not texts.is_generated:
-            texts.sketches[-1].add(document.text)
+            texts.sketches.add(document.text)
         if held_out:
             if not self._held_out.add(digest) and self._deduplicate:
                 texts.report.duplicates += 1
@@ -111,7 +111,9 @@ def collect(
     """Read, or generate, every document, and write those that are kept to `path`, cleaned. `runner` reads and cleans files
     in parts.
     """
-    texts = Texts(is_generated=source is not None, is_final=not config.cleaning)
+    texts = Texts(
+        sketches=SketchFile(path.parent), is_generated=source is not None, is_final=not config.cleaning
+    )
     files_read, report = DigestSet(), texts.report
     read = PartReader(config, runner).read if runner else None
     with open(path, "w", encoding="utf-8", newline="\n") as file:
@@ -156,7 +158,12 @@ def _cleaned(path: Path, config: TextConfig, texts: Texts, runner: TaskRunner | 
 
 def _collect_again(path: Path, texts: Texts, deduplicate: bool, max_chars: int | None) -> Texts:
     """The texts of the documents in `path`, which is rewritten without duplicates, in pieces of `max_chars`."""
-    again = Texts(report=texts.report, is_generated=texts.is_generated, cleaning=texts.cleaning)
+    again = Texts(
+        sketches=SketchFile(path.parent),
+        report=texts.report,
+        is_generated=texts.is_generated,
+        cleaning=texts.cleaning,
+    )
     rewritten = path.with_name(f"{path.name}.again")
     with open(rewritten, "w", encoding="utf-8", newline="\n") as file:
         writer = DocumentWriter(file, again, deduplicate)

@@ -2,14 +2,17 @@
 
 The resemblance of two texts is the share of their shingles that both have (Broder 1997), here of runs of 12 bytes after
 case and white space are evened out. It is estimated from a one-permutation MinHash (Li, Owen & Zhang 2012): the smallest
-hash of each of 64 ranges, 256 bytes a text. Texts that agree in three ranges of one of 21 bands are compared, and those
+hash of each of 64 ranges, 512 bytes a text. Texts that agree in three ranges of one of 21 bands are compared, and those
 that resemble each other by half or more form a group. Short texts are compared exactly elsewhere: too little of them is
 their own. Not found: a text that is a part of a much longer one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+import weakref
+from array import array
+from pathlib import Path
 
 import numpy as np
 
@@ -51,39 +54,86 @@ class Sketch:
         self.least[places] = np.minimum(self.least[places], hashes[first])
 
 
-def resemblance(one: Sketch, other: Sketch) -> float:
-    """The estimated share of shingles that both texts have, of those that either has."""
-    used = (one.least != _EMPTY) | (other.least != _EMPTY)
-    return float((one.least == other.least)[used].mean()) if used.any() else 0.0
+def resemblance(one: np.ndarray, other: np.ndarray) -> float:
+    """The estimated share of shingles that both texts have, of those that either has, from their least hashes (RANGES,)."""
+    used = (one != _EMPTY) | (other != _EMPTY)
+    return float((one == other)[used].mean()) if used.any() else 0.0
 
 
-def near_duplicate_groups(sketches: Sequence[Sketch]) -> tuple[np.ndarray, int]:
+class SketchFile:
+    """The sketches of the texts of a corpus, 512 bytes each in a temporary file in `folder` that nothing else sees."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the sketches are needed
+        self._close = weakref.finalize(self, self._file.close)
+        self._last: Sketch | None = None
+        self._n_shingles = array("q")
+
+    def begin(self) -> None:
+        """The next text."""
+        self._flush()
+        self._last = Sketch()
+
+    def add(self, text: str) -> None:
+        """Take in a piece of the last text."""
+        assert self._last is not None, "no text has begun"
+        self._last.add(text)
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least hashes of all texts, (n, RANGES) uint64 on disk, and their shingles, (n,). None is added later."""
+        self._flush()
+        self._file.flush()
+        n_shingles = np.frombuffer(self._n_shingles, np.int64)
+        shape = (len(n_shingles), RANGES)
+        least = (
+            np.memmap(self._file, np.uint64, "r", shape=shape)
+            if len(n_shingles)
+            else np.zeros(shape, np.uint64)
+        )
+        self._close()  # the map stays
+        return least, n_shingles
+
+    def _flush(self) -> None:
+        if self._last is not None:
+            self._file.write(self._last.least.tobytes())
+            self._n_shingles.append(self._last.n_shingles)
+            self._last = None
+
+
+def near_duplicate_groups(least: np.ndarray, n_shingles: np.ndarray) -> tuple[np.ndarray, int]:
     """For each text the index of the first text of its group, (n,) int64, and the number of texts that only share a
-    template with more than a tenth of all: these are groups of their own.
+    template with more than a tenth of all: these are groups of their own. The sketches are those of `SketchFile.read`.
     """
-    n = len(sketches)
+    n = len(n_shingles)
     parent = np.arange(n)
-    long = np.array([i for i, sketch in enumerate(sketches) if sketch.n_shingles >= MIN_SHINGLES], np.int64)
-    if len(long) > 1:
-        least = np.stack([sketches[i].least for i in long])
-        for band in range(0, RANGES - ROWS + 1, ROWS):
-            _, first, bucket = np.unique(
-                np.ascontiguousarray(least[:, band : band + ROWS]).view([("", np.uint64)] * ROWS).ravel(),
-                return_index=True,
-                return_inverse=True,
-            )
-            leaders = first[bucket]
-            for k in np.flatnonzero(leaders != np.arange(len(long))):
-                one, other = root(parent, int(long[leaders[k]])), root(parent, int(long[k]))
-                if one == other or (least[k, band : band + ROWS] == _EMPTY).all():
-                    continue
-                if resemblance(sketches[long[leaders[k]]], sketches[long[k]]) >= MIN_RESEMBLANCE:
-                    parent[max(one, other)] = min(one, other)
+    long = np.flatnonzero(n_shingles >= MIN_SHINGLES)
+    for band in range(0, RANGES - ROWS + 1, ROWS) if len(long) > 1 else ():
+        rows = least[long, band : band + ROWS]
+        long_of_band = long[(rows != _EMPTY).any(1)]
+        _, first, bucket = np.unique(
+            _mixed(rows[(rows != _EMPTY).any(1)]), return_index=True, return_inverse=True
+        )
+        leaders = first[bucket]
+        for k in np.flatnonzero(leaders != np.arange(len(leaders))):
+            leader, text = int(long_of_band[leaders[k]]), int(long_of_band[k])
+            one, other = root(parent, leader), root(parent, text)
+            if one != other and resemblance(least[leader], least[text]) >= MIN_RESEMBLANCE:
+                parent[max(one, other)] = min(one, other)
     groups = np.array([root(parent, i) for i in range(n)], np.int64)
     sizes = np.bincount(groups, minlength=n)
     templated = sizes[groups] > max(MAX_VERSIONS, MAX_GROUP_SHARE * n)
     groups[templated] = np.flatnonzero(templated)
     return groups, int(templated.sum())
+
+
+def _mixed(rows: np.ndarray) -> np.ndarray:
+    """One number (n,) for each row (n, ROWS) of hashes; two rows that share one are told apart by their resemblance."""
+    found = np.zeros(len(rows), np.uint64)
+    with np.errstate(over="ignore"):
+        for column in rows.T:
+            found = (found ^ column) * _MIX
+            found ^= found >> np.uint64(29)
+    return found
 
 
 def _shingle_hashes(text: str) -> np.ndarray:

@@ -23,6 +23,7 @@ from parakit.data.config import TextConfig
 from parakit.data.documents import Document
 from parakit.data.duplicates.near_duplicates import NearDuplicatesConfig
 from parakit.data.duplicates.signatures import SignatureWriter, n_bands
+from parakit.data.duplicates.text_groups import SketchFile
 from parakit.data.parallel import row_parts
 from parakit.data.parallel.parallel_reading import all_files, file_size, part_starts
 from parakit.data.read_report import ReadReport
@@ -127,7 +128,7 @@ def _clean_sample(documents: Sequence[Document], config: TextConfig, folder: Pat
             CleaningChain([step], folder / f"{number}").run(rows)
         seconds["tasks" if by_tasks else "first_process"] += time.perf_counter() - start
     start = time.perf_counter()
-    texts = Texts()
+    texts = Texts(sketches=SketchFile(folder))
     with open(folder / "again", "w", encoding="utf-8", newline="\n") as file:
         writing = DocumentWriter(file, texts, config.deduplicate)
         for document in documents:
