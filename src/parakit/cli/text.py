@@ -331,15 +331,20 @@ def _examples(command: TextCommandConfig) -> None:
 
 def _show(command: TextCommandConfig, report: JsonObject) -> None:
     console = Console()
-    unit = "examples" if command.task else "rankings" if command.preferences else "documents"
-    columns = ("split", unit, "bytes", *(["texts"] if "split_by" in report else []))
-    table = Table(*columns, title=escape(command.output), title_justify="left")
-    for split, counts in report["splits"].items():
-        n_documents, n_bytes = (
-            (counts[unit], counts.get("bytes")) if isinstance(counts, dict) else (counts, None)
-        )
-        sources = [f"{counts['sources']:,}"] if "split_by" in report else []
-        table.add_row(split, f"{n_documents:,}", "" if n_bytes is None else quantity(n_bytes), *sources)
+    splits = {
+        name: counts if isinstance(counts, dict) else {"conversations": counts}
+        for name, counts in report["splits"].items()
+    }
+    shown = [
+        key
+        for key in ("examples", "rankings", "conversations", "documents", "bytes", "sources")
+        if any(key in counts for counts in splits.values()) and (key != "sources" or "split_by" in report)
+    ]
+    titles = ["texts" if key == "sources" else key for key in shown]
+    table = Table("split", *titles, title=escape(command.output), title_justify="left")
+    for name, counts in splits.items():
+        sizes = (quantity(counts[key]) if key == "bytes" else f"{counts[key]:,}" for key in shown)
+        table.add_row(name, *sizes)
     console.print(table)
     if report.get("split_by") == "region":
         console.print(
