@@ -1,0 +1,41 @@
+"""Log-likelihoods of whole texts, each preceded by what begins a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from parakit.common.errors import UserError
+from parakit.common.progress import OnProgress
+from parakit.inference.capabilities import require_capability
+from parakit.inference.engine.scoring import Continuation, score_continuations
+from parakit.inference.generation.completion import prompt_ids
+from parakit.model.heads import LanguageModel
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+
+def text_continuation(tokenizer: Tokenizer, text: str) -> Continuation:
+    """A text's ids after BOS, or EOS where the tokenizer has no BOS, so that its first token counts too."""
+    start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    if start is None:
+        raise UserError("the tokenizer has neither BOS nor EOS", "a text needs one before its first token")
+    ids = prompt_ids(tokenizer, text)
+    return ([start], ids[1:] if ids[0] == start else ids)
+
+
+def text_log_likelihoods(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    advance: OnProgress | None = None,
+) -> list[float]:
+    """The log-probability of each text in nats, the sum over its tokens; equal texts, and what texts begin with, are
+    computed once. `advance` is called with numbers of different texts.
+    """
+    require_capability(model, "log_likelihood")
+    distinct = list(dict.fromkeys(texts))
+    pairs = [text_continuation(tokenizer, text) for text in distinct]
+    scores = score_continuations(model, pairs, advance=advance)
+    found = {text: math.fsum(score.log_probs) for text, score in zip(distinct, scores, strict=True)}
+    return [found[text] for text in texts]
