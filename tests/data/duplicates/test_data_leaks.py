@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.data.duplicates.leak_finder import MAX_ITEMS, MIN_WORDS, LeakFinder
+from parakit.data.duplicates.leak_finder import MIN_WORDS, LeakFinder
+from parakit.data.duplicates.run_table import MAX_ITEMS
 from parakit.data.duplicates.shingles import word_hashes
 from parakit.data.duplicates.suite_files import suite_texts
 from tests.data.duplicates.planted import random_words
@@ -24,7 +25,7 @@ SHORT = "Who painted the ceiling of the chapel?"
 def planted(text: str, rng: random.Random) -> str:
     kind = rng.randrange(3)
     if kind:
-        text = text.upper() if kind == 1 else re.sub(r"[^\w\s]", " - ", text).replace(" ", "\n", 2)
+        text = text.upper() if kind == 1 else re.sub(r"[^\w\s]", " «-» ", text).replace(" ", "\u00a0\n", 2)
     return f"{' '.join(random_words(rng, 30))} {text}. {' '.join(random_words(rng, 30))}"
 
 

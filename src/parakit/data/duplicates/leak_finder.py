@@ -2,8 +2,8 @@
 
 Words are compared in lower case and without punctuation, so a leak with other capitals, line breaks or punctuation is found,
 wherever in a text it is. A shorter item of a suite is found by all of its words in a row; one of fewer than `MIN_WORDS`
-could be anybody's, and is only counted. Runs that more than ten items have are a form of the suite ("Which of the
-following ..."), not its content, and say nothing. Memory: 32 bytes for each word of the suites.
+could be anybody's, and is only counted. Runs that many items have are a form of the suite (`run_table`). Memory: 32 bytes
+for each word of the suites.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from parakit.data.duplicates.run_table import RunTable, is_content
 from parakit.data.duplicates.shingles import batches, window_hashes, word_hashes
 
 N_WORDS = 13
 MIN_WORDS = 6  # of a short item that is looked for
-MAX_ITEMS = 10  # that may share a run of words; more share a form
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,19 @@ class LeakFinder:
         windows: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         for batch in batches(suites, lambda item: len(item[1])):
             self._add(batch, windows)
-        self._tables = [(length, *_table(windows[length])) for length in sorted(windows, reverse=True)]
+        self._tables = [_table(length, windows[length]) for length in sorted(windows, reverse=True)]
 
     def find(self, text: str) -> list[Leak]:
         """The leaks in `text`, for each item the first run of words that it has too."""
         words, _ = word_hashes([text])
         found: dict[int, list[int]] = {}
-        for length, hashes, items, filled in self._tables:
-            windows = window_hashes(words, length)
-            maybe = np.flatnonzero(filled[windows & np.uint64(len(filled) - 1)])
-            places = np.searchsorted(hashes, windows[maybe])
-            places[places == len(hashes)] = 0
-            equal = hashes[places] == windows[maybe]
-            for at, item in zip(maybe[equal].tolist(), items[places[equal]].tolist(), strict=True):
+        for table, items in self._tables:
+            places, numbers = table.search(words)
+            for at, item in zip(places.tolist(), items[numbers].tolist(), strict=True):
                 if (span := found.get(item)) and at <= span[1]:
-                    span[1] = max(span[1], at + length)
+                    span[1] = max(span[1], at + table.length)
                 elif not span:
-                    found[item] = [at, at + length]
+                    found[item] = [at, at + table.length]
         return [
             Leak(self.suites[self._suite_of[item]], item, first, last)
             for item, (first, last) in found.items()
@@ -86,26 +82,10 @@ class LeakFinder:
                 windows.setdefault(length, []).append((hashes, np.repeat(numbers[some], n)))
 
 
-def _table(windows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The hashes of windows, sorted, without those that are only a form; for each the first item that has it; and which
-    values the low bits of a hash have, so that most words of a text need no search.
-    """
-    hashes = np.concatenate([one for one, _ in windows])
-    items = np.concatenate([one for _, one in windows])
-    order = np.lexsort((items, hashes))
-    hashes, items = hashes[order], items[order]
-    new = np.r_[True, (hashes[1:] != hashes[:-1]) | (items[1:] != items[:-1])]
-    hashes, items = hashes[new], items[new]  # once an item
-    unique, first, n_items = np.unique(hashes, return_index=True, return_counts=True)
-    content = n_items <= MAX_ITEMS
-    content |= np.isin(unique, _only_forms(hashes, items, unique[~content]))
-    filled = np.zeros(1 << max(16, 3 + len(unique).bit_length()), bool)
-    filled[unique[content] & np.uint64(len(filled) - 1)] = True
-    return unique[content], items[first][content], filled
-
-
-def _only_forms(hashes: np.ndarray, items: np.ndarray, forms: np.ndarray) -> np.ndarray:
-    """The runs of items that have nothing but forms: these are looked for all the same."""
-    is_form = np.isin(hashes, forms)
-    with_content = np.unique(items[~is_form])
-    return np.unique(hashes[is_form & ~np.isin(items, with_content)])
+def _table(length: int, windows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[RunTable, np.ndarray]:
+    """The runs of `length` words that are content, and for each the first item that has it."""
+    hashes, items = (np.concatenate(parts) for parts in zip(*windows, strict=True))
+    content = is_content(hashes, items)
+    hashes, items = hashes[content], items[content]
+    table = RunTable.build(length, hashes, items)
+    return table, items[table.rows[table.starts[:-1]]]

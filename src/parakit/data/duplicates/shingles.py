@@ -22,6 +22,8 @@ _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _LETTER = np.zeros(256, bool)
 _LETTER[[c for c in range(128) if chr(c).isalnum()]] = True
 _LETTER[128:] = True
+_LATIN_LETTER = np.zeros(256, bool)
+_LATIN_LETTER[[c for c in range(0x80, 0xC0) if chr(c).isalnum()]] = True
 _SPACE = np.zeros(256, bool)
 _SPACE[[c for c in range(128) if chr(c).isspace()]] = True
 
@@ -136,6 +138,11 @@ def _words(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     punctuation = np.flatnonzero((codes[:-2] == 0xE2) & (codes[1:-1] >> 1 == 0x40))  # U+2000 to U+207F
     for k in range(3):
         letters[punctuation + k] = False
+    latin = np.flatnonzero(
+        codes[:-1] == 0xC2
+    )  # U+0080 to U+00BF: the space that does not break, and «quotes»
+    latin = latin[~_LATIN_LETTER[codes[latin + 1]]]
+    letters[latin] = letters[latin + 1] = False
     first = letters.copy()
     first[1:] &= ~letters[:-1]
     first |= letters & (codes >= 0xE3) & (codes <= 0xE9)  # U+3000 to U+9FFF: no spaces between words
