@@ -12,7 +12,7 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json
 from parakit.common.progress import OnProgress
 from parakit.common.settings import Config
-from parakit.evaluation.comparison import compare_losses, seed_spread, verdict
+from parakit.evaluation.comparison.losses import compare_losses, seed_spread, verdict
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
 from parakit.evaluation.preferences import evaluate_preferences, read_rankings

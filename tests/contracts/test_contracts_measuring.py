@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from parakit.data.documents import Document
-from parakit.evaluation.comparison import loss_difference, seed_spread, verdict
+from parakit.evaluation.comparison.losses import loss_difference, seed_spread, verdict
 from parakit.evaluation.perplexity import encode_documents, evaluate_loss, evaluate_text
 from tests.contracts.training_cases import TrainingCase, make_model
 

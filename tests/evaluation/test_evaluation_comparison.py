@@ -14,7 +14,7 @@ from parakit.checkpoints import save_model
 from parakit.common import Lineage
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
-from parakit.evaluation.comparison import compare_losses, loss_difference, seed_spread, verdict
+from parakit.evaluation.comparison.losses import compare_losses, loss_difference, seed_spread, verdict
 from parakit.evaluation.perplexity import blocks_of
 
 

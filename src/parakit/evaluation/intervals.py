@@ -2,7 +2,8 @@
 
 Shares have Wilson's score interval (Wilson 1927), which stays inside [0, 1] and has width at 0 and 100 %, where the normal
 interval has none. Other figures have the percentile bootstrap over items (Efron 1979), seeded. Two models on the same
-items are compared item by item: exact McNemar test (McNemar 1947) and a paired bootstrap of the difference.
+items are compared item by item, with a paired bootstrap of the difference: shares by the exact McNemar test (McNemar 1947),
+other scores by a permutation of each item's two values (Fisher 1935, section 21).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from parakit.common.seeds import rng
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 1000
+N_EXCHANGES, MAX_EXCHANGED = 10_000, 500
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def mcnemar_p_value(n_only_first: int, n_only_second: int) -> float:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Second minus first, in share correct, on the same items."""
+    """Second minus first, in share correct or another mean, on the same items."""
 
     difference: float
     low: float
@@ -97,8 +99,8 @@ class PairedDifference:
 
 
 def paired_difference(
-    first: Sequence[bool],
-    second: Sequence[bool],
+    first: Sequence[bool] | np.ndarray,
+    second: Sequence[bool] | np.ndarray,
     *,
     seed: int = 0,
     n_resamples: int = 2000,
@@ -109,7 +111,7 @@ def paired_difference(
     `low` and `high`: percentile bootstrap over items. `p_value`: exact McNemar.
     """
     assert len(first) == len(second), "paired results need the same items in the same order"
-    assert first, "nothing to compare"
+    assert len(first), "nothing to compare"
     a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     n, n_first, n_second = len(a), int((a & ~b).sum()), int((b & ~a).sum())
     # resampling n items of three kinds with replacement is a multinomial draw
@@ -118,6 +120,36 @@ def paired_difference(
     differences = (counts[:, 1] - counts[:, 0]) / n
     low, high = percentiles(differences, confidence)
     return PairedDifference((n_second - n_first) / n, low, high, mcnemar_p_value(n_first, n_second), n)
+
+
+def paired_mean_difference(
+    first: np.ndarray, second: np.ndarray, *, seed: int = 0, n_resamples: int = N_RESAMPLES
+) -> PairedDifference:
+    """Compare the means of two models' scores (n,) on the same items in the same order.
+
+    `low` and `high`: percentile bootstrap over items. `p_value`: how often the mean is so far from 0 when each item's two
+    values are exchanged at random.
+    """
+    assert len(first) == len(second), "paired results need the same items in the same order"
+    by_item = np.asarray(second, float) - np.asarray(first, float)
+    found = bootstrap_mean(by_item, seed=seed, n_resamples=n_resamples)
+    return PairedDifference(found.value, found.low, found.high, exchange_p_value(by_item, seed), len(by_item))
+
+
+def exchange_p_value(differences: np.ndarray, seed: int = 0) -> float:
+    """Two-sided: the share of `N_EXCHANGES` random signs of the differences (n,), and of the signs that they have, whose sum is
+    as far from 0. Of more than `MAX_EXCHANGED` that are not 0 the sum is normal with the same variance.
+    """
+    moved = differences[differences != 0]
+    found, squares = abs(float(moved.sum())), float((moved**2).sum())
+    if not len(moved):
+        return 1.0
+    if len(moved) > MAX_EXCHANGED:
+        return math.erfc(found / math.sqrt(2 * squares))
+    signs = rng(seed, "exchange").integers(0, 2, (N_EXCHANGES, len(moved)), dtype=np.int8)
+    sums = np.abs((2.0 * signs - 1.0) @ moved)
+    as_far = int((sums >= found * (1 - 1e-9)).sum())  # equal sums differ in their last bits
+    return (as_far + 1) / (N_EXCHANGES + 1)
 
 
 def _log_choose(n: int, k: int) -> float:

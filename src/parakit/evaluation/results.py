@@ -143,7 +143,7 @@ def read_result(folder: Path, name: str, results: Mapping[str, Any]) -> Benchmar
     """A benchmark of an evaluation folder with its items; `results`: the content of its results.json."""
     found = dict(results["benchmarks"][name])
     path = folder / ITEMS / f"{name}.jsonl"
-    items = tuple(Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
+    items = tuple(Item(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line)
     scores = {key: Score(**value) for key, value in found.pop("scores").items()}
     groups = {
         group: {key: Score(**value) for key, value in one.items()}

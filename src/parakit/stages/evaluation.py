@@ -14,7 +14,7 @@ from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress
 from parakit.data.corpus import iter_corpus
 from parakit.data.examples import load_examples_report
-from parakit.evaluation.comparison import loss_difference
+from parakit.evaluation.comparison.losses import loss_difference
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import evaluate_task
 from parakit.evaluation.intervals import paired_difference
