@@ -11,11 +11,12 @@ from rich.padding import Padding
 from rich.table import Table
 
 from parakit.cli.rendering.safe_text import safe
+from parakit.common.ancestors import find_ancestors
 from parakit.common.artifacts import LINEAGE, read_lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file
 from parakit.data.document_search import find_documents, history, search_documents
-from parakit.stages.corpora.history import ancestors, runs_that_saw
+from parakit.stages.corpora.history import runs_that_saw
 
 MAX_FOUND, MAX_STEPS, TEXT_CHARS = 20, 12, 600
 
@@ -82,14 +83,14 @@ def _corpora(path: Path) -> tuple[list[Path], list[Path] | None]:
         )
     if read_lineage(path).get("kind") == "corpus":
         return [path], None
-    found = ancestors(path)
-    corpora = [folder for folder, kind in found.items() if kind == "corpus"]
+    found = find_ancestors(path)
+    corpora = found.of_kinds("corpus")
     if not corpora:
         raise UserError(
             f"{path}: no corpus that it was made from is found",
             "name the corpus, and the run's folder with --runs",
         )
-    return corpora, [folder for folder, kind in found.items() if kind in ("model", "adapter")]
+    return corpora, found.of_kinds("model", "adapter")
 
 
 def _print(entry: JsonObject, console: Console) -> None:

@@ -37,27 +37,39 @@ def suite_texts(path: str | Path) -> Iterator[tuple[str, str]]:
 
 
 def _file_texts(path: Path) -> Iterator[str]:
+    values: Iterable[object] = (
+        file_rows(path) if has_rows(path) else _paragraphs(line for _, line in enumerate_lines(path))
+    )
+    for value in values:
+        yield from strings(value)
+
+
+def has_rows(path: Path) -> bool:
+    """Whether `file_rows` reads the file, by its name."""
+    return file_suffix(path) in (*RECORD_SUFFIXES, *_DELIMITERS)
+
+
+def file_rows(path: Path) -> Iterator[object]:
+    """The rows of a file of JSON, JSON lines, Parquet, CSV or TSV. `UserError` where it cannot be read."""
     suffix = file_suffix(path)
     if suffix in RECORD_SUFFIXES:
-        values: Iterable[object] = (row for _, row in read_records(path))
-    elif suffix in _DELIMITERS:
-        csv.field_size_limit(2**24)
-        values = csv.reader((line + "\n" for _, line in enumerate_lines(path)), delimiter=_DELIMITERS[suffix])
+        yield from (row for _, row in read_records(path))
     else:
-        values = _paragraphs(line for _, line in enumerate_lines(path))
-    for value in values:
-        yield from _strings(value)
+        csv.field_size_limit(2**24)
+        lines = (line + "\n" for _, line in enumerate_lines(path))
+        yield from csv.reader(lines, delimiter=_DELIMITERS[suffix])
 
 
-def _strings(value: object) -> Iterator[str]:
+def strings(value: object) -> Iterator[str]:
+    """All texts in a row, in their order."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for one in value.values():
-            yield from _strings(one)
+            yield from strings(one)
     elif isinstance(value, list):
         for one in value:
-            yield from _strings(one)
+            yield from strings(one)
 
 
 def _paragraphs(lines: Iterable[str]) -> Iterator[str]:

@@ -129,10 +129,10 @@ class ItemSearch:
                 np.searchsorted(texts, places, "right") == np.searchsorted(texts, last, "right")
             )
             if fresh.any():
-                owners = np.searchsorted(begins, last[fresh], "right") - 1
-                unique, of = np.unique(owners, return_inverse=True)
+                documents = np.searchsorted(begins, last[fresh], "right") - 1
+                unique, of = np.unique(documents, return_inverse=True)
                 table.found[numbers[fresh]] = len(self._sources) + of
-                self._sources += [sources[owner] for owner in unique.tolist()]
+                self._sources += [sources[number] for number in unique.tolist()]
 
 
 def _table(benchmarks: Sequence[_Benchmark], length: int) -> _Table:

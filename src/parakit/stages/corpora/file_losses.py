@@ -9,11 +9,11 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
+from parakit.common.ancestors import find_ancestors
 from parakit.common.files import JsonObject
 from parakit.data.corpus import iter_corpus
 from parakit.evaluation.perplexity import evaluate_loss
 from parakit.model.heads import LanguageModel, TransformerModel
-from parakit.stages.corpora.history import ancestors
 from parakit.stages.job import PreparedRun
 from parakit.stages.tasks import Splits, first_documents
 from parakit.tokens.shard_parts import select_documents
@@ -43,7 +43,7 @@ def losses_by_file(
     model: TransformerModel, validation: object, shards: Path, plan: TrainingPlan
 ) -> list[JsonObject]:
     """{"file", "documents", "bytes", "bits_per_byte", "times": of the files' median}, the farthest from the median first."""
-    corpus = next((path for path, kind in ancestors(shards).items() if kind == "corpus"), None)
+    corpus = next(iter(find_ancestors(shards).of_kinds("corpus")), None)
     if corpus is None or not isinstance(validation, TokenShards):
         return []
     assert isinstance(model, LanguageModel)

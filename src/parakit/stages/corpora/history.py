@@ -11,9 +11,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
-from parakit.common.artifacts import LINEAGE, read_lineage
+from parakit.common.artifacts import read_lineage
 from parakit.common.descendants import made_from, shards_of
-from parakit.common.files import JsonObject, is_file
+from parakit.common.files import JsonObject
 from parakit.tokens.batches.batch import Occurrence
 from parakit.tokens.batches.mixture import MixedSource
 from parakit.tokens.batches.replay import ReplaySource
@@ -23,7 +23,6 @@ from parakit.training.config import TrainingPlan
 from parakit.training.row_sources import lengths_of, text_rows
 
 TRACED = ("next_token", "prefix", "masked", "span_corruption")
-MAX_DEPTH = 20
 
 
 def runs_that_saw(
@@ -40,22 +39,6 @@ def runs_that_saw(
                 continue
             entries.append(_entry(path, lineage, shards, split, number))
     return entries
-
-
-def ancestors(path: Path, depth: int = 0) -> dict[Path, str]:
-    """The artifact and those that it was made from, as far as they still exist where they were recorded or next to it:
-    the kind of each.
-    """
-    path = path.resolve()
-    lineage = read_lineage(path)
-    found = {path: str(lineage.get("kind"))}
-    for parent in lineage.get("parents") or [] if depth < MAX_DEPTH else []:
-        recorded = Path(parent["path"])
-        for candidate in (recorded, path.parent / recorded.name):
-            if is_file(candidate / LINEAGE) and read_lineage(candidate).get("digest") == parent["digest"]:
-                found |= ancestors(candidate, depth + 1)
-                break
-    return found
 
 
 def _entry(path: Path, lineage: JsonObject, shards: Path, split: str, number: int) -> JsonObject:
