@@ -101,10 +101,10 @@ class ItemSearch:
         covered = np.cumsum(edges[:-1]) > 0
         found = {}
         for item, source in sorted(where.items()):
-            first, answer, end = (
+            begin, answer, end = (
                 int(at) for at in (runs.starts[item], runs.answers[item], runs.starts[item + 1])
             )
-            share = float(covered[first:end].mean())
+            share = float(covered[begin:end].mean())
             found[benchmark.ids[item]] = Touched(
                 share, bool(covered[answer:end].any()), self._sources[source]
             )

@@ -1,0 +1,114 @@
+"""How many of a benchmark's items were found in text, and the scores with and without them.
+
+`BenchmarkResult.contamination` holds: `method`, its parameters; `texts`, what was searched, with digests; `unknown`, what
+else the model was trained on; and where something was searched `n`, the items long enough to tell, `n_too_short`,
+`n_touched`, of these `n_most` (of which `MOST` of the words were found) and `n_with_answer` (of which words of the answer
+were), `share` of the touched with its 95 % interval, `touched` by item, and `scores_without` and `scores_touched`: the
+scores without the touched items, and of these alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from parakit.common.files import JsonObject
+from parakit.common.formatting import percent
+from parakit.common.progress import OnProgress
+from parakit.data.duplicates.run_table import MAX_ITEMS
+from parakit.evaluation.contamination.item_runs import MIN_WORDS, N_WORDS
+from parakit.evaluation.contamination.search import ItemSearch
+from parakit.evaluation.contamination.texts import Digested, TrainingTexts
+from parakit.evaluation.intervals import wilson_interval
+from parakit.evaluation.results import BenchmarkResult, Item, summarize_items
+
+METHOD: JsonObject = {
+    "name": "runs of words",
+    "version": 1,
+    "n_words": N_WORDS,
+    "min_words": MIN_WORDS,
+    "max_items": MAX_ITEMS,
+}
+MOST = 0.7  # of an item's words: nearly all of it (Chowdhery et al. 2022, section 8)
+
+
+def find_contamination(
+    benchmarks: Mapping[str, BenchmarkResult], texts: TrainingTexts, advance: OnProgress | None = None
+) -> dict[str, BenchmarkResult]:
+    """`benchmarks`, by name, with `contamination`. `advance` is called with the bytes of text that were searched."""
+    search, searched = search_texts({name: one.items for name, one in benchmarks.items()}, texts, advance)
+    found = {}
+    for name, result in benchmarks.items():
+        figures = searched | (item_figures(search, name, len(result.items)) if searched["texts"] else {})
+        touched = figures.get("touched", {})
+        if touched:
+            figures["scores_without"] = _scores(result, [i for i in result.items if i.id not in touched])
+            figures["scores_touched"] = _scores(result, [i for i in result.items if i.id in touched])
+        found[name] = dataclasses.replace(result, contamination=figures)
+    return found
+
+
+def search_texts(
+    items: Mapping[str, Sequence[Item]], texts: TrainingTexts, advance: OnProgress | None = None
+) -> tuple[ItemSearch, JsonObject]:
+    """Search all texts for `items`, by benchmark; returns the search, and what is the same for all of them."""
+    search, entries = ItemSearch(items if texts.texts else {}), []
+    for text in texts.texts:
+        documents = Digested(text.documents())
+        for n_bytes in search.read(documents):
+            if advance is not None:
+                advance(n_bytes)
+        entries.append(
+            {
+                "path": text.path,
+                "kind": text.kind,
+                "digest": text.digest or documents.digest,
+                "n_documents": documents.n_documents,
+                "n_bytes": documents.n_bytes,
+            }
+        )
+    return search, {"method": METHOD, "texts": entries, "unknown": list(texts.unknown)}
+
+
+def item_figures(search: ItemSearch, name: str, n_items: int) -> JsonObject:
+    """The counts of a benchmark of `n_items`, and its touched items."""
+    touched = search.touched(name)
+    n_too_short = len(search.too_short(name))
+    n = n_items - n_too_short
+    low, high = wilson_interval(len(touched), n)
+    return {
+        "n": n,
+        "n_too_short": n_too_short,
+        "n_touched": len(touched),
+        "n_most": sum(one.share >= MOST for one in touched.values()),
+        "n_with_answer": sum(one.answer for one in touched.values()),
+        "share": len(touched) / n if n else None,
+        "low": low,
+        "high": high,
+        "touched": {item: dataclasses.asdict(one) for item, one in touched.items()},
+    }
+
+
+def describe_contamination(found: JsonObject | None) -> str:
+    """In a few words, such as `0.3 % (3 of 1,000 items)`."""
+    if found is None:
+        return "not searched"
+    if not found["texts"]:
+        return "unknown"
+    if not found["n"]:
+        return "items too short to tell"
+    text = f"{percent(found['share'])} ({found['n_touched']:,} of {found['n']:,} items"
+    return text + ("; part of the training text is unknown)" if found["unknown"] else ")")
+
+
+def _scores(result: BenchmarkResult, items: Sequence[Item]) -> JsonObject:
+    """The scores of some of the items, as plain data; without those that are no mean over the items."""
+    lower = [name for name, score in result.scores.items() if not score.higher_is_better]
+    every = summarize_items(result.protocol, result.items, result.main, lower_is_better=lower).scores
+    found = summarize_items(result.protocol, items, result.main, lower_is_better=lower).scores
+    return {
+        name: dataclasses.asdict(score)
+        for name, score in found.items()
+        if name in result.scores and math.isclose(every[name].value, result.scores[name].value, abs_tol=1e-9)
+    }
