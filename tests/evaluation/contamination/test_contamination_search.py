@@ -12,7 +12,9 @@ from parakit.evaluation.contamination.search import ItemSearch
 from parakit.evaluation.results import Item
 from tests.data.duplicates.planted import random_words
 
-QUESTION = "Question: If a train leaves Paris at noon and another leaves Rome at two, when do they meet?\nAnswer:"
+QUESTION = (
+    "Question: If a train leaves Paris at noon and another leaves Rome at two, when do they meet?\nAnswer:"
+)
 ANSWER = "They meet in Milan at twenty past seven, which is when the shops close."
 
 
@@ -64,7 +66,8 @@ def test_template_and_form_are_no_content() -> None:
     rng = random.Random(1)
     form = "which of the following statements about the subject of this exam is true in every case"
     items = [
-        item(str(i), f"Question: {' '.join(random_words(rng, 9))}?\n{form}\nAnswer:") for i in range(MAX_ITEMS + 1)
+        item(str(i), f"Question: {' '.join(random_words(rng, 9))}?\n{form}\nAnswer:")
+        for i in range(MAX_ITEMS + 1)
     ]
     assert not searched(items, around(form)).touched("exam")
     bare = items[3].prompt.split("\n")[0].removeprefix("Question: ")

@@ -68,7 +68,10 @@ def training_texts(model: str | Path) -> TrainingTexts:
         + ("another one is there now" if one.replaced else "no longer there")
         for one in lost
     ]
-    return TrainingTexts(texts + decoded, _outside(ancestry) + unknown)
+    unknown = _outside(ancestry) + unknown
+    if not (texts or decoded or unknown):
+        unknown = ["its lineage names no text"]
+    return TrainingTexts(texts + decoded, unknown)
 
 
 def named_text(path: str | Path) -> TrainingTexts:
