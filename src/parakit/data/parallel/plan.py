@@ -31,9 +31,10 @@ from parakit.data.readers.files import read_file
 from parakit.data.readers.input_file import InputFile
 
 SAMPLE_FILES, SAMPLE_BYTES = 16, 2**21
-TEXT_BYTES = 2_900  # of memory of the first process for each text: measured at 1,000,000 (make bench NAME=deduplication)
+TEXT_BYTES = 500  # of memory of the first process for each text; its sketch lies in a file
 ROW_OVERHEAD = 1.1  # of a row of JSON, by bytes of its text
 SIGNATURE_BYTES = 1_000  # on disk, for each document
+SKETCH_BYTES = 512  # on disk, for each text
 
 
 def plan_corpus(config: TextConfig) -> JsonObject:
@@ -72,7 +73,8 @@ def plan_corpus(config: TextConfig) -> JsonObject:
             "task": peak + row_parts.PART_BYTES * 2,
             "first_process": peak + n_texts * (TEXT_BYTES + (40 if near else 0)),
         },
-        "disk_bytes": int(text_bytes * ROW_OVERHEAD * n_copies) + n_texts * (SIGNATURE_BYTES if near else 0),
+        "disk_bytes": int(text_bytes * ROW_OVERHEAD * n_copies)
+        + n_texts * (SKETCH_BYTES + (SIGNATURE_BYTES if near else 0)),
     }
 
 
