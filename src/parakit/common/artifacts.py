@@ -135,6 +135,28 @@ def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False
             raise
 
 
+def copy_artifact(source: Path, path: Path) -> None:
+    """The artifact `source` at `path` too, in place of what is there: its files are hard links where the file system has
+    them, and copies elsewhere. Files of an artifact are never written again, so neither changes with the other.
+    """
+    with disk_errors(path), output_lock(path):
+        folder = partial_folder(path)
+        try:
+            shutil.copytree(source, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
+            os.chmod(folder, 0o755)
+            _replace(folder, path)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def open_artifact(path: str | Path, kind: str | Sequence[str] | None = None, verify: bool = True) -> Artifact:
     """Read an artifact's lineage and check every file against the manifest. Of one on object storage a folder of this
     machine with its small files is opened (see `remote`).

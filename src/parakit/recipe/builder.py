@@ -25,8 +25,9 @@ from parakit.data.fetching.locations import is_on_network, local_path
 from parakit.data.readers.inputs import check_paths
 from parakit.evaluation.metrics.translations import require_libraries
 from parakit.model.presets import config_for_size
+from parakit.recipe.build_state import PLAN, RUNS, STATE, SWEEP, SharedStages
 from parakit.recipe.config import RecipeConfig, parse_time
-from parakit.recipe.graph import STATE, Build, Decision
+from parakit.recipe.graph import Build, Decision
 from parakit.recipe.rules import open_lengths
 from parakit.recipe.stage_list import WORK, models_of, stages_of
 from parakit.recipe.start import check_start_source, family_of_start
@@ -45,9 +46,9 @@ TIME_FROM_SCRATCH, TIME_FROM_START = (
 )  # of a build for which no time and no lengths were given
 
 
-def build(recipe: RecipeConfig, builds: Path = BUILDS) -> BuildSummary:
+def build(recipe: RecipeConfig, builds: Path = BUILDS, shared: SharedStages | None = None) -> BuildSummary:
     """Make everything that `recipe` describes in `builds/NAME`; returns the summary, which is also written
-    to `summary.json` there.
+    to `summary.json` there. `shared`: builds from which stages with the same key are taken.
     """
     from parakit.reports.corpus_page import refresh_corpus_page
     from parakit.reports.rendering import CORPUS_PAGE, write_report
@@ -61,9 +62,11 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS) -> BuildSummary:
     times = time_of(recipe)
     stages = stages_of(recipe, folder, times)
     with _build_folder(folder):
-        Build(folder, stages).run(_tell, times)
+        Build(folder, stages, shared).run(_tell, times)
         folders = {stage.name: folder / stage.name for stage in stages}
         summary = summarize(recipe.name, recipe.model_dump(mode="json"), folders, models_of(recipe))
+        if folder != BUILDS / recipe.name:
+            summary = summary.model_copy(update={"path": str(folder)})
         write_text_atomic(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
         write_json_atomic(folder / "summary.json", summary.to_dict())
         if "corpus" in folders:
@@ -219,11 +222,12 @@ def _build_folder(folder: Path) -> Iterator[None]:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """`UserError` for a folder with files that no build wrote."""
+    """`UserError` for a folder with files that no build and no sweep wrote."""
     if not folder.is_dir() or (folder / STATE).exists():
         return
+    swept = (SWEEP, RUNS) if (folder / SWEEP / PLAN).is_file() else ()
     for entry in sorted(folder.iterdir()):
-        if not (entry.name.startswith(".") or (entry / LINEAGE).is_file()):
+        if not (entry.name.startswith(".") or entry.name in swept or (entry / LINEAGE).is_file()):
             raise UserError(
                 f"{folder}: holds {entry.name}, which no build wrote",
                 "choose another name (--name), or another folder (--builds)",

@@ -8,6 +8,7 @@ behind it. `build.json` remembers the key under which each folder was made.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.artifacts import open_artifact
-from parakit.common.errors import CorruptArtifact, UnexpectedFile, UserError
-from parakit.common.files import JsonObject, read_json, write_json_atomic
+from parakit.common.errors import UnexpectedFile, UserError
+from parakit.common.files import JsonObject, write_json_atomic
 from parakit.common.remote import is_remote
 from parakit.common.settings import config_digest
 from parakit.data.config import TextConfig
@@ -24,11 +25,11 @@ from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.fetching.locations import local_path
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.inputs import input_files
+from parakit.recipe.build_state import STATE, SharedStages, read_state
 from parakit.recipe.build_time import BuildTime
 from parakit.stages.run_dir import folder_fingerprint
 from parakit.training.config import TrainingConfig
 
-STATE = "build.json"
 # Raised when a stage's code changes what it makes from the same settings: earlier results are then rebuilt.
 CODE_VERSION = 2
 
@@ -55,11 +56,11 @@ class Decision:
 
 
 class Build:
-    """A build folder and what was made in it."""
+    """A build folder and what was made in it. `shared`: builds from which stages with the same key are taken."""
 
-    def __init__(self, folder: Path, stages: Sequence[Stage]) -> None:
-        self.folder, self.stages = folder, list(stages)
-        self.made = _read_state(folder / STATE)
+    def __init__(self, folder: Path, stages: Sequence[Stage], shared: SharedStages | None = None) -> None:
+        self.folder, self.stages, self.shared = folder, list(stages), shared
+        self.made = read_state(folder / STATE)
 
     def path(self, stage: str) -> Path:
         """The folder of a stage's artifact."""
@@ -83,14 +84,27 @@ class Build:
         for stage in self.stages:
             decision = self._decide(stage, set())
             on_decision(decision)
-            if decision.run:
-                key, started = self._key(stage), time.monotonic()
-                stage.run(self.path(stage.name))
-                seconds = time.monotonic() - started + (times.used_before(stage.name) if times else 0.0)
-                self.made[stage.name] = {"key": key, "digest": self._digest(stage.name), "seconds": seconds}
-                write_json_atomic(self.folder / STATE, {"stages": self.made})
-            elif times:
+            made_here = decision.run and self._make(stage, times)
+            if times and not made_here:
                 times.spent_before += self.made[stage.name]["seconds"]
+
+    def _make(self, stage: Stage, times: BuildTime | None) -> bool:
+        """Make a stage, or take it from another build under the same key; whether it was made."""
+        key, path = self._key(stage), self.path(stage.name)
+        began = times.clock() if times else 0.0
+        with self.shared.reserved(stage.name, key) if self.shared else contextlib.nullcontext():
+            if times:  # waiting for another build takes none of this one's
+                times.started += times.clock() - began
+            row = self.shared.take(stage.name, key, path) if self.shared else None
+            made_here = row is None
+            if row is None:
+                started = time.monotonic()
+                stage.run(path)
+                seconds = time.monotonic() - started + (times.used_before(stage.name) if times else 0.0)
+                row = {"key": key, "digest": self._digest(stage.name), "seconds": seconds}
+            self.made[stage.name] = row
+            write_json_atomic(self.folder / STATE, {"stages": self.made})
+        return made_here
 
     def _decide(self, stage: Stage, changing: set[str]) -> Decision:
         before = self.made.get(stage.name)
@@ -122,6 +136,19 @@ class Build:
         )
 
 
+def planned_keys(stages: Sequence[Stage]) -> dict[str, str]:
+    """A digest of all that decides each stage's content, known before any is made: its settings and those of all stages
+    before it. Stages of two builds with equal ones are the same.
+    """
+    keys: dict[str, str] = {}
+    for stage in stages:
+        parents = {parent: keys[parent] for parent in stage.parents}
+        keys[stage.name] = config_digest(
+            {"stage": stage.name, "settings": stage.settings, "parents": parents, "code": CODE_VERSION}
+        )
+    return keys
+
+
 def fingerprint(paths: Sequence[str], config: TextConfig | None = None) -> list[list[Any]]:
     """Name, size and time of change of every file that reading `paths` would open, on object storage its address, size and
     version: notices an edit without reading a corpus twice.
@@ -144,18 +171,3 @@ def outside_folders(training: TrainingConfig) -> JsonObject:
     named = {name: getattr(training, name, None) for name in ("model", "replay", "student")}
     folders = {name: Path(folder) for name, folder in named.items() if folder}
     return {f"{name}_read": folder_fingerprint(path) for name, path in folders.items() if path.is_dir()}
-
-
-def _read_state(path: Path) -> dict[str, JsonObject]:
-    if not path.exists():
-        return {}
-    try:
-        rows = read_json(path)["stages"].items()
-        return {
-            stage: {"key": row["key"], "digest": row["digest"], "seconds": float(row.get("seconds", 0.0))}
-            for stage, row in rows
-        }
-    except (CorruptArtifact, KeyError, TypeError, ValueError, AttributeError):
-        raise CorruptArtifact(
-            f"{path}: is not the state of a build", "delete it; every stage is then rebuilt"
-        ) from None

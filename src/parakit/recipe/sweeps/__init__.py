@@ -1,0 +1,1 @@
+"""Sweeps: one recipe over seeds and values, with everything that does not differ made once."""
