@@ -70,7 +70,7 @@ def test_the_spread_of_seeds_is_a_prediction_interval() -> None:
     )
     assert not found.excludes(0.2650)
     assert seed_spread(list(np.linspace(0, 1, 40))).high == pytest.approx(
-        0.5 + 1.96 * 0.2998 * np.sqrt(41 / 40), rel=1e-2
+        0.5 + stats.t.ppf(0.975, 39) * 0.2998 * np.sqrt(41 / 40), rel=1e-3
     )
     difference = loss_difference(losses_of(np.full(50, 9.0)), losses_of(np.full(50, 8.0)))
     assert "within the noise of seeds (3 runs" in verdict(difference, found, 0.2650)

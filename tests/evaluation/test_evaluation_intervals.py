@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parakit.common.seeds import rng
-from parakit.evaluation.intervals import mcnemar_p_value, paired_difference, wilson_interval
+from parakit.evaluation.intervals import (
+    mcnemar_p_value,
+    mean_interval,
+    paired_difference,
+    student_t,
+    wilson_interval,
+)
 
 Z = 1.959963984540054
 
@@ -70,3 +76,24 @@ def test_the_bootstrap_is_as_wide_as_the_formula_for_paired_shares():
     found = paired_difference(list(first), list(second))
     error = np.std(second.astype(float) - first, ddof=1) / math.sqrt(2000)
     assert found.high - found.low == pytest.approx(2 * Z * error, rel=0.06)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 4, 29, 30, 31, 60, 999])
+def test_quantiles_of_students_t_are_scipys(degrees):
+    stats = pytest.importorskip("scipy.stats")
+    assert student_t(degrees) == pytest.approx(
+        stats.t.ppf(0.975, degrees), abs=6e-4 if degrees <= 30 else 2e-5
+    )
+
+
+def test_the_interval_of_a_mean_is_scipys_and_holds_it_as_often_as_it_should():
+    stats = pytest.importorskip("scipy.stats")
+    generator = rng(3, "seeds")
+    values = list(generator.normal(0.4, 0.02, 5))
+    found = mean_interval(values)
+    low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    assert (found.value, found.low, found.high) == pytest.approx((np.mean(values), low, high), abs=1e-5)
+    held = [mean_interval(list(row)) for row in generator.normal(0.4, 0.02, (2000, 3))]
+    assert 0.935 < np.mean([one.low <= 0.4 <= one.high for one in held]) < 0.965
+    alone = mean_interval([0.3])
+    assert (alone.value, alone.low, alone.high) == (0.3, -math.inf, math.inf)

@@ -18,14 +18,9 @@ import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
-from parakit.evaluation.intervals import percentiles
+from parakit.evaluation.intervals import percentiles, student_t
 
 N_RESAMPLES = 2000
-# 97.5 % quantiles of Student's t with 1 to 30 degrees of freedom; beyond them the normal quantile is used
-_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,8 +101,7 @@ def seed_spread(values: Sequence[float]) -> SeedSpread | None:
     n = len(values)
     if n < 2:
         return None
-    quantile = _T[n - 2] if n - 2 < len(_T) else NormalDist().inv_cdf(0.975)
-    half = quantile * stdev(values) * math.sqrt(1 + 1 / n)
+    half = student_t(n - 1) * stdev(values) * math.sqrt(1 + 1 / n)
     return SeedSpread(n, mean(values), mean(values) - half, mean(values) + half)
 
 
