@@ -2,8 +2,8 @@
 
 The items are of eleven suites (`contamination_items`), the other text is books and encyclopaedia articles. Items are planted
 once each, at a random place, verbatim but for capitals, white space, punctuation and line breaks; whole, or only their
-question. Recall is the share of the planted items that are found, of those long enough to tell; false positives are all
-items that the text without plants is found to have, real quotations included. Reworded items, in which some words are other
+question. Recall is the share of the planted items that are found, of those whose question is long enough to tell; false
+positives are all items that the text without plants is found to have, real quotations included. Reworded items, in which some words are other
 ones, show what is not found. Time and memory are those of a process that searches `megabytes` of text for all items.
 """
 
@@ -29,11 +29,11 @@ Change = Callable[[str, random.Random], str]
 
 
 @benchmark("contamination", {
-    "verbatim.recall": (">= 0.99", "share of planted items of public suites that are found, whatever their case, spaces and punctuation"),
+    "verbatim.recall": (">= 0.99", "share of planted items of public suites that are found, whatever their case and punctuation"),
     "false_positives.share": ("<= 0.01", "share of the items that books and articles are found to have"),
     "reworded.1 in 20 words.recall": (NO_TARGET, "share found of items in which one word in 20 is another one"),
     "reworded.1 in 5 words.recall": (NO_TARGET, "share found of items in which one word in 5 is another one"),
-    "speed.megabytes_per_second": (NO_TARGET, "MB of text searched per second, for the items of eleven suites"),
+    "speed.megabytes_per_second": (NO_TARGET, "MB of text searched a second for the items of eleven suites"),
     "speed.peak_memory_mib": (NO_TARGET, "MiB of memory at most meanwhile"),
 })  # fmt: skip
 def contamination(
@@ -168,9 +168,10 @@ def _speed(documents: Sequence[str], place: Path, megabytes: int, data: Path) ->
 
 def _search_file(path: Path, data: Path) -> None:
     """What the process does whose time and memory are measured."""
-    started = time.perf_counter()
-    search = ItemSearch(suite_items(data))
-    indexed = time.perf_counter()
+    items = suite_items(data)
+    started = time.process_time()
+    search = ItemSearch(items)
+    indexed, wall = time.process_time(), time.perf_counter()
     with open(path, encoding="utf-8") as lines:
         size = sum(
             search.read(
@@ -178,10 +179,10 @@ def _search_file(path: Path, data: Path) -> None:
                 for number, text in enumerate(json.loads(line)["text"] for line in lines)
             )
         )
-    seconds = time.perf_counter() - indexed
     figures = {
-        "index_seconds": round(indexed - started, 2),
-        "megabytes_per_second": round(size / 1e6 / seconds, 1),
+        "index_processor_seconds": round(indexed - started, 2),
+        "megabytes_per_second": round(size / 1e6 / (time.perf_counter() - wall), 1),
+        "megabytes_per_processor_second": round(size / 1e6 / (time.process_time() - indexed), 1),
     }
     print(json.dumps(figures))
 

@@ -39,7 +39,7 @@ def suite_items(data: Path) -> dict[str, list[Item]]:
         ),
         "truthfulqa": (
             (f"Q: {row['Question']}\nA:", row["Best Answer"])
-            for row in csv.DictReader(io.StringIO(gzip.decompress((data / "truthfulqa" / "TruthfulQA.csv.gz").read_bytes()).decode()))
+            for row in _table(data / "truthfulqa" / "TruthfulQA.csv.gz")
         ),
     }  # fmt: skip
     for suite in ("arc_easy", "arc_challenge", "piqa", "boolq"):
@@ -53,6 +53,11 @@ def suite_items(data: Path) -> dict[str, list[Item]]:
 def _numbered(suite: str, rows: Iterator[tuple[str, str]]) -> Iterator[Item]:
     for number, (prompt, target) in enumerate(rows):
         yield Item(f"{suite}-{number}", prompt, target, "", {})
+
+
+def _table(path: Path) -> Iterator[dict[str, str]]:
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
 
 
 def _mmlu(path: Path) -> Iterator[tuple[str, str]]:

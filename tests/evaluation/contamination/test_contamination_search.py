@@ -59,6 +59,8 @@ def test_a_short_line_is_looked_for_as_a_whole_and_a_shorter_item_is_too_short_t
     found = searched(items, around(line))
     assert list(found.touched("exam")) == ["a"]
     assert found.too_short("exam") == ["b"]
+    assert searched([item("c", "Who?", ANSWER)], around(f"Who? {ANSWER}")).too_short("exam") == ["c"]
+    assert searched([item("d", "", ANSWER)], around(ANSWER)).too_short("exam") == []
     assert not searched(items, around("Who painted the ceiling of the old church?")).touched("exam")
 
 

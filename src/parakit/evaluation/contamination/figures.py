@@ -1,8 +1,8 @@
 """How many of a benchmark's items were found in text, and the scores with and without them.
 
 `BenchmarkResult.contamination` holds: `method`, its parameters; `texts`, what was searched, with digests; `unknown`, what
-else the model was trained on; and where something was searched `n`, the items long enough to tell, `n_too_short`,
-`n_touched`, of these `n_most` (of which `MOST` of the words were found) and `n_with_answer` (of which words of the answer
+else the model was trained on; and where something was searched `n`, the items long enough to tell, `n_too_short`, those
+whose question is too short and that were not found with their answer either, `n_touched`, of these `n_most` (of which `MOST` of the words were found) and `n_with_answer` (of which words of the answer
 were), `share` of the touched with its 95 % interval, `touched` by item, and `scores_without` and `scores_touched`: the
 scores without the touched items, and of these alone.
 """
@@ -74,7 +74,7 @@ def search_texts(
 def item_figures(search: ItemSearch, name: str, n_items: int) -> JsonObject:
     """The counts of a benchmark of `n_items`, and its touched items."""
     touched = search.touched(name)
-    n_too_short = len(search.too_short(name))
+    n_too_short = len(set(search.too_short(name)) - touched.keys())
     n = n_items - n_too_short
     low, high = wilson_interval(len(touched), n)
     return {

@@ -37,6 +37,13 @@ class ItemRuns:
         """The item that each word belongs to."""
         return np.searchsorted(self.starts, places, "right") - 1
 
+    def without_question(self) -> np.ndarray:
+        """The items without a run of their question alone; of one without a question, its answer stands for it."""
+        items = self.items_at(self.places)
+        inside = self.places + self.lengths <= self.answers[items]
+        inside |= self.answers[items] == self.starts[items]
+        return np.setdiff1d(np.arange(len(self.answers)), items[inside])
+
 
 def item_runs(items: Sequence[Item]) -> ItemRuns:
     """The runs of `items` that say something about their item."""

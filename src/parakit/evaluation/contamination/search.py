@@ -58,8 +58,8 @@ class ItemSearch:
         n_words = 0
         for name, items in benchmarks.items():
             runs = item_runs(items)
-            told = np.isin(np.arange(len(items)), runs.items_at(runs.places))
-            too_short = [item.id for item, enough in zip(items, told.tolist(), strict=True) if not enough]
+            short = runs.without_question()
+            too_short = [items[number].id for number in short.tolist()]
             self._benchmarks[name] = _Benchmark([item.id for item in items], n_words, runs, too_short)
             n_words += int(runs.starts[-1])
         self._tables = [_table(list(self._benchmarks.values()), length) for length in self._lengths()]
@@ -111,7 +111,7 @@ class ItemSearch:
         return found
 
     def too_short(self, name: str) -> list[str]:
-        """The ids of a benchmark's items that have no run to look for."""
+        """The ids of the items whose question is too short to be told from other text: found, if at all, with the answer."""
         return self._benchmarks[name].too_short
 
     def _lengths(self) -> list[int]:
