@@ -14,6 +14,7 @@ from parakit.common.lazy import lazy_exports
 if TYPE_CHECKING:
     from parakit.api import evaluate as evaluate
     from parakit.api import load as load
+    from parakit.api_comparison import compare as compare
     from parakit.api_training import align as align
     from parakit.api_training import build as build
     from parakit.api_training import distill as distill
@@ -34,6 +35,7 @@ __getattr__, __dir__ = lazy_exports(
         "Tokenizer": "tokens.tokenizer.tokenizer",
         "align": "api_training",
         "build": "api_training",
+        "compare": "api_comparison",
         "distill": "api_training",
         "evaluate": "api",
         "export_gguf": "compression.gguf_export",
@@ -51,6 +53,7 @@ __all__ = [
     "__version__",
     "align",
     "build",
+    "compare",
     "distill",
     "evaluate",
     "export_gguf",

@@ -10,7 +10,8 @@ import pytest
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.evaluation.comparison.config import CompareConfig
-from parakit.evaluation.comparison.models import ModelScores, compare_models
+from parakit.evaluation.comparison.models import compare_models
+from parakit.evaluation.comparison.outcome import ModelScores
 from parakit.evaluation.results import BenchmarkResult, Item, Protocol, digest, summarize_items
 
 PROTOCOL = Protocol("arc", "1.0", "lm-eval 0.4.13", "data", "prompts", settings={"limit": 40})

@@ -20,16 +20,22 @@ from parakit.primer.config import PrimerSuitesConfig
 from parakit.reports.summary_parts import TaskSummary
 
 
-class EvaluateCommandConfig(EvaluationConfig):
-    """Evaluate a model on token shards, raw text, examples of its task, the primer's suites, or preferences."""
+class EvaluationFlags(EvaluationConfig):
+    """What to evaluate on, as flags."""
 
-    model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     suites: Annotated[PrimerSuitesConfig | None, tyro.conf.Suppress] = None
     run_suites: Annotated[bool, tyro.conf.arg(name="suites")] = Field(
         default=False, description="Run the primer's held-out suites."
     )
     n_suite_items: int = Field(default=250, ge=8, description="Questions per suite.")
     seed: int = Field(default=0, description="Seed of the suites' questions.")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+
+
+class EvaluateCommandConfig(EvaluationFlags):
+    """Evaluate a model on token shards, raw text, examples of its task, the primer's suites, or preferences."""
+
+    model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     output: str | None = Field(
         default=None, description="Write the results, with every answer, to this folder."
     )
@@ -46,13 +52,12 @@ class EvaluateCommandConfig(EvaluationConfig):
         description="Split of a folder of preferences. Default: test, or validation if test is empty.",
     )
     overwrite: bool = Field(default=False, description="Replace an existing output folder.")
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         default=False, description="Print the results as one JSON object."
     )
 
 
-_NEEDS = (
+EVALUATION_NEEDS = (
     Needs(
         ("n_suite_items", "seed", "prompting"),
         lambda command: command.run_suites,
@@ -84,6 +89,9 @@ _NEEDS = (
         "there is no raw text",
         "name some with --text",
     ),
+)
+_NEEDS = (
+    *EVALUATION_NEEDS,
     Needs(
         ("preferences_split",),
         lambda command: command.preferences,
@@ -109,7 +117,7 @@ def main(argv: list[str]) -> int:
             preferences_split=command.preferences_split,
             device=command.device,
             on_progress=bar.advance,
-            **_settings(command),
+            **evaluation_settings(command),
         )
     if command.output:
         log(f"results written to {command.output}")
@@ -122,7 +130,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _settings(command: EvaluateCommandConfig) -> JsonObject:
+def evaluation_settings(command: EvaluationFlags) -> JsonObject:
     """The command's evaluation settings that differ from the defaults."""
     fields = {name: field for name, field in EvaluationConfig.model_fields.items() if name != "suites"}
     values = {name: getattr(command, name) for name in fields}

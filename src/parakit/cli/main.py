@@ -25,6 +25,7 @@ VERBS = {
     "quantize": "Quantize a model to int8 or int4 weights, and measure what that costs.",
     "merge": "Merge an adapter into its base, or several models into their mean.",
     "evaluate": "Evaluate a model: bits per byte, task metrics, the built-in suites.",
+    "compare": "Compare models by paired tests: better, worse, or cannot tell.",
     "generate": "Generate text from a prompt.",
     "chat": "Chat with a model.",
     "predict": "Classify, tag, score, translate, embed, or fill masks.",

@@ -10,7 +10,7 @@ from typing import Any
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject, read_json
-from parakit.evaluation.comparison.models import ModelScores
+from parakit.evaluation.comparison.outcome import ModelScores
 from parakit.evaluation.results import BenchmarkResult, Item, Protocol, digest, read_result, summarize_items
 
 RESULTS = "results.json"
@@ -19,8 +19,10 @@ LOSS_SETTINGS = ("seq_len", "overlap", "max_document_chars", "text_start")
 _AGAIN = "evaluate the model again: parakit evaluate MODEL --output FOLDER"
 
 
-def read_scores(folder: str | Path) -> ModelScores:
-    """The scores in an evaluation folder. `UserError` for another folder, and for one that holds no score."""
+def read_scores(folder: str | Path, *, name: str | None = None) -> ModelScores:
+    """The scores in an evaluation folder, under `name` or its path. `UserError` for another folder, and for one that holds no
+    score.
+    """
     artifact = open_artifact(folder, "evaluation")
     results = read_json(artifact.path / RESULTS)
     if "suite_mean" in results:
@@ -30,16 +32,16 @@ def read_scores(folder: str | Path) -> ModelScores:
         )
     try:
         benchmarks = {
-            name: read_result(artifact.path, name, results) for name in results.get("benchmarks") or {}
+            task: read_result(artifact.path, task, results) for task in results.get("benchmarks") or {}
         }
-        found = scores_of(str(folder), results, artifact.lineage["config"], benchmarks)
+        found = scores_of(name or str(folder), results, artifact.lineage["config"], benchmarks)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         if isinstance(error, UserError):
             raise
         raise CorruptArtifact(f"{folder}: its results cannot be read: {error!r}", _AGAIN) from None
     if not (found.benchmarks or found.suites or found.loss):
         raise UserError(f"{folder}: holds no benchmark, suite or loss to compare", _AGAIN)
-    if empty := [name for name, one in {**found.benchmarks, **found.suites}.items() if not one.items]:
+    if empty := [task for task, one in {**found.benchmarks, **found.suites}.items() if not one.items]:
         raise UserError(f"{folder}: {empty[0]} has no items", _AGAIN)
     return found
 

@@ -32,7 +32,7 @@ class Matched:
 def match_items(name: str, first: BenchmarkResult, second: BenchmarkResult, config: CompareConfig) -> Matched:
     """Pair the items of two results of one benchmark; `UserError` names what differs, with both values."""
     differs = first.protocol.differences(second.protocol)
-    allowed = {key: differs.pop(key) for key in config.allow if key in differs}
+    allowed: dict[str, tuple[Any, Any]] = {key: differs.pop(key) for key in config.allow if key in differs}
     prompts = differs.pop("prompts_digest", None)
     settings = _different(*differs.pop("settings", ({}, {})))
     refused = differs | {f"settings.{key}": both for key, both in settings.items() if key not in ITEM_CHOICE}

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,16 @@ from parakit.common.files import JsonObject
 from parakit.evaluation.comparison.config import CompareConfig
 from parakit.evaluation.comparison.losses import LossDifference, compare_losses
 from parakit.evaluation.comparison.matching import Matched, match_items, match_losses
+from parakit.evaluation.comparison.outcome import (
+    ChangedItem,
+    GroupDifference,
+    Kind,
+    ModelComparison,
+    ModelScores,
+    ScoreComparison,
+    Verdict,
+    overall_verdict,
+)
 from parakit.evaluation.comparison.paired_tests import (
     PairedTest,
     detectable,
@@ -30,98 +40,6 @@ from parakit.evaluation.comparison.paired_tests import (
     paired_test,
 )
 from parakit.evaluation.results import BenchmarkResult, Item
-
-Kind = Literal["benchmark", "suite", "loss", "all"]
-Verdict = Literal["better", "worse", "cannot tell"]
-
-
-@dataclass(frozen=True)
-class ModelScores:
-    """All scores of one model: results with their items by name, and the fields of a `LossResult` by text."""
-
-    name: str
-    benchmarks: Mapping[str, BenchmarkResult] = field(default_factory=dict)
-    suites: Mapping[str, BenchmarkResult] = field(default_factory=dict)
-    loss: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ScoreComparison:
-    """A model's score minus the reference's on the same items, with its 95 % interval. A text's items are its blocks.
-
-    `p_value` is that of the test alone and `corrected_p_value` that of all tests together; None of both the latter and
-    `verdict` for a metric that is not its benchmark's main one.
-    """
-
-    kind: Kind
-    name: str
-    metric: str
-    first: float
-    second: float
-    difference: float
-    low: float
-    high: float
-    n: int
-    p_value: float
-    higher_is_better: bool = True
-    unit: str = ""
-    """`share` of 0/1 scores, else empty or the unit of a loss."""
-    n_better: int | None = None
-    n_worse: int | None = None
-    """Items on which the model is better, or worse, than the reference."""
-    n_left_out: int = 0
-    """Items that only one of the two has."""
-    allowed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    corrected_p_value: float | None = None
-    verdict: Verdict | None = None
-    detectable: float | None = None
-    """The smallest true difference that these items would tell."""
-    n_needed: int | None = None
-    """Items needed to tell a difference of `detect`."""
-
-    @property
-    def gain(self) -> float:
-        """The difference, positive where the model is better."""
-        return self.difference if self.higher_is_better else -self.difference
-
-
-@dataclass(frozen=True)
-class ChangedItem:
-    """An item on which the two scores differ, with both answers."""
-
-    name: str
-    item: str
-    group: str | None
-    prompt: str
-    target: str
-    first: str
-    second: str
-    first_score: float
-    second_score: float
-    better: bool
-
-
-@dataclass(frozen=True)
-class ModelComparison:
-    """One model against the reference. `verdict`: worse where any score is, else better where any is."""
-
-    reference: str
-    model: str
-    verdict: Verdict
-    scores: tuple[ScoreComparison, ...]
-    changed: tuple[ChangedItem, ...] = field(repr=False)
-    only_in_reference: tuple[str, ...] = ()
-    only_in_model: tuple[str, ...] = ()
-
-    def score(self, kind: Kind, name: str) -> ScoreComparison:
-        """The main score of a benchmark, suite or text."""
-        return next(one for one in self.scores if (one.kind, one.name) == (kind, name) and one.verdict)
-
-    def without_items(self) -> JsonObject:
-        """As plain data, without the items that changed."""
-        found = dataclasses.asdict(dataclasses.replace(self, changed=()))
-        del found["changed"]
-        return found
 
 
 @dataclass(frozen=True)
@@ -157,11 +75,6 @@ def compare_models(
         )
         for i, model in enumerate(models)
     ]
-
-
-def overall_verdict(verdicts: Sequence[Verdict | None]) -> Verdict:
-    """Worse where any is, else better where any is, else cannot tell."""
-    return next((one for one in ("worse", "better") if one in verdicts), "cannot tell")
 
 
 def _is_main(tested: _Tested) -> bool:
@@ -254,33 +167,57 @@ def _test_items(
 
 
 def _test_metric(kind: Kind, name: str, metric: str, result: BenchmarkResult, matched: Matched) -> _Tested:
-    pairs = zip(matched.first, matched.second, strict=True)
-    values = np.array(
-        [(a.scores[metric], b.scores[metric]) for a, b in pairs if metric in a.scores and metric in b.scores],
-        float,
-    ).reshape(-1, 2)
+    both = [
+        (a, b)
+        for a, b in zip(matched.first, matched.second, strict=True)
+        if metric in a.scores and metric in b.scores
+    ]
+    values = np.array([(a.scores[metric], b.scores[metric]) for a, b in both], float).reshape(-1, 2)
     if not len(values) or not np.isfinite(values).all():
         what = "no item has the score" if not len(values) else "a score is not finite:"
         raise UserError(f"{name}: {what} {metric}", "evaluate both models again")
     test = paired_test(values[:, 0], values[:, 1])
-    higher = result.scores[metric].higher_is_better
-    row = ScoreComparison(
+    higher, is_main = result.scores[metric].higher_is_better, metric == result.main
+    row = dataclasses.replace(
+        _row(kind, name, metric, test, higher),
+        n_left_out=matched.n_left_out,
+        allowed=matched.allowed,
+        verdict="cannot tell" if is_main else None,
+        groups=_groups([a.group for a, _ in both], values, higher) if is_main else {},
+    )
+    right = values if higher else 1 - values
+    return _Tested(row, test, (right[:, 0], right[:, 1]) if test.is_binary else None)
+
+
+def _row(kind: Kind, name: str, metric: str, test: PairedTest, higher: bool = True) -> ScoreComparison:
+    found = test.difference
+    return ScoreComparison(
         kind,
         name,
         metric,
         test.first,
         test.second,
-        **{key: getattr(test.difference, key) for key in ("difference", "low", "high", "n", "p_value")},
+        found.difference,
+        found.low,
+        found.high,
+        found.n,
+        found.p_value,
         higher_is_better=higher,
         unit="share" if test.is_binary else "",
         n_better=test.n_higher if higher else test.n_lower,
         n_worse=test.n_lower if higher else test.n_higher,
-        n_left_out=matched.n_left_out,
-        allowed=matched.allowed,
-        verdict="cannot tell" if metric == result.main else None,
     )
-    right = values if higher else 1 - values
-    return _Tested(row, test, (right[:, 0], right[:, 1]) if test.is_binary else None)
+
+
+def _groups(names: Sequence[str | None], values: np.ndarray, higher: bool) -> dict[str, GroupDifference]:
+    """By group; empty for items without groups."""
+    found = {}
+    for name in sorted({name for name in names if name is not None}):
+        own = values[[one == name for one in names]]
+        gains = (own[:, 1] - own[:, 0]) * (1 if higher else -1)
+        first, second = own.mean(0).tolist()
+        found[name] = GroupDifference(first, second, len(own), int((gains > 0).sum()), int((gains < 0).sum()))
+    return found
 
 
 def _pooled(tested: Sequence[_Tested]) -> list[_Tested]:
@@ -289,18 +226,7 @@ def _pooled(tested: Sequence[_Tested]) -> list[_Tested]:
     if len(parts) < 2:
         return []
     test = paired_test(np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts]))
-    row = ScoreComparison(
-        "all",
-        "all",
-        "right",
-        test.first,
-        test.second,
-        **{key: getattr(test.difference, key) for key in ("difference", "low", "high", "n", "p_value")},
-        unit="share",
-        n_better=test.n_higher,
-        n_worse=test.n_lower,
-        verdict="cannot tell",
-    )
+    row = dataclasses.replace(_row("all", "all", "right", test), verdict="cannot tell")
     return [_Tested(row, test)]
 
 
