@@ -16,12 +16,12 @@ from parakit.alignment.rl.reward import RewardError, check_prompts, compute_rewa
 from parakit.alignment.rl.rewards import parse_reward
 from parakit.alignment.rl.rollout_source import PolicyRolloutSource
 from parakit.alignment.rl.rollouts import frozen_copy, log_probs_and_entropy, roll_out, token_rows
-from parakit.alignment.rl.unit_test_reward import code_of
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message, read_conversations
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.model import LanguageModel
 from parakit.sandbox import pool
+from parakit.sandbox.fenced_code import code_of
 from parakit.tokens.chat.template import compile_chat
 from parakit.training.trainer import Trainer
 from tests.alignment.rl.tiny_policy import QUESTIONS, tiny_config, tiny_plan, tiny_policy, tiny_tokenizer

@@ -27,6 +27,8 @@ class MeasureInput:
     n_items: int | None = None
     """At most so many items, drawn by `seed`; None: all."""
     seed: int = 0
+    n_samples: int = 1
+    """Completions of each item, for measures of generated code; with more than one they are sampled."""
     advance: OnProgress | None = None
 
 

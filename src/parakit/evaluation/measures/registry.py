@@ -31,4 +31,12 @@ MEASURES: dict[str, Measure] = {
         "minimal_pairs:measure_blimp",
         needs_data=True,
     ),
+    "humaneval": _measure(
+        "164 Python functions, tested in the sandbox: pass@k", "code:measure_humaneval", needs_data=True
+    ),
+    "mbpp": _measure(
+        "500 short Python programs, tested in the sandbox: pass@k, after three examples",
+        "code:measure_mbpp",
+        needs_data=True,
+    ),
 }
