@@ -3,8 +3,9 @@
 The items are of eleven suites (`contamination_items`), the other text is books and encyclopaedia articles. Items are planted
 once each, at a random place, verbatim but for capitals, white space, punctuation and line breaks; whole, or only their
 question. Recall is the share of the planted items that are found, of those whose question is long enough to tell; false
-positives are all items that the text without plants is found to have, real quotations included. Reworded items, in which some words are other
-ones, show what is not found. Time and memory are those of a process that searches `megabytes` of text for all items.
+positives are all items that the text without plants is found to have, real quotations included. Reworded items, in which
+some words are other ones, show what is not found. Time and memory are those of a process that searches `megabytes` of text
+for all items.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Change = Callable[[str, random.Random], str]
 
 
 @benchmark("contamination", {
-    "verbatim.recall": (">= 0.99", "share of planted items of public suites that are found, whatever their case and punctuation"),
+    "verbatim.recall": (">= 0.99", "share of planted items of public suites that are found, whatever their punctuation"),
     "false_positives.share": ("<= 0.01", "share of the items that books and articles are found to have"),
     "reworded.1 in 20 words.recall": (NO_TARGET, "share found of items in which one word in 20 is another one"),
     "reworded.1 in 5 words.recall": (NO_TARGET, "share found of items in which one word in 5 is another one"),

@@ -2,9 +2,10 @@
 
 `BenchmarkResult.contamination` holds: `method`, its parameters; `texts`, what was searched, with digests; `unknown`, what
 else the model was trained on; and where something was searched `n`, the items long enough to tell, `n_too_short`, those
-whose question is too short and that were not found with their answer either, `n_touched`, of these `n_most` (of which `MOST` of the words were found) and `n_with_answer` (of which words of the answer
-were), `share` of the touched with its 95 % interval, `touched` by item, and `scores_without` and `scores_touched`: the
-scores without the touched items, and of these alone.
+whose question is too short and that were not found with their answer either, `n_touched`, of these `n_most` (of which
+`MOST` of the words were found) and `n_with_answer` (of which words of the answer were), `share` of the touched with its
+95 % interval, `touched` by item, and `scores_without` and `scores_touched`: the scores without the touched items, and of
+these alone.
 """
 
 from __future__ import annotations
