@@ -1,0 +1,231 @@
+"""Scores in a model card: a section with every score, its interval, its protocol and its contamination, and the same as
+`model-index`, the metadata that model hubs read (huggingface_hub's `EvalResult`).
+
+The card itself may be of any model, Parakit's or a published one; its other text and metadata stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from parakit.common.files import JsonObject
+from parakit.common.formatting import number, percent
+from parakit.common.progress import log
+from parakit.common.yaml_reading import YamlFault, parse_yaml
+from parakit.evaluation.contamination.figures import describe_contamination
+from parakit.reports.model_card import escape_markdown
+
+START, END = "<!-- parakit scores: start -->", "<!-- parakit scores: end -->"
+_TASK = {"type": "text-generation", "name": "Text Generation"}
+_SHOWN = (
+    "program",
+    "version",
+    "n_shots",
+    "prompting",
+    "system_prompt",
+    "prompts_digest",
+    "data_digest",
+    "settings",
+)
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """A score for the card. `score`: value, low, high, n; `protocol`: of a benchmark; `without`: the score without the
+    items that were found in the training text.
+    """
+
+    dataset: str
+    metric: str
+    score: Mapping[str, Any]
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    contamination: JsonObject | None = None
+    searched: bool = False
+    """Whether the row is of items, so that contamination means something."""
+
+    @property
+    def without(self) -> Mapping[str, Any] | None:
+        """The score without the touched items, where there are some."""
+        return ((self.contamination or {}).get("scores_without") or {}).get(self.metric)
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the value is printed in percent."""
+        bounds = [self.score.get(name) for name in ("value", "low", "high")]
+        return self.searched and all(bound is None or 0 <= bound <= 1 for bound in bounds)
+
+
+def score_rows(results: JsonObject) -> list[ScoreRow]:
+    """Every score in the content of a results.json: of benchmarks, suites, texts and examples of a task."""
+    rows = [
+        ScoreRow(name, metric, score, found["protocol"], found.get("contamination"), searched=True)
+        for name, found in (results.get("benchmarks") or {}).items()
+        for metric, score in sorted(found["scores"].items(), key=lambda item: item[0] != found["main"])
+    ]
+    for name, suite in (results.get("suites") or {}).items():
+        score = {"value": suite["accuracy"]} | {key: suite.get(key) for key in ("low", "high", "n")}
+        contamination = suite.get("contamination")
+        if contamination and "scores_without" in contamination:
+            scores = {"accuracy": contamination["scores_without"].get("right")}
+            contamination = contamination | {"scores_without": scores}
+        protocol = {"program": "parakit 1", "version": "1", "n_shots": 0, "prompting": suite.get("prompting")}
+        rows.append(ScoreRow(f"primer/{name}", "accuracy", score, protocol, contamination, searched=True))
+    for name, loss in (results.get("loss") or {}).items():
+        if loss.get("bits_per_byte") is not None:
+            rows.append(
+                ScoreRow(name, "bits_per_byte", {"value": loss["bits_per_byte"], "n": loss["n_bytes"]})
+            )
+        score = {"value": loss["loss_nats_per_token"], "n": loss["n_tokens"]}
+        rows.append(
+            ScoreRow(name, "nats_per_token", score | {"low": loss.get("low"), "high": loss.get("high")})
+        )
+    for metric in (results.get("examples") or {}).get("figures") or ():
+        rows.append(ScoreRow("examples", metric["name"], metric))
+    return rows
+
+
+def add_scores(card: str | None, name: str, rows: Sequence[ScoreRow]) -> str:
+    """`card` (None: an empty one) of the model `name` with these scores instead of those that it had from Parakit."""
+    metadata, body = split_front_matter(card or f"# {escape_markdown(name)}\n")
+    if START in body and END in body:
+        body = body[: body.index(START)].rstrip("\n") + "\n" + body[body.index(END) + len(END) :]
+    metadata["model-index"] = _model_index(metadata.get("model-index"), name, rows)
+    return f"{front_matter(metadata)}{body.rstrip()}\n\n{START}\n{score_section(rows)}\n{END}\n"
+
+
+def score_section(rows: Sequence[ScoreRow]) -> str:
+    """The section of the card."""
+    lines = [
+        "## Scores",
+        "",
+        "| benchmark | metric | score | 95 % interval | n | in the training text | score without these items |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: |",
+    ]
+    for row in rows:
+        without = f"{_value(row, row.without)} ({_interval(row, row.without)})" if row.without else ""
+        cells = (
+            row.dataset,
+            row.metric,
+            _value(row, row.score),
+            _interval(row, row.score),
+            number(row.score.get("n")),
+            describe_contamination(row.contamination) if row.searched else "",
+            without,
+        )
+        lines.append(f"| {' | '.join(escape_markdown(cell) for cell in cells)} |")
+    protocols = {row.dataset: row for row in rows if row.protocol}
+    lines += (
+        ["", *(f"- {escape_markdown(line)}" for line in map(_protocol, protocols.values()))]
+        if protocols
+        else []
+    )
+    searched = {line: None for row in rows for line in _searched(row.contamination)}
+    if searched:
+        lines += [
+            "",
+            "Items were searched in the training text as runs of words; paraphrases are not found.",
+            "",
+        ]
+        lines += [f"- {escape_markdown(line)}" for line in searched]
+    return "\n".join(lines)
+
+
+def split_front_matter(card: str) -> tuple[JsonObject, str]:
+    """The metadata of a card and its text. Metadata that is no YAML mapping is left out, which is printed."""
+    if not card.startswith("---\n") or "\n---" not in card[3:]:
+        return {}, card
+    end = card.index("\n---", 3)
+    rest = card[end + 4 :].partition("\n")[2]
+    try:
+        found = parse_yaml(card[4 : end + 1])
+    except YamlFault as fault:
+        log(f"warning: the metadata of the model card is no YAML and is left out: {fault}")
+        return {}, rest
+    return (found if isinstance(found, dict) else {}), rest
+
+
+def front_matter(metadata: JsonObject) -> str:
+    """Metadata as the first lines of a card."""
+    import yaml
+
+    return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=10_000)}---\n"
+
+
+def _model_index(existing: object, name: str, rows: Sequence[ScoreRow]) -> list[JsonObject]:
+    """The index with the rows' results; results that others wrote stay."""
+    old = existing[0] if isinstance(existing, list) and existing and isinstance(existing[0], dict) else {}
+    kept = [
+        one
+        for one in old.get("results") or ()
+        if isinstance(one, dict) and "parakit" not in ((one.get("dataset") or {}).get("args") or {})
+    ]
+    datasets = dict.fromkeys(row.dataset for row in rows)
+    found = [_index_entry([row for row in rows if row.dataset == dataset]) for dataset in datasets]
+    return [{"name": str(old.get("name") or name), "results": [*kept, *found]}]
+
+
+def _index_entry(rows: Sequence[ScoreRow]) -> JsonObject:
+    first = rows[0]
+    dataset: JsonObject = {"name": first.dataset, "type": str(first.protocol.get("task") or first.dataset)}
+    if split := first.protocol.get("split"):
+        dataset["split"] = split
+    protocol = {key: first.protocol[key] for key in _SHOWN if first.protocol.get(key) not in (None, {}, "")}
+    return {
+        "task": _TASK,
+        "dataset": dataset | {"args": {"parakit": 1, **_plain(protocol)}},
+        "metrics": [_index_metric(row) for row in rows],
+    }
+
+
+def _index_metric(row: ScoreRow) -> JsonObject:
+    args: JsonObject = {key: row.score[key] for key in ("low", "high", "n") if row.score.get(key) is not None}
+    if row.searched:
+        args["contamination"] = describe_contamination(row.contamination)
+    if row.without:
+        args["without_touched_items"] = {key: row.without[key] for key in ("value", "low", "high", "n")}
+    return {"type": row.metric, "name": row.metric, "value": row.score["value"], "args": _plain(args)}
+
+
+def _plain(value: Any) -> Any:
+    """Plain dicts and lists, which YAML writes."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _value(row: ScoreRow, score: Mapping[str, Any]) -> str:
+    return percent(score["value"]) if row.is_share else number(score["value"], 4)
+
+
+def _interval(row: ScoreRow, score: Mapping[str, Any]) -> str:
+    if score.get("low") is None:
+        return ""
+    low, high = (percent(score[k]) if row.is_share else number(score[k], 4) for k in ("low", "high"))
+    return f"{low} to {high}"
+
+
+def _protocol(row: ScoreRow) -> str:
+    protocol = row.protocol
+    parts = [str(protocol.get("program") or ""), f"task version {protocol.get('version')}"]
+    parts += [f"{protocol.get('n_shots', 0)} shots", f"prompting: {protocol.get('prompting')}"]
+    parts += [
+        f"{key.replace('_', ' ')} {protocol[key]}" for key in ("prompts_digest", "split") if protocol.get(key)
+    ]
+    parts += ["with a system prompt"] if protocol.get("system_prompt") else []
+    parts += [f"{key} = {value}" for key, value in (protocol.get("settings") or {}).items()]
+    return f"{row.dataset}: {', '.join(part for part in parts if part)}"
+
+
+def _searched(contamination: JsonObject | None) -> Iterable[str]:
+    """What was searched and what not; of paths the last name, as a card is read by others."""
+    for text in (contamination or {}).get("texts") or ():
+        yield f"Searched: {text['kind']} {_last_name(text['path'])}, {text['n_bytes']:,} bytes, digest {text['digest'][:16]}"
+    for reason in (contamination or {}).get("unknown") or ():
+        yield f"Not searched: {_last_name(reason)}"
+
+
+def _last_name(text: str) -> str:
+    return re.sub(r"\S*[/\\](?=\S)", "", text)
