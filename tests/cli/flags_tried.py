@@ -184,7 +184,7 @@ OTHERS = {
         "json",
     },
     "import": {"output", "dtype", "accept_config", "overwrite", "json"},
-    "export": {"output", "format", "dtype", "max_shard_size", "json"},
+    "export": {"output", "format", "dtype", "max_shard_size", "evaluation", "json"},
     "show": {"verify", "document", "json"},
     "bench": {"prompt_tokens", "new_tokens", "n_sequences", "repeats", "device", "dtype", "json"},
     "predict": {

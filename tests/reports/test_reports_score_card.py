@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
+from parakit.common.artifacts import Lineage, writing_artifact
+from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.evaluation.contamination.figures import find_contamination
 from parakit.evaluation.contamination.texts import named_text
 from parakit.evaluation.results import Item, Protocol, summarize_items
-from parakit.reports.score_card import add_scores, score_rows, split_front_matter
+from parakit.reports.score_card import add_scores, card_with_evaluations, score_rows, split_front_matter
 
 PUBLISHED = """---
 license: apache-2.0
@@ -119,3 +122,30 @@ def test_metadata_that_is_no_yaml_is_left_out(capsys: pytest.CaptureFixture[str]
     assert (metadata, body) == ({}, "# Title\n")
     assert "no YAML" in capsys.readouterr().err
     assert split_front_matter("# Title\n---\n") == ({}, "# Title\n---\n")
+
+
+def test_scores_of_evaluations_of_this_model_alone_go_into_its_card(
+    results: JsonObject, tmp_path: Path
+) -> None:
+    def artifact(name: str, kind: str, parents: list[Path], file: str, content: str) -> Path:
+        with writing_artifact(tmp_path / name, Lineage(kind, {"name": name}, list(parents))) as folder:
+            (folder / file).write_text(content)
+        return tmp_path / name
+
+    model = artifact("m", "model", [], "README.md", PUBLISHED)
+    other = artifact("other", "model", [], "README.md", "# Other\n")
+    content = json.dumps(results | {"model": {"path": str(model)}})
+    first = artifact("first", "evaluation", [model], "results.json", content)
+    card = card_with_evaluations(model, [first, first])
+    assert card.count("| exam | acc |") == 1
+    assert "A published model." in card
+    with pytest.raises(UserError, match="another model"):
+        card_with_evaluations(other, [first])
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published/config.json").write_text("{}")
+    with pytest.raises(UserError, match="another model"):
+        card_with_evaluations(tmp_path / "published", [first])
+    content = json.dumps(results | {"model": {"path": str(tmp_path / "published")}})
+    assert "# published" in card_with_evaluations(
+        tmp_path / "published", [artifact("second", "evaluation", [], "results.json", content)]
+    )

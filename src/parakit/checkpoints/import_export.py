@@ -142,14 +142,16 @@ def export_model(
     *,
     dtype: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    card: str | None = None,
 ) -> Path:
-    """Write a model folder as plain Hugging Face files, with its model card, without Parakit's lineage and manifest.
-    `output` must not exist.
+    """Write a model folder as plain Hugging Face files, with its model card or `card`, without Parakit's lineage and
+    manifest. `output` must not exist.
     """
     folder, out = require_model_folder(model), Path(output)
     if out.exists():
         raise UserError(f"{out}: exists already", "choose another folder")
-    card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else None
+    if card is None and (folder / CARD).is_file():
+        card = (folder / CARD).read_text(encoding="utf-8")
     loaded, tokenizer = load_model(folder, dtype=dtype)
     architecture = choose_architecture(loaded.config, head_of(loaded), publisher_of(loaded))
     require_finite_weights(loaded, architecture, head_of(loaded), str(model))

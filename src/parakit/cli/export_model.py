@@ -19,7 +19,7 @@ from parakit.common.settings import Config
 from parakit.recipe.build_folder import resolve_model_folder
 
 _OF_GGUF = ("type", "base", "name", "text_file", "accept_loss", "overwrite")
-_OF_FOLDERS = ("dtype", "max_shard_size")
+_OF_FOLDERS = ("dtype", "max_shard_size", "evaluation")
 
 
 class ExportCommandConfig(Config):
@@ -41,6 +41,9 @@ class ExportCommandConfig(Config):
         default="5GB",
         description="Size limit of a weights file, for example "
         "500MB; larger weights are split, with an index.",
+    )
+    evaluation: tuple[str, ...] = Field(
+        default=(), description="Evaluation folders of this model, whose scores go into the model card."
     )
     type: Annotated[
         Literal["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M"], tyro.conf.arg(metavar="TYPE")
@@ -84,12 +87,14 @@ def _check_flags(command: ExportCommandConfig) -> None:
 
 def _folder(command: ExportCommandConfig, model: Path) -> JsonObject:
     from parakit.checkpoints.import_export import export_model
+    from parakit.reports.score_card import card_with_evaluations
 
     written = export_model(
         model,
         command.output,
         dtype=command.dtype,
         max_shard_bytes=parse_bytes(command.max_shard_size),
+        card=card_with_evaluations(model, command.evaluation) if command.evaluation else None,
     )
     if command.dtype:
         from parakit.compression.rounding_check import measure_rounding

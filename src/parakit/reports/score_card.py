@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from parakit.common.files import JsonObject
+from parakit.common.artifacts import LINEAGE, open_artifact, read_lineage
+from parakit.common.errors import UserError
+from parakit.common.files import JsonObject, read_json
 from parakit.common.formatting import number, percent
 from parakit.common.progress import log
 from parakit.common.yaml_reading import YamlFault, parse_yaml
@@ -85,6 +88,34 @@ def score_rows(results: JsonObject) -> list[ScoreRow]:
     for metric in (results.get("examples") or {}).get("figures") or ():
         rows.append(ScoreRow("examples", metric["name"], metric))
     return rows
+
+
+def card_with_evaluations(model: str | Path, evaluations: Sequence[str | Path]) -> str:
+    """The card of a model folder with the scores of evaluation folders; of one that several have, the last. `UserError` for
+    the evaluation of another model.
+    """
+    folder = Path(model)
+    own = read_lineage(folder)["digest"] if (folder / LINEAGE).is_file() else None
+    rows: dict[tuple[str, str], ScoreRow] = {}
+    for path in evaluations:
+        evaluation = open_artifact(path, "evaluation")
+        results = read_json(evaluation.path / "results.json")
+        measured = str((results.get("model") or {}).get("path"))
+        digests = {parent["digest"] for parent in evaluation.lineage["parents"]}
+        if not (own in digests if own else Path(measured).resolve() == folder.resolve()):
+            raise UserError(
+                f"{path}: is the evaluation of another model than {model}: of {measured}",
+                "evaluate this model: parakit evaluate MODEL --output FOLDER",
+            )
+        rows |= {(row.dataset, row.metric): row for row in score_rows(results)}
+    return scored_card(folder, list(rows.values()))
+
+
+def scored_card(model: Path, rows: Sequence[ScoreRow]) -> str:
+    """The card of the model folder `model`, or an empty one, with these scores."""
+    card = model / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
+    return add_scores(text, model.resolve().name, rows)
 
 
 def add_scores(card: str | None, name: str, rows: Sequence[ScoreRow]) -> str:
