@@ -106,6 +106,9 @@ INERT = [
     *_inert("quantize", "MODEL --output OUT --size-budget 9MB", sensitivity=""),
     *_inert("redteam", "MODEL --attacks ATTACKS --output OUT", suites="direct", n_attacks="9"),
     *_inert("redteam", "MODEL --output OUT", judge_model="gpt"),
+    *_inert(
+        "judge", "--answers PAIRS ATTACKS --judge MODEL --output OUT", max_new_tokens="9", judge_model="gpt"
+    ),
     *_inert("show", "SHARDS", seed="3", page="OUT", runs="TEXT"),
     *_inert("show", "SHARDS --document 0123", search="bird"),
     *_inert("import", "MODEL --output OUT", revision="main"),
@@ -182,6 +185,10 @@ OTHERS = {
         "device",
         "overwrite",
         "json",
+    },
+    "judge": {
+        *("judge", "output", "models", "prompts", "answers", "votes", "kind", "criterion", "limit", "seed"),
+        *("device", "overwrite", "json"),
     },
     "import": {"output", "dtype", "accept_config", "overwrite", "json"},
     "export": {"output", "format", "dtype", "max_shard_size", "evaluation", "json"},

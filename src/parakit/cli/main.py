@@ -26,6 +26,7 @@ VERBS = {
     "merge": "Merge an adapter into its base, or several models into their mean.",
     "evaluate": "Evaluate a model: bits per byte, task metrics, the built-in suites.",
     "compare": "Compare models by paired tests: better, worse, or cannot tell.",
+    "judge": "Let a model compare or grade the answers of others, and rate them.",
     "generate": "Generate text from a prompt.",
     "chat": "Chat with a model.",
     "predict": "Classify, tag, score, translate, embed, or fill masks.",

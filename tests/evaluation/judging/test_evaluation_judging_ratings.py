@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.evaluation.judging.ratings import CENTRE, ELO_K, SCALE, Comparison, bradley_terry, elo, rate
+from parakit.evaluation.judging.ratings import CENTRE, ELO_K, SCALE, Match, bradley_terry, elo, rate
 
 STRENGTHS = {"a": 0.9, "b": 0.1, "c": -0.2, "d": -0.8}
 
 
-def drawn_comparisons(n: int, seed: int = 0, p_tie: float = 0.2) -> list[Comparison]:
+def drawn_comparisons(n: int, seed: int = 0, p_tie: float = 0.2) -> list[Match]:
     generator, names = np.random.default_rng(seed), list(STRENGTHS)
     found = []
     for i in range(n):
         first, second = generator.choice(names, 2, replace=False)
         chance = 1 / (1 + np.exp(STRENGTHS[second] - STRENGTHS[first]))
         outcome = 0.5 if generator.random() < p_tie else float(generator.random() < chance)
-        found.append(Comparison(f"q{i // 3}", str(first), str(second), outcome))
+        found.append(Match(f"q{i // 3}", str(first), str(second), outcome))
     return found
 
 
@@ -79,8 +79,8 @@ def test_elo_is_the_plain_update() -> None:
 
 
 def test_a_model_that_won_everything_has_a_finite_rating_and_a_note() -> None:
-    comparisons = [Comparison(f"q{i}", "best", name, 1.0) for i in range(20) for name in ("b", "c")]
-    comparisons += [Comparison(f"q{i}", "b", "c", float(i % 2)) for i in range(20)]
+    comparisons = [Match(f"q{i}", "best", name, 1.0) for i in range(20) for name in ("b", "c")]
+    comparisons += [Match(f"q{i}", "b", "c", float(i % 2)) for i in range(20)]
     table = rate(comparisons, n_resamples=50)
     best = table.ratings[0]
     assert (best.model, best.wins, best.losses) == ("best", 40, 0)
@@ -90,7 +90,7 @@ def test_a_model_that_won_everything_has_a_finite_rating_and_a_note() -> None:
 
 
 def test_models_that_never_met_are_refused() -> None:
-    apart = [Comparison("q", "a", "b", 0.5), Comparison("q", "c", "d", 1.0)]
+    apart = [Match("q", "a", "b", 0.5), Match("q", "c", "d", 1.0)]
     with pytest.raises(UserError, match="a and c were never compared"):
         rate(apart)
     with pytest.raises(UserError, match="at least two models"):

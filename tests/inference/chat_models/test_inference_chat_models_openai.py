@@ -117,3 +117,32 @@ def test_a_list_without_models() -> None:
 def test_choices_are_read_from_the_beginning_of_an_answer(answers: str | None, expected: Any) -> None:
     with chat_server(lambda *_: completion(answers)) as url:
         assert chat_model(url).score_choices(CONVERSATIONS[:1], ("Yes", "No")) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("A", (1.0, 0.0)),
+        ("B.", (0.0, 1.0)),
+        ("**B**: it is shorter", (0.0, 1.0)),
+        ("A is better", (1.0, 0.0)),
+        ("B\nbecause", (0.0, 1.0)),
+        ("A good question", None),
+        ("Answer A", None),
+    ],
+)
+def test_a_letter_is_a_choice_only_where_no_sentence_begins_with_it(answer: str, expected: Any) -> None:
+    with chat_server(lambda *_: completion(answer)) as url:
+        assert chat_model(url).score_choices(CONVERSATIONS[:1], ("A", "B")) == [expected]
+
+
+def test_after_a_failure_no_further_requests_are_sent() -> None:
+    seen: list[str] = []
+
+    def answer(path: str, body: dict[str, Any], headers: dict[str, str]) -> Answer:
+        seen.append(path)
+        return 404, "gone"
+
+    with chat_server(answer) as url, pytest.raises(UserError, match="gone"):
+        chat_model(url, max_concurrent=2).generate(CONVERSATIONS * 10, max_new_tokens=1)
+    assert len(seen) < 30

@@ -12,6 +12,7 @@ from typing import Any
 
 from parakit.cli.rendering.show_adapters import describe_adapter
 from parakit.cli.rendering.show_corpus import describe_corpus
+from parakit.cli.rendering.show_judging import describe_judging
 from parakit.cli.rendering.show_models import describe_model, flat
 from parakit.cli.rendering.show_sets import describe_examples, describe_preferences
 from parakit.cli.rendering.show_shapes import (
@@ -310,4 +311,5 @@ READERS: dict[str, Reader] = {
     "adapter": describe_adapter,
     "evaluation": _evaluation,
     "red_team": _red_team,
+    "judging": describe_judging,
 }

@@ -28,7 +28,7 @@ _MAX_STEP = 1.0  # in logarithms of odds; keeps Newton's steps from overshooting
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Match:
     """One comparison of two models on a prompt; `outcome` is 1 where the first is better, 0 where the second is, 0.5 a tie."""
 
     prompt_id: str
@@ -57,7 +57,7 @@ class RatingTable:
     notes: tuple[str, ...]
 
 
-def rate(comparisons: Sequence[Comparison], *, seed: int = 0, n_resamples: int = N_RESAMPLES) -> RatingTable:
+def rate(comparisons: Sequence[Match], *, seed: int = 0, n_resamples: int = N_RESAMPLES) -> RatingTable:
     """Ratings of all models in the comparisons; intervals are percentiles over resampled prompts. `UserError` without
     comparisons, and where the models fall into groups that never met.
     """
@@ -126,21 +126,18 @@ def check_connected(wins: np.ndarray, models: Sequence[str]) -> None:
 
 def _is_finite(wins: np.ndarray) -> np.ndarray:
     """(...,): whether every model is reached from every other by wins or ties, so that the likelihood has a maximum."""
-    reached: np.ndarray = _reachable(wins).all((-1, -2))
-    return reached
+    return np.asarray(_reachable(wins).all((-1, -2)))
 
 
 def _reachable(wins: np.ndarray) -> np.ndarray:
     m = wins.shape[-1]
-    found = (wins > 0) | np.eye(m, dtype=bool)
+    found: np.ndarray = (wins > 0) | np.eye(m, dtype=bool)
     for _ in range(max(1, math.ceil(math.log2(m)))):
-        found = found.astype(np.float32) @ found.astype(np.float32) > 0
+        found = np.greater(found.astype(np.float32) @ found.astype(np.float32), 0)
     return found
 
 
-def _wins_by_prompt(
-    comparisons: Sequence[Comparison], models: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def _wins_by_prompt(comparisons: Sequence[Match], models: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Wins (P, M, M) of row over column on each prompt, and the prompt's index of each comparison."""
     places = {name: i for i, name in enumerate(models)}
     ids = list(dict.fromkeys(one.prompt_id for one in comparisons))
@@ -154,7 +151,7 @@ def _wins_by_prompt(
 
 
 def _elo(
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[Match],
     models: Sequence[str],
     prompts: np.ndarray,
     drawn: np.ndarray,
@@ -192,7 +189,7 @@ def elo(pairs: np.ndarray, outcomes: np.ndarray, orders: Sequence[np.ndarray], n
     return ratings
 
 
-def _outcome_for(model: str, comparison: Comparison) -> float:
+def _outcome_for(model: str, comparison: Match) -> float:
     return comparison.outcome if comparison.first == model else 1 - comparison.outcome
 
 

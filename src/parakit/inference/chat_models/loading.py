@@ -13,6 +13,11 @@ def open_chat_model(location: str, *, model: str | None = None, device: str = "c
     """A URL (http:// or https://) opens an endpoint, anything else a model folder on `device`. `model`: the model's name
     at the endpoint.
     """
-    if location.startswith(("http://", "https://")):
+    if is_endpoint(location):
         return OpenAIChatModel(OpenAIChatConfig(url=location, model=model))
     return LocalChatModel.load(Path(location), device)
+
+
+def is_endpoint(location: str) -> bool:
+    """Whether a model's location is an endpoint's URL, not a folder."""
+    return location.startswith(("http://", "https://"))

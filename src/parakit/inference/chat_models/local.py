@@ -32,12 +32,16 @@ class LocalChatModel:
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> LocalChatModel:
         """`UserError` for a folder without a generating model or without a tokenizer."""
-        model, tokenizer = load_model(folder, device)
+        return cls.wrap(*load_model(folder, device), str(folder))
+
+    @classmethod
+    def wrap(cls, model: object, tokenizer: Tokenizer | None, folder: str) -> LocalChatModel:
+        """Of a folder that is loaded."""
         require_capability(model, "generate")
         assert isinstance(model, LanguageModel)
         if tokenizer is None:
             raise UserError(f"{folder}: has no tokenizer", "put the model's tokenizer there")
-        return cls(model, tokenizer, str(folder))
+        return cls(model, tokenizer, folder)
 
     def generate(
         self,

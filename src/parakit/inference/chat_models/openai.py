@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -28,6 +29,7 @@ from parakit.inference.chat_models.chat_model import Messages
 
 _RETRIED_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504}
 _MAX_PAUSE = 60.0
+_AFTER_LETTER = re.compile(r"\s*($|[^\w\s]|\n|is\b)")
 _MAX_RESPONSE_BYTES = 16 * 2**20
 
 
@@ -98,12 +100,18 @@ class OpenAIChatModel:
             return text
 
         with ThreadPoolExecutor(self.config.max_concurrent) as pool:
-            return list(pool.map(one, range(len(conversations))))
+            try:
+                return list(pool.map(one, range(len(conversations))))
+            except UserError:  # the others would fail too, each after all its attempts
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def score_choices(
         self, conversations: Sequence[Messages], choices: Sequence[str]
     ) -> list[tuple[float, ...] | None]:
-        """1 for the choice that the answer begins with, 0 for the others; None where it begins with none or several."""
+        """1 for the choice that the answer begins with, 0 for the others; None where it begins with none or several. After a
+        choice of one letter the answer must end, or go on as no sentence that begins with that letter can: "A good one".
+        """
         answers = self.generate(conversations, max_new_tokens=16)
         return [_choice(answer, choices) for answer in answers]
 
@@ -172,7 +180,9 @@ def _choice(answer: str | None, choices: Sequence[str]) -> tuple[float, ...] | N
     hits = []
     for choice in choices:
         word = choice.lower().rstrip(".")
-        hits.append(text.startswith(word) and not text[len(word) : len(word) + 1].isalnum())
+        rest = text[len(word) :]
+        ends = not rest[:1].isalnum() if len(word) > 1 else _AFTER_LETTER.match(rest) is not None
+        hits.append(text.startswith(word) and ends)
     return tuple(float(hit) for hit in hits) if sum(hits) == 1 else None
 
 
