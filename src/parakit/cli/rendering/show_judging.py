@@ -10,7 +10,7 @@ from parakit.common.files import JsonObject, read_json
 from parakit.reports.judging import grade_rows
 
 
-class Interval(BaseModel):
+class RatingInterval(BaseModel):
     """A figure with its 95 % interval."""
 
     value: float
@@ -22,13 +22,13 @@ class RatingRow(BaseModel):
     """A model's rating and record."""
 
     model: str
-    bradley_terry: Interval
+    bradley_terry: RatingInterval
     wins: int
     ties: int
     losses: int
 
 
-class GradeScore(Interval):
+class GradeScore(RatingInterval):
     """A mean grade."""
 
     n: int
