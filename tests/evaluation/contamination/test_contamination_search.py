@@ -72,6 +72,9 @@ def test_template_and_form_are_no_content() -> None:
         for i in range(MAX_ITEMS + 1)
     ]
     assert not searched(items, around(form)).touched("exam")
+    items[3] = item("3", items[3].prompt, "Anna and Tom")
+    written = searched(items, around(f"{items[3].prompt} Anna and Tom")).touched("exam")["3"]
+    assert (written.share, written.answer) == (1.0, True)
     bare = items[3].prompt.split("\n")[0].removeprefix("Question: ")
     assert list(searched(items, around(bare)).touched("exam")) == ["3"]
 

@@ -32,12 +32,13 @@ class Touched:
 
 @dataclass(frozen=True)
 class _Table:
-    """Runs of one length: for each row of `runs` its place among all words; for each run the number of the source in
-    which it was found first, or -1.
+    """Runs of one length: for each row of `runs` where it begins and ends among all words; for each run the number of the
+    source in which it was found first, or -1.
     """
 
     runs: RunTable
     places: np.ndarray
+    ends: np.ndarray
     found: np.ndarray
 
 
@@ -95,7 +96,7 @@ class ItemSearch:
             some = (sources >= 0) & (places >= 0) & (places < n_words)
             places, sources = places[some], sources[some]
             np.add.at(edges, places, 1)
-            np.add.at(edges, places + table.runs.length, -1)
+            np.add.at(edges, table.ends[table.runs.rows][some] - benchmark.first_word, -1)
             items, first = np.unique(runs.items_at(places), return_index=True)
             where = dict(zip(items.tolist(), sources[first].tolist(), strict=True)) | where
         covered = np.cumsum(edges[:-1]) > 0
@@ -136,11 +137,14 @@ class ItemSearch:
 
 
 def _table(benchmarks: Sequence[_Benchmark], length: int) -> _Table:
-    hashes, places = [], []
-    for one in benchmarks:
-        some = one.runs.lengths == length
-        hashes.append(one.runs.hashes[some])
-        places.append(one.runs.places[some] + one.first_word)
-    every = np.concatenate(places)
-    runs = RunTable.build(length, np.concatenate(hashes), every)
-    return _Table(runs, every, np.full(len(runs.hashes), -1, np.int32))
+    some = [one.runs.lengths == length for one in benchmarks]
+    hashes, places, ends = (
+        np.concatenate(parts)
+        for parts in (
+            [one.runs.hashes[of] for one, of in zip(benchmarks, some, strict=True)],
+            [one.runs.places[of] + one.first_word for one, of in zip(benchmarks, some, strict=True)],
+            [one.runs.ends[of] + one.first_word for one, of in zip(benchmarks, some, strict=True)],
+        )
+    )
+    runs = RunTable.build(length, hashes, places)
+    return _Table(runs, places, ends, np.full(len(runs.hashes), -1, np.int32))
