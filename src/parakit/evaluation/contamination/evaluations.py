@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
+from parakit.common.artifacts import LINEAGE, Artifact, Lineage, open_artifact, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, read_json, write_json_atomic
+from parakit.common.files import JsonObject, read_json, write_json_atomic, write_text_atomic
 from parakit.common.progress import OnProgress, log
 from parakit.evaluation.comparison.folders import suite_result
 from parakit.evaluation.contamination.figures import describe_contamination, find_contamination
@@ -31,31 +31,29 @@ def texts_to_search(model: str | Path, names: Sequence[str]) -> TrainingTexts | 
 
 
 def add_contamination(
-    results: JsonObject,
-    benchmarks: Mapping[str, BenchmarkResult],
-    texts: TrainingTexts,
-    advance: OnProgress | None = None,
+    results: JsonObject, texts: TrainingTexts, advance: OnProgress | None = None
 ) -> JsonObject:
-    """The content of a results.json with `contamination` at each benchmark and suite; `benchmarks`: those of `results`,
-    with their items. Returns the same object where there are neither.
-    """
+    """The results of `evaluate_model` with `contamination` at each benchmark and suite."""
     suites = {
         name: suite_result(name, suite["samples"], suite["prompting"])
         for name, suite in (results.get("suites") or {}).items()
     }
+    benchmarks: dict[str, BenchmarkResult] = results.get("benchmarks") or {}
     if not (benchmarks or suites):
         return results
     for text in texts.texts:
         log(f"contamination: searching {text.path} ({text.kind})")
     for reason in texts.unknown:
         log(f"contamination: not searched: {reason}")
-    both = {("benchmarks", name): one for name, one in benchmarks.items()}
-    both |= {("suites", name): one for name, one in suites.items()}
-    found = find_contamination({f"{part}/{name}": one for (part, name), one in both.items()}, texts, advance)
-    for part, name in both:
-        figures = found[f"{part}/{name}"].contamination
-        results = results | {part: results[part] | {name: results[part][name] | {"contamination": figures}}}
-    return results
+    both = {f"benchmarks/{name}": one for name, one in benchmarks.items()}
+    found = find_contamination(both | {f"suites/{name}": one for name, one in suites.items()}, texts, advance)
+    return results | {
+        "benchmarks": {name: found[f"benchmarks/{name}"] for name in benchmarks},
+        "suites": {
+            name: results["suites"][name] | {"contamination": found[f"suites/{name}"].contamination}
+            for name in suites
+        },
+    }
 
 
 def search_evaluation(
@@ -64,11 +62,12 @@ def search_evaluation(
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
+    make_card: Callable[[JsonObject], str] | None = None,
     advance: OnProgress | None = None,
 ) -> JsonObject:
     """Search the texts `names` (by default what the evaluated model was trained on) for the items of an evaluation folder;
     returns its results with `contamination`. `output`: an evaluation folder to write, with the same items; it may be
-    `path` itself, with `overwrite`. `UserError` for an evaluation without items.
+    `path` itself, with `overwrite`; `make_card`: its README.md from the results. `UserError` for an evaluation without items.
     """
     artifact = open_artifact(path, "evaluation")
     results = read_json(artifact.path / RESULTS)
@@ -76,8 +75,7 @@ def search_evaluation(
         raise UserError(
             f"{path}: is the evaluation of all models of a build", "its figures are in the report"
         )
-    benchmarks = {name: read_result(artifact.path, name, results) for name in results.get("benchmarks") or {}}
-    if not (benchmarks or results.get("suites")):
+    if not (results.get("benchmarks") or results.get("suites")):
         raise UserError(
             f"{path}: holds no benchmark or suite whose items could be searched",
             "evaluate with --tasks or --suites",
@@ -85,25 +83,35 @@ def search_evaluation(
     texts = texts_to_search(results["model"]["path"], names)
     if texts is None:
         raise UserError("contamination is none: nothing is left to do", "name texts, or remove it")
-    results = add_contamination(results, benchmarks, texts, advance)
+    read = {name: read_result(artifact.path, name, results) for name in results.get("benchmarks") or {}}
+    results = add_contamination(results | {"benchmarks": read}, texts, advance)
+    plain = results | {
+        "benchmarks": {name: one.without_items() for name, one in results["benchmarks"].items()}
+    }
     if output is not None:
-        config = artifact.lineage["config"] | {"contamination": list(names)}
-        places = (
-            [artifact.path]
-            if Path(output).resolve() != artifact.path.resolve()
-            else [Path(parent["path"]) for parent in artifact.lineage["parents"]]
-        )
-        parents: list[str | Path] = [place for place in places if (place / LINEAGE).is_file()]
-        result = artifact.lineage["result"] | {
-            "contamination": {
-                name: describe_contamination(one["contamination"])
-                for part in ("benchmarks", "suites")
-                for name, one in (results.get(part) or {}).items()
-            }
-        }
-        lineage = Lineage("evaluation", config, parents, artifact.lineage["seed"], result)
-        with writing_artifact(output, lineage, overwrite) as folder:
+        with writing_artifact(output, _lineage(artifact, names, output, plain), overwrite) as folder:
             if (artifact.path / ITEMS).is_dir():
                 shutil.copytree(artifact.path / ITEMS, folder / ITEMS)
-            write_json_atomic(folder / RESULTS, results)
-    return results
+            if make_card is not None:
+                write_text_atomic(folder / "README.md", make_card(plain))
+            write_json_atomic(folder / RESULTS, plain)
+    return plain
+
+
+def _lineage(artifact: Artifact, names: Sequence[str], output: str | Path, results: JsonObject) -> Lineage:
+    """That of the evaluation, with the texts that were searched; its parents are those of the evaluation, so that the model
+    is among them.
+    """
+    parents = [Path(parent["path"]) for parent in artifact.lineage["parents"]]
+    found = {
+        name: describe_contamination(one["contamination"])
+        for part in ("benchmarks", "suites")
+        for name, one in (results.get(part) or {}).items()
+    }
+    return Lineage(
+        "evaluation",
+        artifact.lineage["config"] | {"contamination": list(names)},
+        [parent for parent in parents if (parent / LINEAGE).is_file()],
+        artifact.lineage["seed"],
+        artifact.lineage["result"] | {"contamination": found},
+    )
