@@ -15,6 +15,7 @@ from typing import Any
 from parakit.common.errors import UserError
 from parakit.common.formatting import byte_size, compact, long_duration, number, percent
 from parakit.common.hardware import describe_hardware, parakit_version
+from parakit.evaluation.contamination.figures import describe_contamination
 from parakit.reports.alignment import outcome
 from parakit.reports.before_after import effect, shorten
 from parakit.reports.formatting import (
@@ -222,7 +223,8 @@ def _suite_table(summary: BuildSummary, role: str) -> list[str]:
     rows = [
         f"| {escape_markdown(humanize(suite))} | {percent(results[role].accuracy)} "
         f"| {percent(results[role].low)} to {percent(results[role].high)} "
-        f"| {percent(summary.chance.get(suite))} | {number(results[role].n)} |"
+        f"| {percent(summary.chance.get(suite))} | {number(results[role].n)} "
+        f"| {describe_contamination(results[role].contamination)} |"
         for suite, results in summary.suites.items()
         if role in results
     ]
@@ -231,8 +233,8 @@ def _suite_table(summary: BuildSummary, role: str) -> list[str]:
     return [
         f"- Held-out suites, mean: **{percent(suite_means(summary).get(role))}**.",
         "",
-        "| suite | accuracy | 95 % interval | guessing | questions |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| suite | accuracy | 95 % interval | guessing | questions | in the training text |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
         *rows,
     ]
 

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, Template
 
 from parakit.common.files import JsonObject, write_text_atomic
 from parakit.common.formatting import byte_size, compact, long_duration, number, percent
+from parakit.evaluation.contamination.figures import describe_contamination
 from parakit.reports import charts
 from parakit.reports.alignment import outcome
 from parakit.reports.before_after import stage_effects
@@ -97,7 +98,7 @@ def page_template(name: str) -> Template:
         loader=FileSystemLoader(PAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     filters: tuple[Callable[..., str], ...] = (hide_missing, compact, model_name, number, percent)
-    filters += (long_duration, byte_size, humanize, loss_change)
+    filters += (long_duration, byte_size, humanize, loss_change, describe_contamination)
     for write in filters:
         environment.filters[write.__name__] = write
     return environment.get_template(name)

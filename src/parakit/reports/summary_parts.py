@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from parakit.common.files import JsonObject
+
 Number = int | float | None
 
 
@@ -67,6 +69,9 @@ class SuiteSummary(SummaryPart):
     n: int | None = None
     prompting: str = ""
     samples: tuple[Sample, ...] = ()
+    contamination: JsonObject | None = Field(
+        default=None, description="How many of its items are in the text that the model was trained on."
+    )
 
 
 class Difference(SummaryPart):

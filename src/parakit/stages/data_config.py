@@ -169,6 +169,11 @@ class EvaluateConfig(Config):
         default=100, ge=1, description="Length limit of an answer or a translation in tokens."
     )
     n_beams: int = Field(default=1, ge=1, description="Beams of the search for translations; 1: greedy.")
+    contamination: tuple[str, ...] = Field(
+        default=("lineage",),
+        description="Texts that are searched for the evaluation's items: files, folders, artifacts; lineage: what each model"
+        " was trained on; none: no search.",
+    )
 
 
 def _check_one_split(config: Config, split: str) -> None:

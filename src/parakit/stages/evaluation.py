@@ -14,8 +14,10 @@ from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress
 from parakit.data.corpus import iter_corpus
 from parakit.data.examples import load_examples_report
+from parakit.evaluation.comparison.folders import suite_result
 from parakit.evaluation.comparison.losses import loss_difference
 from parakit.evaluation.config import EvaluationConfig
+from parakit.evaluation.contamination.evaluations import contamination_by_model, texts_to_search
 from parakit.evaluation.evaluate import evaluate_task
 from parakit.evaluation.intervals import paired_difference
 from parakit.evaluation.perplexity import LossResult, evaluate_loss, evaluate_text
@@ -86,6 +88,7 @@ def measure(
                 examples=str(examples), max_new_tokens=config.max_new_tokens, n_beams=config.n_beams
             )
             tasks[name] = evaluate_task(model, tokenizer, settings, advance)
+    _add_contamination(config, models, suite_results, suites)
     means = {name: _mean(suites, name) for name in models} if suites else {}
     return {
         "suites": suites,
@@ -98,6 +101,27 @@ def measure(
         "task": tasks.get("tuned"),
         "task_of_start": tasks.get("start"),
     }
+
+
+def _add_contamination(
+    config: EvaluateConfig,
+    models: Mapping[str, Path],
+    results: Mapping[str, Mapping[str, SuiteResult]],
+    suites: Mapping[str, JsonObject],
+) -> None:
+    """Search what each model was trained on for the items of its suites; the figures go into `suites`."""
+    texts = {name: texts_to_search(models[name], config.contamination) for name in results}
+    searched = {name: found for name, found in texts.items() if found is not None}
+    answered = {
+        name: {
+            suite: suite_result(suite, [vars(sample) for sample in one.samples], one.prompting)
+            for suite, one in results[name].items()
+        }
+        for name in searched
+    }
+    for name, by_suite in contamination_by_model(answered, searched).items():
+        for suite, figures in by_suite.items():
+            suites[suite][name]["contamination"] = figures
 
 
 def opening_prompts(corpus: Path) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from parakit.common.artifacts import LINEAGE, Artifact, Lineage, open_artifact, writing_artifact
@@ -11,11 +12,12 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json, write_json_atomic, write_text_atomic
 from parakit.common.progress import OnProgress, log
 from parakit.evaluation.comparison.folders import suite_result
-from parakit.evaluation.contamination.figures import describe_contamination, find_contamination
+from parakit.evaluation.contamination.figures import TextSearch, describe_contamination, find_contamination
 from parakit.evaluation.contamination.texts import LINEAGE_TEXTS, TrainingTexts, gather_texts
 from parakit.evaluation.results import ITEMS, BenchmarkResult, read_result
 
 RESULTS = "results.json"
+MAX_LISTED = 100
 NONE = "none"
 
 
@@ -54,6 +56,25 @@ def add_contamination(
             for name in suites
         },
     }
+
+
+def contamination_by_model(
+    results: Mapping[str, Mapping[str, BenchmarkResult]], texts: Mapping[str, TrainingTexts]
+) -> dict[str, dict[str, JsonObject]]:
+    """The contamination of models on the same items, by model and benchmark, with the first `MAX_LISTED` touched items.
+    `results`: by model and benchmark, each model after those that it was made from, so that each text is read once.
+    """
+    items = {name: one.items for found in results.values() for name, one in found.items()}
+    search = TextSearch(items)
+    by_model: dict[str, dict[str, JsonObject]] = {}
+    for model, found in results.items():
+        by_model[model] = {}
+        for name, result in find_contamination(found, texts[model], search=search).items():
+            figures: JsonObject = dict(result.contamination or {})
+            if "touched" in figures:
+                figures["touched"] = dict(islice(figures["touched"].items(), MAX_LISTED))
+            by_model[model][name] = figures
+    return by_model
 
 
 def search_evaluation(

@@ -34,14 +34,58 @@ METHOD: JsonObject = {
 MOST = 0.7  # of an item's words: nearly all of it (Chowdhery et al. 2022, section 8)
 
 
+class TextSearch:
+    """A search for `items`, by benchmark, that reads each text once, also where several models share texts."""
+
+    def __init__(self, items: Mapping[str, Sequence[Item]]) -> None:
+        self._items = items
+        self._search = ItemSearch({})
+        self._read: dict[str, JsonObject] = {}
+
+    def read(self, texts: TrainingTexts, advance: OnProgress | None = None) -> JsonObject:
+        """Search exactly `texts`; returns what is the same for all benchmarks. `advance` is called with bytes."""
+        wanted = {text.digest or text.path: text for text in texts.texts}
+        if not self._read or not self._read.keys() <= wanted.keys():
+            self._search, self._read = ItemSearch(self._items if wanted else {}), {}
+        for key, text in wanted.items():
+            if key in self._read:
+                continue
+            documents = Digested(text.documents())
+            for n_bytes in self._search.read(documents):
+                if advance is not None:
+                    advance(n_bytes)
+            self._read[key] = {
+                "path": text.path,
+                "kind": text.kind,
+                "digest": text.digest or documents.digest,
+                "n_documents": documents.n_documents,
+                "n_bytes": documents.n_bytes,
+            }
+        return {
+            "method": METHOD,
+            "texts": [self._read[key] for key in wanted],
+            "unknown": list(texts.unknown),
+        }
+
+    def figures(self, name: str) -> JsonObject:
+        """The counts of a benchmark, and its touched items; empty where no text was read."""
+        return _figures(self._search, name, len(self._items[name])) if self._read else {}
+
+
 def find_contamination(
-    benchmarks: Mapping[str, BenchmarkResult], texts: TrainingTexts, advance: OnProgress | None = None
+    benchmarks: Mapping[str, BenchmarkResult],
+    texts: TrainingTexts,
+    advance: OnProgress | None = None,
+    search: TextSearch | None = None,
 ) -> dict[str, BenchmarkResult]:
-    """`benchmarks`, by name, with `contamination`. `advance` is called with the bytes of text that were searched."""
-    search, searched = search_texts({name: one.items for name, one in benchmarks.items()}, texts, advance)
+    """`benchmarks`, by name, with `contamination`. `advance` is called with the bytes of text that were searched. `search`:
+    one for the same items that may have read some of the texts.
+    """
+    search = search or TextSearch({name: one.items for name, one in benchmarks.items()})
+    searched = search.read(texts, advance)
     found = {}
     for name, result in benchmarks.items():
-        figures = searched | (item_figures(search, name, len(result.items)) if searched["texts"] else {})
+        figures = searched | search.figures(name)
         touched = figures.get("touched", {})
         if touched:
             figures["scores_without"] = _scores(result, [i for i in result.items if i.id not in touched])
@@ -50,30 +94,7 @@ def find_contamination(
     return found
 
 
-def search_texts(
-    items: Mapping[str, Sequence[Item]], texts: TrainingTexts, advance: OnProgress | None = None
-) -> tuple[ItemSearch, JsonObject]:
-    """Search all texts for `items`, by benchmark; returns the search, and what is the same for all of them."""
-    search, entries = ItemSearch(items if texts.texts else {}), []
-    for text in texts.texts:
-        documents = Digested(text.documents())
-        for n_bytes in search.read(documents):
-            if advance is not None:
-                advance(n_bytes)
-        entries.append(
-            {
-                "path": text.path,
-                "kind": text.kind,
-                "digest": text.digest or documents.digest,
-                "n_documents": documents.n_documents,
-                "n_bytes": documents.n_bytes,
-            }
-        )
-    return search, {"method": METHOD, "texts": entries, "unknown": list(texts.unknown)}
-
-
-def item_figures(search: ItemSearch, name: str, n_items: int) -> JsonObject:
-    """The counts of a benchmark of `n_items`, and its touched items."""
+def _figures(search: ItemSearch, name: str, n_items: int) -> JsonObject:
     touched = search.touched(name)
     n_too_short = len(set(search.too_short(name)) - touched.keys())
     n = n_items - n_too_short
