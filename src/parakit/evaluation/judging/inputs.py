@@ -106,7 +106,8 @@ def read_grade_votes(path: str | Path, models: Sequence[str]) -> list[GradeVote]
     votes = []
     for where, row in _objects(path, _GRADE_HINT):
         grade = row.get("grade")
-        if not isinstance(grade, int | float) or not int(GRADES[0]) <= grade <= int(GRADES[-1]):
+        is_number = isinstance(grade, int | float) and not isinstance(grade, bool)
+        if grade is None or not is_number or not int(GRADES[0]) <= grade <= int(GRADES[-1]):
             raise UserError(f"{where}: the grade is {grade!r}, not a number from 1 to 5", _GRADE_HINT)
         model = _model(row, "model", where, models, _GRADE_HINT)
         votes.append(GradeVote(_id(row, where, _GRADE_HINT), model, float(grade)))
