@@ -121,6 +121,13 @@ def language_sample(text: str) -> str:
     return " ".join(word for word in text.split() if not word.startswith(("http://", "https://", "www.")))
 
 
+def detect_language(text: str) -> str:
+    """The code of the likeliest of all languages that py3langid knows; `UNSURE` for a text without letters."""
+    if not any(map(str.isalpha, text)):
+        return UNSURE
+    return str(_identifier().classify(language_sample(text).encode("utf-8", "replace").decode())[0])
+
+
 @cache
 def _identifier() -> Any:
     langid = load_library("py3langid.langid", "language")

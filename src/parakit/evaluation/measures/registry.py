@@ -39,4 +39,7 @@ MEASURES: dict[str, Measure] = {
         "code:measure_mbpp",
         needs_data=True,
     ),
+    "ifeval": _measure(
+        "541 prompts with instructions that a program verifies", "ifeval:measure_ifeval", needs_data=True
+    ),
 }
