@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from parakit.common.artifacts import open_artifact
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, read_json
+from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress
 from parakit.common.settings import Config
-from parakit.evaluation.comparison.losses import compare_losses, seed_spread, verdict
+from parakit.evaluation.comparison.folders import read_scores
+from parakit.evaluation.comparison.losses import LossDifference, seed_spread, verdict
+from parakit.evaluation.comparison.models import compare_models
+from parakit.evaluation.comparison.outcome import ModelScores
 from parakit.evaluation.config import EvaluationConfig
-from parakit.evaluation.evaluate import RESULTS, check_output, evaluate_model, summary, write_evaluation
+from parakit.evaluation.evaluate import check_output, evaluate_model, summary, write_evaluation
 from parakit.evaluation.preferences import evaluate_preferences, read_rankings
-from parakit.evaluation.suites import compare_suites
 from parakit.inference.capabilities import require_capability
 from parakit.inference.folder_settings import warn_prefix_lm
 from parakit.inference.loaded_model import Model
@@ -59,8 +63,9 @@ def evaluate(
 
     `settings` are the fields of `EvaluationConfig`: text=(FILE, ...), tokens=FOLDER, examples=FOLDER or FILE,
     suites={"n_suite_items": 250}, ... `out`: a folder to write with every answer; `compare`: the evaluation folder of
-    another model, whose suites are compared item by item and losses block by block: `compared` and `compared_loss`. With
-    several folders, of runs that differ by their seed, the first is compared and all show the noise of seeds.
+    another model, with which this one is compared as `parakit.compare` does: `comparison`, and by name `compared` and
+    `compared_loss`. With several folders, of runs that differ by their seed, the first is compared and all show the noise of
+    seeds.
     `preferences`: a file or folder that measures a reward model, and nothing else. `on_progress` is called with the number
     of finished tokens, questions or rankings. Raises `UserError` for settings that measure nothing, and for a model that
     cannot be measured so.
@@ -81,40 +86,48 @@ def evaluate(
             "run the suites (--suites), or the same --text or --tokens, in both evaluations",
         )
     results = evaluate_model(folder, config, device=str(pick_device(device)), advance=on_progress)
-    if out:
-        write_evaluation(out, results, config, overwrite=overwrite)
+    with contextlib.ExitStack() as stack:
+        if earlier and not out:  # items are compared as they are written
+            out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "evaluation"
+        if out:
+            write_evaluation(out, results, config, overwrite=overwrite)
+        compared = _compared(earlier, read_scores(out, name=str(model))) if earlier and out else {}
     return (
-        summary(results) | {"examples": results["examples"]} | _compared(earlier, results)
+        summary(results) | {"examples": results["examples"]} | _NOT_COMPARED | compared
     )  # with its few samples
 
 
-def _evaluations(folders: str | Path | Sequence[str | Path] | None) -> list[JsonObject]:
-    """The results in evaluation folders."""
+_NOT_COMPARED: JsonObject = {"comparison": None, "compared": {}, "compared_loss": {}}
+
+
+def _evaluations(folders: str | Path | Sequence[str | Path] | None) -> list[ModelScores]:
+    """The scores in evaluation folders."""
     paths = [folders] if isinstance(folders, str | Path) else list(folders or ())
-    return [read_json(open_artifact(path, "evaluation").path / RESULTS) for path in paths]
+    return [read_scores(path) for path in paths]
 
 
-def _comparable(other: JsonObject, config: EvaluationConfig) -> bool:
+def _comparable(other: ModelScores, config: EvaluationConfig) -> bool:
     texts = {"text": bool(config.text), config.split: config.tokens is not None}
-    return bool(other["suites"] and config.suites) or any(texts.get(name) for name in other.get("loss") or ())
+    tasks = set(getattr(config, "tasks", ())) & set(other.benchmarks)
+    return bool((other.suites and config.suites) or tasks) or any(texts.get(name) for name in other.loss)
 
 
-def _compared(others: Sequence[JsonObject], results: JsonObject) -> JsonObject:
-    """The differences to the first of `others`, of suites and losses."""
-    if not others:
-        return {"compared": {}, "compared_loss": {}}
-    suites = compare_suites(others[0]["suites"], results["suites"])
-    losses = compare_losses(others[0]["loss"], results["loss"])
-    compared_loss = {}
-    for name, difference in losses.items():
-        key = "bits_per_byte" if difference.unit == "bits per byte" else "loss_nats_per_token"
-        spread = seed_spread([other["loss"][name][key] for other in others if name in other["loss"]])
-        compared_loss[name] = vars(difference) | {
+def _compared(others: Sequence[ModelScores], scores: ModelScores) -> JsonObject:
+    """The differences to the first of `others`; those of losses with the noise of seeds, which all of them show."""
+    (found,) = compare_models(others[0], [scores])
+    compared = {
+        row.name: dataclasses.asdict(row) for row in found.scores if row.verdict and row.kind != "loss"
+    }
+    losses = {}
+    for row in [row for row in found.scores if row.kind == "loss"]:
+        spread = seed_spread([one.loss[row.name][row.metric] for one in others if row.name in one.loss])
+        difference = LossDifference(row.difference, row.low, row.high, row.unit, row.n, row.p_value)
+        losses[row.name] = vars(difference) | {
             "above_noise": difference.above_noise,
             "seeds": None if spread is None else vars(spread),
-            "verdict": verdict(difference, spread, results["loss"][name][key]),
+            "verdict": verdict(difference, spread, row.second),
         }
-    return {"compared": {name: vars(value) for name, value in suites.items()}, "compared_loss": compared_loss}
+    return {"comparison": found.without_items(), "compared": compared, "compared_loss": losses}
 
 
 def _evaluate_rewards(

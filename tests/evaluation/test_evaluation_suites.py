@@ -7,8 +7,11 @@ import dataclasses
 import pytest
 
 from parakit.common.errors import UserError
+from parakit.evaluation.comparison.folders import scores_of
+from parakit.evaluation.comparison.models import compare_models
+from parakit.evaluation.comparison.outcome import ModelScores
 from parakit.evaluation.intervals import wilson_interval
-from parakit.evaluation.suites import SuiteAnswer, compare_suites, run_suites, summarize_answers
+from parakit.evaluation.suites import SuiteAnswer, run_suites, summarize_answers
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import generate
 from parakit.primer import PrimerConfig, SuiteItem, generate_suites, is_correct, plain_prompt
@@ -64,17 +67,18 @@ def test_a_question_over_the_window_names_the_suite(model, tokenizer, small_suit
         run_suites(model, tokenizer, {"facts": [item, long]}, chat=True)
 
 
-def as_results(right: list[bool]) -> dict:
+def as_scores(right: list[bool]) -> ModelScores:
     samples = tuple(SuiteAnswer(f"q{i}", "a", "b", correct, "stop") for i, correct in enumerate(right))
-    return {"facts": dataclasses.asdict(summarize_answers(samples, "chat"))}
+    suites = {"facts": dataclasses.asdict(summarize_answers(samples, "chat"))}
+    return scores_of("model", {"suites": suites}, {"max_new_tokens": 9})
 
 
 def test_two_models_are_compared_item_by_item():
-    first, second = as_results([True] * 10 + [False] * 30), as_results([True] * 30 + [False] * 10)
-    found = compare_suites(first, second)["facts"]
-    assert found.difference == 0.5
-    assert found.p_value == pytest.approx(2 * 0.5**20)
-    assert found.low > 0.3
-    assert compare_suites(first, {}) == {}
-    with pytest.raises(UserError, match="different questions"):
-        compare_suites(first, as_results([True] * 39))
+    first, second = as_scores([True] * 10 + [False] * 30), as_scores([True] * 30 + [False] * 10)
+    (found,) = compare_models(first, [second])
+    row = found.score("suite", "facts")
+    assert row.difference == 0.5
+    assert row.p_value == pytest.approx(2 * 0.5**20)
+    assert row.low > 0.3
+    with pytest.raises(UserError, match="40 and 39, of which 39 are shared"):
+        compare_models(first, [as_scores([True] * 39)])

@@ -17,6 +17,7 @@ from parakit.common.progress import log
 from parakit.common.settings import Config, Family
 from parakit.common.yaml_reading import YamlFault, parse_yaml
 from parakit.data.fetching.locations import HUB, is_on_network
+from parakit.evaluation.comparison.config import GateConfig
 from parakit.reports.before_after import effect
 from parakit.reports.formatting import final_stage, measured_text, next_command, training, vocabulary_facts
 from parakit.reports.stage_comparison import loss_change
@@ -78,6 +79,11 @@ class BuildConfig(Config):
     set: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = Field(
         default=(), description="Other settings of the recipe, for example pretrain.max_steps=100."
     )
+    gate: bool = Field(
+        default=False,
+        description="Stop where a stage's model is worse on the suites than the one that it was made from (exit status 1); "
+        "limits: --set evaluate.gate.max_fall=0.02.",
+    )
     builds: str = Field(default="builds", description="The folder in which builds are written.")
     dry_run: bool = Field(default=False, description="Print which stages would run and why, and stop.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -91,6 +97,8 @@ def main(argv: list[str]) -> int:
     from parakit.recipe.builder import build, dry_run
 
     recipe = _recipe(command)
+    if command.gate and recipe.evaluate.gate is None:
+        recipe = recipe.replace(evaluate=recipe.evaluate.replace(gate=GateConfig()))
     if command.dry_run:
         decisions = dry_run(recipe, Path(command.builds))
         rows = [{"stage": d.stage.name, "run": d.run, "reason": d.reason} for d in decisions]

@@ -6,19 +6,15 @@ from typing import Annotated, Literal
 import tyro
 from pydantic import Field
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 import parakit
 from parakit.cli.evaluate import EVALUATION_NEEDS, EvaluationFlags, evaluation_settings
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.comparisons import show_comparison
 from parakit.cli.rendering.conditions import refuse_inert
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
 from parakit.evaluation.comparison.config import CompareConfig
-from parakit.evaluation.comparison.outcome import ScoreComparison
-from parakit.reports.comparison_page import difference_text, needed_text, score_name, value_text
 
 
 class CompareCommandConfig(EvaluationFlags, CompareConfig):
@@ -73,29 +69,7 @@ def main(argv: list[str]) -> int:
     if command.as_json:
         print(json.dumps(found, ensure_ascii=False))
     else:
-        _show(found, config)
+        for one in found["models"]:
+            show_comparison(one, config, Console())
     failing = ("worse",) if command.fail_on == "worse" else ("worse", "cannot tell")
     return int(any(one["verdict"] in failing for one in found["models"]))
-
-
-def _show(found: JsonObject, config: CompareConfig) -> None:
-    console = Console()
-    for model in found["models"]:
-        table = Table("score", "reference", "model", "difference", "items", "corrected p", "verdict")
-        table.title = escape(f"{model['model']} against {found['reference']}")
-        rows = [ScoreComparison(**row) for row in model["scores"]]
-        for row in rows:
-            p_value = "" if row.corrected_p_value is None else f"{row.corrected_p_value:.2g}"
-            values = (value_text(row, row.first), value_text(row, row.second), difference_text(row))
-            table.add_row(escape(score_name(row)), *values, f"{row.n:,}", p_value, row.verdict or "")
-        console.print(table)
-        for row in rows:
-            if line := needed_text(row, config):
-                console.print(escape(f"{score_name(row)}: {line}"), highlight=False, soft_wrap=True)
-            for key, (first, second) in row.allowed.items() if row.verdict else ():
-                line = f"{score_name(row)}: {key} differs: {first} and {second}"
-                console.print(escape(line), highlight=False, soft_wrap=True)
-        for where, key in ((found["reference"], "only_in_reference"), (model["model"], "only_in_model")):
-            if model[key]:
-                console.print(escape(f"only in {where}: {', '.join(model[key])}"), highlight=False)
-        console.print(escape(f"{model['model']}: {model['verdict']}"), highlight=False, style="bold")

@@ -11,10 +11,12 @@ from rich.table import Table
 
 import parakit
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.comparisons import show_comparison
 from parakit.cli.rendering.conditions import OVERWRITES, Needs, refuse_inert
 from parakit.cli.rendering.tables import show_preferences, show_task
 from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
+from parakit.evaluation.comparison.config import CompareConfig
 from parakit.evaluation.config import EvaluationConfig
 from parakit.primer.config import PrimerSuitesConfig
 from parakit.reports.summary_parts import TaskSummary
@@ -173,7 +175,7 @@ def _show(figures: JsonObject) -> None:
     if figures.get("examples"):
         show_task(TaskSummary.model_validate(figures["examples"]), console)
     if figures["suites"]:
-        table = Table("suite", "right", "95 % interval", "items", "asked as", "against the other")
+        table = Table("suite", "right", "95 % interval", "items", "asked as")
         for name, suite in figures["suites"].items():
             table.add_row(
                 name,
@@ -181,13 +183,7 @@ def _show(figures: JsonObject) -> None:
                 f"{suite['low']:.1%} to {suite['high']:.1%}",
                 str(suite["n"]),
                 suite["prompting"],
-                _difference(figures["compared"].get(name)),
             )
         console.print(table)
-
-
-def _difference(found: JsonObject | None) -> str:
-    if found is None:
-        return ""
-    interval = f"{found['low']:+.1%} to {found['high']:+.1%}"
-    return f"{found['difference']:+.1%} ({interval}, p = {found['p_value']:.2g})"
+    if figures["comparison"]:
+        show_comparison(figures["comparison"], CompareConfig(), console)

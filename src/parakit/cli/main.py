@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
                 status = importlib.import_module(module_of(argv[0])).main(argv[1:])
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            status = 2
+            status = error.exit_status
         except KeyboardInterrupt as interrupt:
             print(f"\n{str(interrupt) or 'stopped'}", file=sys.stderr)
             status = 128 + getattr(interrupt, "signal_number", 2)

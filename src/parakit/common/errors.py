@@ -9,6 +9,8 @@ assertions and are never caught.
 class UserError(ValueError):
     """A mistake that the user can correct: `message` says what is wrong, `hint` what to do."""
 
+    exit_status = 2
+
     def __init__(self, message: str, hint: str = "") -> None:
         self.message = message
         self.hint = hint

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from parakit.common.errors import UserError
 from parakit.common.progress import OnProgress
-from parakit.evaluation.intervals import PairedDifference, paired_difference, wilson_interval
+from parakit.evaluation.intervals import wilson_interval
 from parakit.inference.batching import MICRO_BATCH_SIZE
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import Prompt, generate_batch
@@ -91,20 +91,3 @@ def summarize_answers(samples: tuple[SuiteAnswer, ...], prompting: Prompting) ->
     n, n_correct = len(samples), sum(sample.correct for sample in samples)
     low, high = wilson_interval(n_correct, n)
     return SuiteResult(n_correct / n if n else 0.0, low, high, n, prompting, samples)
-
-
-def compare_suites(
-    first: Mapping[str, Mapping[str, Any]], second: Mapping[str, Mapping[str, Any]]
-) -> dict[str, PairedDifference]:
-    """Second minus first, item by item, for every suite in both; from the `suites` of two results.json."""
-    differences = {}
-    for name in first:
-        if name not in second:
-            continue
-        a, b = first[name]["samples"], second[name]["samples"]
-        if [sample["question"] for sample in a] != [sample["question"] for sample in b]:
-            raise UserError(
-                f"suite {name}: the two evaluations have different questions", "evaluate both with one seed"
-            )
-        differences[name] = paired_difference([s["correct"] for s in a], [s["correct"] for s in b])
-    return differences

@@ -208,6 +208,13 @@ def _unused_of_task(recipe: RecipeSections) -> Iterator[tuple[str, str]]:
         yield "evaluate.max_new_tokens", "there are no suites, and nothing is translated"
     if evaluate.n_beams != defaults.n_beams and not translates:
         yield "evaluate.n_beams", "nothing is translated"
+    if evaluate.gate and not evaluate.suites:
+        yield "evaluate.gate", "there are no suites, so no model is compared with its parent"
+    n_models = sum(
+        map(bool, (recipe.start, recipe.pretrain != "none", recipe.finetune, recipe.distill, recipe.quantize))
+    )
+    if evaluate.gate and n_models + len(recipe.align) < 2:
+        yield "evaluate.gate", "no stage makes a model from another"
 
 
 def _unused_of_model(recipe: RecipeSections) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from parakit.common.locks import PARTIAL
 from parakit.common.progress import progress
 from parakit.recipe.build_time import BuildTime
 from parakit.recipe.config import RecipeConfig
+from parakit.recipe.gates import gates_of, with_gates
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
 from parakit.recipe.post_training import post_training_models, post_training_stages, seeded
 from parakit.recipe.start import start_stage
@@ -64,6 +65,7 @@ def stages_of(recipe: RecipeConfig, folder: Path, times: BuildTime | None = None
     stages += [_pretrain(recipe, folder, times)] if pretrained else []
     stages += [_finetune(recipe, folder, times)] if recipe.finetune else []
     stages += post_training_stages(recipe, folder, folder / WORK, times)
+    stages = with_gates(recipe, folder, stages, models_of(recipe))
     return [*stages, _evaluate(recipe, folder, times is not None)]
 
 
@@ -267,13 +269,14 @@ def _finetune(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> St
 def _evaluate(recipe: RecipeConfig, folder: Path, is_timed: bool) -> Stage:
     config, models = recipe.evaluate, models_of(recipe)
     settings: JsonObject = {
-        "evaluate": config.model_dump(mode="json"),
+        "evaluate": config.model_dump(mode="json", exclude={"gate"}),
         "inputs": fingerprint(config.texts),
         "models": models,
         "samples": [list(recipe.prompts), list(recipe.questions)],
     }
     examples = ("examples",) if recipe.examples is not None else ()
     held_out, sources = held_out_sets(recipe), held_out_sources(recipe)
+    gates = gates_of(recipe, models)
 
     def run(out: Path) -> None:
         from parakit.stages.data import encode_held_out
@@ -302,6 +305,7 @@ def _evaluate(recipe: RecipeConfig, folder: Path, is_timed: bool) -> Stage:
                 examples=folder / "examples" if examples else None,
                 held_out={name: folder / stage for name, stage in held_out.items()},
                 held_out_of_start=encode_held_out(texts, folder / START, Path(work)),
+                evaluated={name: folder / gate for name, gate in gates.items()},
             )
             write_json_atomic(inside / "results.json", lineage.result)
 

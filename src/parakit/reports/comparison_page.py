@@ -139,7 +139,7 @@ def _model(one: ModelComparison, config: CompareConfig) -> JsonObject:
 
 def _row(row: ScoreComparison, config: CompareConfig) -> JsonObject:
     changed = "" if row.n_better is None else f"{row.n_better:,} / {row.n_worse:,}"
-    left_out = f"{row.n_left_out:,} items that only one has are left out" if row.n_left_out else ""
+    dropped = f"{row.n_left_out:,} items that only one has are left out" if row.n_left_out else ""
     return {
         "name": score_name(row),
         "note": "" if row.higher_is_better else "lower is better",
@@ -151,7 +151,7 @@ def _row(row: ScoreComparison, config: CompareConfig) -> JsonObject:
         "p": "" if row.corrected_p_value is None else f"{row.corrected_p_value:.2g}",
         "verdict": row.verdict or "",
         "style": _STYLES[row.verdict],
-        "needed": "; ".join(filter(None, (needed_text(row, config), left_out))),
+        "needed": "; ".join(filter(None, (needed_text(row, config), dropped))),
     }
 
 

@@ -10,7 +10,7 @@ from parakit.reports.formatting import ROLES, humanize, model_stages, suite_mean
 from parakit.reports.summary_parts import Difference, TextEvaluation
 from parakit.reports.summary_schema import BuildSummary, TrainingSummary
 
-SIGNIFICANT = 0.01  # McNemar's p below which a suite counts as changed
+SIGNIFICANT = 0.01  # McNemar's p below which a suite counts as changed, in a summary without verdicts
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def stage_deltas(summary: BuildSummary) -> list[StageDelta]:
             after=percent(means.get(role)),
             difference=points(comparison.all.difference),
             interval=f"{points(comparison.all.low)} to {points(comparison.all.high)}",
-            gained=_changed(comparison.suites, 1),
-            lost=_changed(comparison.suites, -1),
+            gained=_changed({**comparison.suites, **comparison.benchmarks}, "better"),
+            lost=_changed({**comparison.suites, **comparison.benchmarks}, "worse"),
         )
         for role, comparison in summary.against_parent.items()
     ]
@@ -67,11 +67,18 @@ def trained_stages(summary: BuildSummary) -> list[str]:
     ]
 
 
-def _changed(suites: Mapping[str, Difference], sign: int) -> str:
-    """The suites that became better (or worse) by more than chance, with by how much."""
-    significant = [
-        (name, change.difference)
-        for name, change in suites.items()
-        if change.difference * sign > 0 and change.p_value < SIGNIFICANT
-    ]
-    return ", ".join(f"{humanize(name)} {points(difference)}" for name, difference in significant)
+def _changed(scores: Mapping[str, Difference], verdict: str) -> str:
+    """The scores that became better (or worse) by more than chance, with by how much."""
+    return ", ".join(
+        f"{humanize(name)} {points(one.difference) if one.unit == 'share' else f'{one.difference:+.3g}'}"
+        for name, one in scores.items()
+        if _verdict(one) == verdict
+    )
+
+
+def _verdict(change: Difference) -> str:
+    if change.verdict is not None:
+        return change.verdict
+    if change.p_value >= SIGNIFICANT:
+        return "cannot tell"
+    return "better" if change.difference > 0 else "worse"

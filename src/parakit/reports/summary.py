@@ -17,6 +17,7 @@ from parakit.common.artifacts import Artifact, open_artifact
 from parakit.common.errors import CorruptArtifact
 from parakit.common.files import JsonObject, read_json
 from parakit.common.hardware import describe_hardware, parakit_version, versions
+from parakit.evaluation.comparison.config import GATE
 from parakit.reports.start_comparison import compare_with_start
 from parakit.reports.summary_schema import BuildSummary
 
@@ -72,6 +73,8 @@ def _figures(stage: str, artifact: Artifact) -> JsonObject:
     result = dict(artifact.lineage["result"])
     if stage == "start":
         result = _start_figures(artifact)
+    if stage.startswith(GATE):  # an evaluation, whose answers the evaluate stage has too
+        result = {}
     if stage in ("corpus", "replay_corpus"):
         result |= _corpus_figures(artifact.path)
     if stage in ("shards", "conversation_shards", "replay_shards"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -75,20 +75,29 @@ class SuiteSummary(SummaryPart):
 
 
 class Difference(SummaryPart):
-    """Accuracy of a model minus that of its parent on the same questions; `p_value` is McNemar's."""
+    """A model's score minus that of its parent on the same items; `p_value` is that of the test alone, and
+    `corrected_p_value` that of all tests of the pair, from which the verdict follows.
+    """
 
     difference: float
     low: float
     high: float
     p_value: float
     n: int
+    corrected_p_value: float | None = None
+    verdict: Literal["better", "worse", "cannot tell"] | None = None
+    unit: str = Field(default="share", description="`share` of right items, or empty for other scores.")
 
 
 class ParentComparison(SummaryPart):
     """A model against the model that it was made from, by suite and over all of them."""
 
     parent: str
-    suites: dict[str, Difference] = Field(default_factory=dict, description="Results by suite and model.")
+    verdict: Literal["better", "worse", "cannot tell"] | None = None
+    suites: dict[str, Difference] = Field(default_factory=dict, description="Differences by suite.")
+    benchmarks: dict[str, Difference] = Field(
+        default_factory=dict, description="Differences of main scores by benchmark."
+    )
     all: Difference
 
 

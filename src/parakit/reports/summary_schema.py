@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, SerializeAsAny, field_validator
 
 from parakit.common.files import JsonObject
+from parakit.evaluation.comparison.config import GATE
 from parakit.reports.summary_parts import (
     BeforeAfterSummary,
     FigureComparison,
@@ -290,6 +291,11 @@ _SUMMARY_OF_STAGE: dict[str, type[StageSummary]] = {
 }
 
 
+def _summary_of(stage: str) -> type[StageSummary]:
+    default = StageSummary if stage.startswith(GATE) else TrainingSummary
+    return _SUMMARY_OF_STAGE.get(stage, default)
+
+
 class BuildSummary(SummaryPart):
     """A build: its recipe, what each stage measured, and how good its models are."""
 
@@ -329,9 +335,7 @@ class BuildSummary(SummaryPart):
     @classmethod
     def _by_stage(cls, stages: Mapping[str, Any]) -> JsonObject:
         return {
-            name: figures
-            if isinstance(figures, StageSummary)
-            else _SUMMARY_OF_STAGE.get(name, TrainingSummary).model_validate(figures)
+            name: figures if isinstance(figures, StageSummary) else _summary_of(name).model_validate(figures)
             for name, figures in stages.items()
         }
 
@@ -356,6 +360,7 @@ def json_schema() -> JsonObject:
     stages["properties"] = {
         name: {"$ref": f"#/$defs/{summary.__name__}"} for name, summary in _SUMMARY_OF_STAGE.items()
     }
+    stages["patternProperties"] = {f"^{GATE}": {"$ref": "#/$defs/StageSummary"}}
     stages["additionalProperties"] = {"$ref": "#/$defs/TrainingSummary"}
     return schema
 

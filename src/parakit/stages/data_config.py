@@ -11,6 +11,7 @@ from parakit.common.settings import Config
 from parakit.data.config import TextConfig
 from parakit.data.conversations.from_documents import DocumentQuestionsConfig
 from parakit.data.mixing import check_shares
+from parakit.evaluation.comparison.config import GateConfig
 from parakit.primer.config import (
     PrimerConversationsConfig,
     PrimerDocumentsConfig,
@@ -173,6 +174,10 @@ class EvaluateConfig(Config):
         default=("lineage",),
         description="Texts that are searched for the evaluation's items: files, folders, artifacts; lineage: what each model"
         " was trained on; none: no search.",
+    )
+    gate: GateConfig | None = Field(
+        default=None,
+        description="Stop the build where a stage's model is worse than the one that it was made from.",
     )
 
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from parakit import primer
 from parakit.checkpoints.loading import load_model
-from parakit.common.files import JsonObject
+from parakit.common.files import JsonObject, read_json
 from parakit.common.progress import OnProgress
 from parakit.data.corpus import iter_corpus
 from parakit.data.examples import load_examples_report
-from parakit.evaluation.comparison.folders import suite_result
+from parakit.evaluation.comparison.folders import RESULTS, scores_of, suite_result
 from parakit.evaluation.comparison.losses import loss_difference
+from parakit.evaluation.comparison.pipeline import compare_with_parents, compare_with_start
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.contamination.evaluations import contamination_by_model, texts_to_search
 from parakit.evaluation.evaluate import evaluate_task
-from parakit.evaluation.intervals import paired_difference
 from parakit.evaluation.perplexity import LossResult, evaluate_loss, evaluate_text
 from parakit.evaluation.samples import answers, continuations, openings
-from parakit.evaluation.suites import SuiteResult, run_suites
+from parakit.evaluation.suites import SuiteAnswer, SuiteResult, run_suites
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.inference.prediction.fill_mask import PLACEHOLDER, MaskedPosition, fill_masks
 from parakit.model.heads import (
@@ -50,6 +49,7 @@ def measure(
     examples: Path | None = None,
     held_out: Mapping[str, Path] | None = None,
     held_out_of_start: Mapping[str, Path] | None = None,
+    evaluated: Mapping[str, Path] | None = None,
 ) -> JsonObject:
     """Evaluate `models`, in the order of the pipeline: each was made from the one before. One named `start` is the
     published model that the build began with: it answers and continues as the others do.
@@ -58,7 +58,8 @@ def measure(
     `suites_against_start`: the differences; `evaluations`, a row for each text and model, those of `held_out` too.
     `held_out_of_start` holds the same texts as the start's tokenizer encodes them, where it is another one;
     `samples.<model>`, its continuations of `prompts` or answers to `questions`; `task` and `task_of_start`, the figures
-    of the tuned model and of the start, if it has the head, on the held-out part of `examples`.
+    of the tuned model and of the start, if it has the head, on the held-out part of `examples`. `evaluated`: the evaluation
+    folder of each model that the gate wrote, whose answers are taken.
     """
     samples: dict[str, list[JsonObject]] = {}
     suites: dict[str, JsonObject] = {}
@@ -66,17 +67,20 @@ def measure(
     losses: dict[str, dict[str, LossResult]] = {}
     tasks: dict[str, JsonObject] = {}
     items = primer.generate_suites(config.suites) if config.suites else {}
+    answering: JsonObject = {"max_new_tokens": config.max_new_tokens, "advance": advance}
     for name, path in models.items():
         model, tokenizer = load_model(path)
         assert tokenizer is not None, "a model that a build made has its tokenizer"
         chat = is_chat_tuned(path)
         samples[name] = _samples(model, tokenizer, chat, prompts, questions, both="start" in models)
         if items and isinstance(model, LanguageModel):
-            results = run_suites(
-                model, tokenizer, items, chat=chat, max_new_tokens=config.max_new_tokens, advance=advance
+            found = (evaluated or {}).get(name)
+            suite_results[name] = (
+                _evaluated_suites(found)
+                if found
+                else run_suites(model, tokenizer, items, chat=chat, **answering)
             )
-            suite_results[name] = results
-            for suite, result in results.items():
+            for suite, result in suite_results[name].items():
                 suites.setdefault(suite, {})[name] = _with_sample_answers(dataclasses.asdict(result))
         if isinstance(model, LanguageModel):
             losses[name] = _text_losses(config, model, tokenizer, advance)
@@ -84,18 +88,13 @@ def measure(
             sets = (own or held_out) or {}
             losses[name] |= _held_out_losses(sets, model, advance, in_bytes=bool(held_out_of_start))
         if examples is not None and (name == "tuned" or (name == "start" and _has_head_for(model, examples))):
-            settings = EvaluationConfig(
-                examples=str(examples), max_new_tokens=config.max_new_tokens, n_beams=config.n_beams
-            )
-            tasks[name] = evaluate_task(model, tokenizer, settings, advance)
+            tasks[name] = _task_metrics(config, model, tokenizer, examples, advance)
     _add_contamination(config, models, suite_results, suites)
-    means = {name: _mean(suites, name) for name in models} if suites else {}
     return {
         "suites": suites,
-        "suite_mean": means,
+        "suite_mean": {name: _mean(suites, name) for name in models} if suites else {},
         "chance": dict(primer.CHANCE) if suites else {},
-        "against_parent": _compare_with_parents(suite_results),
-        "suites_against_start": _compare_with_start(suite_results),
+        **_compare(suite_results),
         "evaluations": _loss_rows(losses),
         "samples": samples,
         "task": tasks.get("tuned"),
@@ -208,6 +207,15 @@ def _loss_rows(losses: Mapping[str, Mapping[str, LossResult]]) -> list[JsonObjec
     return rows
 
 
+def _task_metrics(
+    config: EvaluateConfig, model: TransformerModel, tokenizer: Tokenizer, examples: Path, advance: OnProgress
+) -> JsonObject:
+    settings = EvaluationConfig(
+        examples=str(examples), max_new_tokens=config.max_new_tokens, n_beams=config.n_beams
+    )
+    return evaluate_task(model, tokenizer, settings, advance)
+
+
 def _has_head_for(model: TransformerModel, examples: Path) -> bool:
     """Whether a model that is not tuned for the task of these examples has its head, with the same labels."""
     report = load_examples_report(str(examples))
@@ -237,34 +245,28 @@ def _with_sample_answers(result: JsonObject) -> JsonObject:
     return result | {"samples": shown}
 
 
-def _compare_with_parents(results: Mapping[str, Mapping[str, SuiteResult]]) -> JsonObject:
-    """Every model against the one before it, on the same questions: by suite, and over all of them."""
-    differences: JsonObject = {}
-    for parent, model in pairwise(results):
-        correct = {
-            suite: [[sample.correct for sample in results[name][suite].samples] for name in (parent, model)]
-            for suite in results[model]
-        }
-        overall = [[value for pair in correct.values() for value in pair[side]] for side in (0, 1)]
-        differences[model] = {
-            "parent": parent,
-            "suites": {
-                suite: dataclasses.asdict(paired_difference(*pair)) for suite, pair in correct.items()
-            },
-            "all": dataclasses.asdict(paired_difference(*overall)),
-        }
-    return differences
+def _compare(results: Mapping[str, Mapping[str, SuiteResult]]) -> JsonObject:
+    """Every model against the one before it, and against the start."""
+    scores = {
+        model: scores_of(
+            model, {"suites": {name: dataclasses.asdict(one) for name, one in suites.items()}}, {}
+        )
+        for model, suites in results.items()
+    }
+    against_parent = compare_with_parents(scores)
+    start = scores.pop("start", None)
+    return {
+        "against_parent": against_parent,
+        "suites_against_start": compare_with_start(start, scores) if start else {},
+    }
 
 
-def _compare_with_start(results: Mapping[str, Mapping[str, SuiteResult]]) -> JsonObject:
-    """Every model against the start on the same questions, by suite; empty without a start."""
-    differences: JsonObject = {}
-    for suite, start in results.get("start", {}).items():
-        for model in [model for model in results if model != "start"]:
-            correct = [[sample.correct for sample in one.samples] for one in (start, results[model][suite])]
-            difference = dataclasses.asdict(paired_difference(*correct))
-            differences.setdefault(suite, {})[model] = difference
-    return differences
+def _evaluated_suites(folder: Path) -> dict[str, SuiteResult]:
+    """The suites of an evaluation folder, with every answer."""
+    return {
+        name: SuiteResult(**{**one, "samples": tuple(SuiteAnswer(**answer) for answer in one["samples"])})
+        for name, one in read_json(folder / RESULTS)["suites"].items()
+    }
 
 
 def _mean(suites: Mapping[str, Mapping[str, Any]], model: str) -> float:

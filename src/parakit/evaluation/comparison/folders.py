@@ -28,7 +28,7 @@ def read_scores(folder: str | Path, *, name: str | None = None) -> ModelScores:
     if "suite_mean" in results:
         raise UserError(
             f"{folder}: is the evaluation of all models of a build",
-            "name the build's folder, or one of its models, and what to evaluate on",
+            "name the build's folder or one of its models: parakit compare MODEL MODEL --suites",
         )
     try:
         benchmarks = {

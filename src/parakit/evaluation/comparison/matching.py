@@ -48,8 +48,8 @@ def match_items(name: str, first: BenchmarkResult, second: BenchmarkResult, conf
         if prompts and not settings and len(shared) == len(mine) == len(its):
             cause = " (the items are the same: other shots, or another chat template)"
             raise _other_protocol(name, {"prompts_digest": prompts}, cause)
-    left_out = len(mine) + len(its) - 2 * len(shared)
-    return Matched(tuple(mine[k] for k in shared), tuple(its[k] for k in shared), left_out, allowed)
+    dropped = len(mine) + len(its) - 2 * len(shared)
+    return Matched(tuple(mine[k] for k in shared), tuple(its[k] for k in shared), dropped, allowed)
 
 
 def _check_shared(name: str, n_first: int, n_second: int, n_shared: int, config: CompareConfig) -> None:

@@ -24,10 +24,10 @@ from parakit.evaluation.comparison.matching import Matched, match_items, match_l
 from parakit.evaluation.comparison.outcome import (
     ChangedItem,
     GroupDifference,
-    Kind,
     ModelComparison,
     ModelScores,
     ScoreComparison,
+    ScoreKind,
     Verdict,
     overall_verdict,
 )
@@ -123,7 +123,7 @@ def _test_all(
     tested: list[_Tested] = []
     changed: list[ChangedItem] = []
     faults: list[UserError] = []
-    kinds: tuple[tuple[Kind, Any, Any], ...] = (
+    kinds: tuple[tuple[ScoreKind, Any, Any], ...] = (
         ("benchmark", reference.benchmarks, model.benchmarks),
         ("suite", reference.suites, model.suites),
     )
@@ -154,7 +154,7 @@ def _test_all(
 
 
 def _test_items(
-    kind: Kind, name: str, first: BenchmarkResult, second: BenchmarkResult, matched: Matched
+    kind: ScoreKind, name: str, first: BenchmarkResult, second: BenchmarkResult, matched: Matched
 ) -> list[_Tested]:
     """The main metric, and the others without a verdict."""
     if first.main != second.main:
@@ -166,7 +166,9 @@ def _test_items(
     return [_test_metric(kind, name, metric, first, matched) for metric in (first.main, *others)]
 
 
-def _test_metric(kind: Kind, name: str, metric: str, result: BenchmarkResult, matched: Matched) -> _Tested:
+def _test_metric(
+    kind: ScoreKind, name: str, metric: str, result: BenchmarkResult, matched: Matched
+) -> _Tested:
     both = [
         (a, b)
         for a, b in zip(matched.first, matched.second, strict=True)
@@ -189,7 +191,7 @@ def _test_metric(kind: Kind, name: str, metric: str, result: BenchmarkResult, ma
     return _Tested(row, test, (right[:, 0], right[:, 1]) if test.is_binary else None)
 
 
-def _row(kind: Kind, name: str, metric: str, test: PairedTest, higher: bool = True) -> ScoreComparison:
+def _row(kind: ScoreKind, name: str, metric: str, test: PairedTest, higher: bool = True) -> ScoreComparison:
     found = test.difference
     return ScoreComparison(
         kind,

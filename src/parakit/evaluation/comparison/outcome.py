@@ -10,7 +10,7 @@ from typing import Any, Literal
 from parakit.common.files import JsonObject
 from parakit.evaluation.results import BenchmarkResult
 
-Kind = Literal["benchmark", "suite", "loss", "all"]
+ScoreKind = Literal["benchmark", "suite", "loss", "all"]
 Verdict = Literal["better", "worse", "cannot tell"]
 
 
@@ -43,7 +43,7 @@ class ScoreComparison:
     `verdict` for a metric that is not its benchmark's main one.
     """
 
-    kind: Kind
+    kind: ScoreKind
     name: str
     metric: str
     first: float
@@ -104,7 +104,7 @@ class ModelComparison:
     only_in_reference: tuple[str, ...] = ()
     only_in_model: tuple[str, ...] = ()
 
-    def score(self, kind: Kind, name: str) -> ScoreComparison:
+    def score(self, kind: ScoreKind, name: str) -> ScoreComparison:
         """The main score of a benchmark, suite or text."""
         return next(one for one in self.scores if (one.kind, one.name) == (kind, name) and one.verdict)
 

@@ -58,20 +58,20 @@ def holm(p_values: Sequence[float], weights: Sequence[float]) -> list[float]:
 
 
 def items_needed(test: PairedTest, difference: float, *, level: float, power: float) -> int | None:
-    """On how many such items a true `difference` would be told with probability `power`, by a two-sided test at `level`. None
-    where the two models' scores, other than 0/1, are equal on every item.
+    """On how many such items a two-sided test at `level` would detect a true `difference` with probability `power`. None where
+    the two models' scores, other than 0/1, are equal on every item.
     """
     errors = _deviations(test, difference, level, power)
     return math.ceil((errors / difference) ** 2) if errors else None
 
 
 def detectable_by_error(error: float, *, level: float, power: float) -> float:
-    """The smallest true difference that is told where its standard error is `error`."""
+    """The smallest true difference that is detected where its standard error is `error`."""
     return (NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(power)) * error
 
 
 def detectable(test: PairedTest, *, level: float, power: float) -> float:
-    """The smallest true difference that these items would tell; at most 1 for 0/1 scores."""
+    """The smallest true difference that these items would detect; at most 1 for 0/1 scores."""
     root = math.sqrt(test.difference.n)
     if not test.is_binary:
         return detectable_by_error(math.sqrt(test.variance) / root, level=level, power=power)

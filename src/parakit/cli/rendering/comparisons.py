@@ -1,0 +1,36 @@
+"""A comparison of two models as a table."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from parakit.common.files import JsonObject
+from parakit.evaluation.comparison.config import CompareConfig
+from parakit.evaluation.comparison.outcome import ScoreComparison
+from parakit.reports.comparison_page import difference_text, needed_text, score_name, value_text
+
+
+def show_comparison(found: JsonObject, config: CompareConfig, console: Console) -> None:
+    """Print one model against the reference: every score with its verdict, what its items tell, and the whole verdict."""
+    table = Table("score", "reference", "model", "difference", "items", "corrected p", "verdict")
+    table.title = escape(f"{found['model']} against {found['reference']}")
+    rows = [ScoreComparison(**row) for row in found["scores"]]
+    for row in rows:
+        p_value = "" if row.corrected_p_value is None else f"{row.corrected_p_value:.2g}"
+        values = (value_text(row, row.first), value_text(row, row.second), difference_text(row))
+        table.add_row(escape(score_name(row)), *values, f"{row.n:,}", p_value, row.verdict or "")
+    console.print(table)
+    lines = [f"{score_name(row)}: {line}" for row in rows if (line := needed_text(row, config))]
+    lines += [
+        f"{score_name(row)}: {key} differs: {first} and {second}"
+        for row in rows
+        for key, (first, second) in (row.allowed.items() if row.verdict else ())
+    ]
+    lines += [
+        f"only in {where}: {', '.join(found[key])}"
+        for where, key in ((found["reference"], "only_in_reference"), (found["model"], "only_in_model"))
+        if found[key]
+    ]
+    for line in lines:
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    console.print(escape(f"{found['model']}: {found['verdict']}"), highlight=False, style="bold")
