@@ -58,8 +58,8 @@ def measure(
     `suites_against_start`: the differences; `evaluations`, a row for each text and model, those of `held_out` too.
     `held_out_of_start` holds the same texts as the start's tokenizer encodes them, where it is another one;
     `samples.<model>`, its continuations of `prompts` or answers to `questions`; `task` and `task_of_start`, the figures
-    of the tuned model and of the start, if it has the head, on the held-out part of `examples`. `evaluated`: the evaluation
-    folder of each model that the gate wrote, whose answers are taken.
+    of the tuned model and of the start, if it has the head, on the held-out part of `examples`. `evaluated`: the gate's
+    evaluation folder of each model, whose answers are taken.
     """
     samples: dict[str, list[JsonObject]] = {}
     suites: dict[str, JsonObject] = {}
@@ -84,8 +84,7 @@ def measure(
                 suites.setdefault(suite, {})[name] = _with_sample_answers(dataclasses.asdict(result))
         if isinstance(model, LanguageModel):
             losses[name] = _text_losses(config, model, tokenizer, advance)
-            own = held_out_of_start if name == "start" else None
-            sets = (own or held_out) or {}
+            sets = (held_out_of_start if name == "start" else None) or held_out or {}
             losses[name] |= _held_out_losses(sets, model, advance, in_bytes=bool(held_out_of_start))
         if examples is not None and (name == "tuned" or (name == "start" and _has_head_for(model, examples))):
             tasks[name] = _task_metrics(config, model, tokenizer, examples, advance)
