@@ -139,11 +139,14 @@ def test_grades_are_a_benchmark_of_each_model(answers: tuple[str, str], tmp_path
     votes = write_rows(tmp_path / "votes.jsonl", [{"id": i, "model": "good", "grade": 4} for i in range(N)])
     with chat_server(answer) as url:
         found = judge_models(endpoint_job(url, answers, kind="graded", votes=votes), tmp_path / "out")
-    good = read_result(tmp_path / "out", "good", found)
+    folders = [tmp_path / "out" / "evaluations" / name for name in ("good", "poor")]
+    own = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    good, poor = (read_result(folder, "judge", one) for folder, one in zip(folders, own, strict=True))
     assert (good.scores["grade"].value, good.n, good.main) == (5.0, N, "grade")
-    poor = read_result(tmp_path / "out", "poor", found)
     assert poor.scores["grade"].value == 2.0
     assert not good.protocol.differences(poor.protocol)
+    assert main(["compare", *map(str, folders)]) == 1  # the second is worse
+    open_artifact(tmp_path / "out", "judging")  # verifies every file
     assert found["agreement"]["accuracy"]["value"] == 0.0
 
 

@@ -1,7 +1,7 @@
 """A judging run: models answer prompts, a judge compares or grades the answers, and an artifact is written.
 
-The folder (kind "judging") holds `results.json`, `verdicts.jsonl` and `report.html`; of grades also `items/MODEL.jsonl`,
-with each model's result in the form of benchmarks. Answers and verdicts are cached next to it, so a run that was
+The folder (kind "judging") holds `results.json`, `verdicts.jsonl` and `report.html`; of grades also an evaluation folder
+for each model, `evaluations/MODEL`. Answers and verdicts are cached next to it, so a run that was
 interrupted, because an endpoint failed for example, resumes where it stopped.
 """
 
@@ -30,7 +30,7 @@ from parakit.evaluation.judging.judges import ChatJudge, GradedAnswer, Judge, Re
 from parakit.evaluation.judging.prompts import TEMPLATES
 from parakit.evaluation.judging.summary import JudgingResult, graded_protocol, graded_result, pairwise_result
 from parakit.evaluation.judging.verdicts import Duel, compare_duels, make_duels, verdict_row
-from parakit.evaluation.results import write_items
+from parakit.evaluation.results import Item, write_items
 from parakit.inference.chat_models.loading import is_endpoint, open_chat_model
 from parakit.inference.chat_models.local import LocalChatModel
 from parakit.model.heads import RewardModel
@@ -46,7 +46,8 @@ from parakit.stages.judging.sources import (
     short_names,
 )
 
-RESULTS, VERDICTS = "results.json", "verdicts.jsonl"
+RESULTS, VERDICTS, EVALUATIONS = "results.json", "verdicts.jsonl", "evaluations"
+BENCHMARK = "judge"
 MAX_UNJUDGED = 0.5
 
 
@@ -123,7 +124,7 @@ def _run_pairwise(
             bar.advance(len(chunk))
             return rows
 
-        found = cached_map(cache, duels, lambda duel: duel.content_id, compare, chunk_size=CHUNK)
+        found = cached_map(cache, duels, lambda duel: duel.content_id, compare, chunk_size=_chunk_size(job))
     rows = [verdict_row(duel, row["scores"]) for duel, row in zip(duels, found, strict=True)]
     return pairwise_result(rows, list(answers), n_missing, votes, job.config.seed)
 
@@ -150,11 +151,16 @@ def _run_graded(
             bar.advance(len(chunk))
             return rows
 
-        found = cached_map(cache, graded, lambda one: one[1].content_id, grade, chunk_size=CHUNK)
+        found = cached_map(cache, graded, lambda one: one[1].content_id, grade, chunk_size=_chunk_size(job))
     protocol = graded_protocol(questions, judge.name, job.config)
     n_missing = len(questions) * len(answers) - len(graded)
     scores = [row["scores"] for row in found]
     return graded_result(graded, scores, protocol, n_missing, votes, job.config.seed)
+
+
+def _chunk_size(job: JudgeJob) -> int:
+    """Pairs or answers that are kept together: few of an endpoint, which may fail; as many as make good batches of a model."""
+    return CHUNK if is_endpoint(job.judge) else 8 * CHUNK
 
 
 def _require_some(job: JudgeJob, judge: Judge, rows: Sequence[JsonObject]) -> None:
@@ -178,18 +184,30 @@ def _fingerprint(job: JudgeJob, judge: Judge) -> JsonObject:
 
 
 def _write(job: JudgeJob, out: Path, overwrite: bool, results: JsonObject, found: JudgingResult) -> None:
-    folders = [Path(where) for where in (*job.models, job.judge) if not is_endpoint(where)]
-    lineage = Lineage(
-        "judging",
-        job.config.model_dump(mode="json"),
-        [folder for folder in dict.fromkeys(folders) if (folder / LINEAGE).is_file()],
-        job.config.seed,
-        {key: value for key, value in results.items() if key != "benchmarks"},
-    )
+    figures = {key: value for key, value in results.items() if key != "benchmarks"}
+    lineage = _lineage(job, "judging", (*job.models, job.judge), figures)
     with writing_artifact(out, lineage, overwrite) as folder:
         write_json_atomic(folder / RESULTS, results)
         lines = "".join(canonical_json(row) + "\n" for row in found.rows)
         write_text_atomic(folder / VERDICTS, lines)
         for name, items in found.items.items():
-            write_items(folder, name, items)
+            _write_evaluation(job, folder / EVALUATIONS / name, results, name, items)
         write_text_atomic(folder / "report.html", render_judging(results, found.rows))
+
+
+def _write_evaluation(
+    job: JudgeJob, place: Path, results: JsonObject, name: str, items: Sequence[Item]
+) -> None:
+    """A graded model's result as an evaluation folder, which `parakit compare` reads."""
+    location = results["models"][name]
+    own = {"model": {"path": location}, "loss": {}, "suites": {}, "examples": None}
+    own["benchmarks"] = {BENCHMARK: results["benchmarks"][name]}
+    with writing_artifact(place, _lineage(job, "evaluation", (location, job.judge), own)) as folder:
+        write_json_atomic(folder / RESULTS, own)
+        write_items(folder, BENCHMARK, items)
+
+
+def _lineage(job: JudgeJob, kind: str, locations: Sequence[str], result: JsonObject) -> Lineage:
+    folders = dict.fromkeys(Path(where) for where in locations if not is_endpoint(where))
+    parents: list[str | Path] = [folder for folder in folders if (folder / LINEAGE).is_file()]
+    return Lineage(kind, job.config.model_dump(mode="json"), parents, job.config.seed, result)
