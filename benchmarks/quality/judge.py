@@ -20,6 +20,7 @@ from benchmarks.quality.real_models.data import Rows, find_source, write_lines
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 NAMES = ("one", "other")
+N_SUITE_ITEMS = 120  # of which wrong answers are drawn
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "pairwise": {"kind": "pairwise"},
     "pairwise_reference": {"kind": "pairwise"},
@@ -72,8 +73,8 @@ def judge(
     *,
     data: Path = DATA,
     rows: tuple[str, ...] = tuple(ROWS),
-    n_questions: int = 30,
-    n_human: int = 120,
+    n_questions: int = 20,
+    n_human: int = 60,
     judge: Path | None = None,
     work: Path | None = None,
 ) -> Figures:
@@ -109,9 +110,9 @@ def _primer(n_questions: int, with_reference: bool) -> Case:
     from parakit.primer import generate_suites, is_correct
     from parakit.primer.config import PrimerSuitesConfig
 
-    draw, case = random.Random(0), Case()
-    suites = generate_suites(PrimerSuitesConfig(n_suite_items=4 * n_questions))
-    for suite, items in suites.items():
+    case = Case()
+    for suite, items in generate_suites(PrimerSuitesConfig(n_suite_items=N_SUITE_ITEMS)).items():
+        draw = random.Random(suite)
         for number, item in enumerate(items[:n_questions]):
             wrong = draw.choice([one.answer for one in items if not is_correct(item, one.answer)])
             prompt: dict[str, Any] = {"id": f"{suite}/{number}"}
