@@ -1,9 +1,11 @@
 """The card of a model says that model's own figures, and is safe to render."""
 
 import pytest
-from report_sample import card_of, full_summary, poisoned
+from report_sample import SUITES, card_of, full_summary, poisoned
 
 from parakit.common import UserError
+from parakit.reports.score_card import build_card
+from parakit.reports.summary_schema import BuildSummary
 
 
 def test_the_card_of_each_model_says_its_own_figures():
@@ -12,17 +14,27 @@ def test_the_card_of_each_model_says_its_own_figures():
         assert card.startswith("---\n")
         assert "4,982,016" in card
         assert "Intel Xeon" in card
-    assert "| facts | 21.2 % |" in base
-    assert "93.6 %" not in base
-    assert "| facts | 93.6 % |" in tuned
+    assert "Held-out suites, mean: **25.5 %**" in base
+    assert "Held-out suites, mean: **88.9 %**" in tuned
     assert "predicted 3 min 48 s" in base
     assert "predicted 1 min 31 s" in tuned
+
+
+def test_the_card_of_a_build_has_the_scores_of_its_last_model_as_the_hub_reads_them():
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.ModelCard(build_card(BuildSummary.model_validate(full_summary())))
+    found = {one.dataset_name: one for one in card.data.eval_results}
+    assert set(found) == {f"primer/{name}" for name in SUITES}
+    assert found["primer/facts"].metric_value == 0.936
+    assert found["primer/facts"].metric_args["n"] == 250
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-generation")
+    assert "accuracy (guessing: 2.0 %) | 93.6 % |" in card.text
 
 
 def test_a_card_is_no_place_for_markup_or_broken_tables():
     summary = poisoned(full_summary(), "<script>|x")
     summary["suites"] = {"a|b<img>": {"tuned": {"accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 10}}}
-    card = card_of(summary, "finetune")
+    card = build_card(BuildSummary.model_validate(summary)).split("---", 2)[2]
     assert "<script>" not in card.replace("`", "").split("```")[0] or "&lt;script" in card
     assert "<img" not in card
     assert r"a\|b" in card

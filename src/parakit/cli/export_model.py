@@ -89,12 +89,15 @@ def _folder(command: ExportCommandConfig, model: Path) -> JsonObject:
     from parakit.checkpoints.import_export import export_model
     from parakit.reports.score_card import card_with_evaluations
 
+    of_build = Path(command.model) / "README.md"  # with the scores of the build's evaluation
+    card = of_build if model != Path(command.model) and of_build.is_file() else None
+    text = card.read_text(encoding="utf-8") if card else None
     written = export_model(
         model,
         command.output,
         dtype=command.dtype,
         max_shard_bytes=parse_bytes(command.max_shard_size),
-        card=card_with_evaluations(model, command.evaluation) if command.evaluation else None,
+        card=card_with_evaluations(model, command.evaluation, card) if command.evaluation else text,
     )
     if command.dtype:
         from parakit.compression.rounding_check import measure_rounding

@@ -52,6 +52,7 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS, shared: SharedStages | No
     """
     from parakit.reports.corpus_page import refresh_corpus_page
     from parakit.reports.rendering import CORPUS_PAGE, write_report
+    from parakit.reports.score_card import build_card
     from parakit.reports.summary import summarize
 
     folder = builds / recipe.name
@@ -72,6 +73,7 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS, shared: SharedStages | No
         if "corpus" in folders:
             refresh_corpus_page(folders["corpus"], folder / CORPUS_PAGE)
         write_report(summary, folder / "report.html")
+        write_text_atomic(folder / "README.md", build_card(summary))
     return summary
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from parakit.common.errors import UserError
 from parakit.common.formatting import byte_size, compact, long_duration, number, percent
 from parakit.common.hardware import describe_hardware, parakit_version
-from parakit.evaluation.contamination.figures import describe_contamination
 from parakit.reports.alignment import outcome
 from parakit.reports.before_after import effect, shorten
 from parakit.reports.formatting import (
@@ -215,28 +214,9 @@ def _measured(summary: BuildSummary, role: str, figures: TrainingSummary) -> str
                 f"- {escape_markdown(entry.name)}: {number(entry.bits_per_byte, 4)} bits per byte of the text alone, "
                 f"{byte_size(entry.bytes)}."
             )
-    lines += _suite_table(summary, role)
+    if role in (means := suite_means(summary)):
+        lines.append(f"- Held-out suites, mean: **{percent(means[role])}**.")
     return "## Measured\n\n" + "\n".join(lines) if lines else ""
-
-
-def _suite_table(summary: BuildSummary, role: str) -> list[str]:
-    rows = [
-        f"| {escape_markdown(humanize(suite))} | {percent(results[role].accuracy)} "
-        f"| {percent(results[role].low)} to {percent(results[role].high)} "
-        f"| {percent(summary.chance.get(suite))} | {number(results[role].n)} "
-        f"| {describe_contamination(results[role].contamination)} |"
-        for suite, results in summary.suites.items()
-        if role in results
-    ]
-    if not rows:
-        return []
-    return [
-        f"- Held-out suites, mean: **{percent(suite_means(summary).get(role))}**.",
-        "",
-        "| suite | accuracy | 95 % interval | guessing | questions | in the training text |",
-        "| --- | ---: | ---: | ---: | ---: | --- |",
-        *rows,
-    ]
 
 
 def _use(usage: Usage) -> str:

@@ -19,7 +19,9 @@ from parakit.common.formatting import number, percent
 from parakit.common.progress import log
 from parakit.common.yaml_reading import YamlFault, parse_yaml
 from parakit.evaluation.contamination.figures import describe_contamination
-from parakit.reports.model_card import escape_markdown
+from parakit.reports.formatting import model_stages
+from parakit.reports.model_card import escape_markdown, model_card
+from parakit.reports.summary_schema import BuildSummary
 
 START, END = "<!-- parakit scores: start -->", "<!-- parakit scores: end -->"
 _TASK = {"type": "text-generation", "name": "Text Generation"}
@@ -48,6 +50,8 @@ class ScoreRow:
     contamination: JsonObject | None = None
     searched: bool = False
     """Whether the row is of items, so that contamination means something."""
+    chance: float | None = None
+    """The score of guessing."""
 
     @property
     def without(self) -> Mapping[str, Any] | None:
@@ -75,7 +79,8 @@ def score_rows(results: JsonObject) -> list[ScoreRow]:
             scores = {"accuracy": contamination["scores_without"].get("right")}
             contamination = contamination | {"scores_without": scores}
         protocol = {"program": "parakit 1", "version": "1", "n_shots": 0, "prompting": suite.get("prompting")}
-        rows.append(ScoreRow(f"primer/{name}", "accuracy", score, protocol, contamination, searched=True))
+        chance = (results.get("chance") or {}).get(name)
+        rows.append(ScoreRow(f"primer/{name}", "accuracy", score, protocol, contamination, True, chance))
     for name, loss in (results.get("loss") or {}).items():
         if loss.get("bits_per_byte") is not None:
             rows.append(
@@ -90,9 +95,21 @@ def score_rows(results: JsonObject) -> list[ScoreRow]:
     return rows
 
 
-def card_with_evaluations(model: str | Path, evaluations: Sequence[str | Path]) -> str:
-    """The card of a model folder with the scores of evaluation folders; of one that several have, the last. `UserError` for
-    the evaluation of another model.
+def build_card(summary: BuildSummary) -> str:
+    """The card of the last model of a build, with its scores."""
+    role, stage = list(model_stages(summary).items())[-1]
+    results = {
+        "suites": {name: found[role].model_dump() for name, found in summary.suites.items() if role in found},
+        "chance": summary.chance,
+    }
+    return add_scores(model_card(summary, stage), summary.name, score_rows(results))
+
+
+def card_with_evaluations(
+    model: str | Path, evaluations: Sequence[str | Path], card: Path | None = None
+) -> str:
+    """The card of a model folder (or the file `card`) with the scores of evaluation folders; of one that several have, the
+    last. `UserError` for the evaluation of another model.
     """
     folder = Path(model)
     own = read_lineage(folder)["digest"] if (folder / LINEAGE).is_file() else None
@@ -108,12 +125,12 @@ def card_with_evaluations(model: str | Path, evaluations: Sequence[str | Path]) 
                 "evaluate this model: parakit evaluate MODEL --output FOLDER",
             )
         rows |= {(row.dataset, row.metric): row for row in score_rows(results)}
-    return scored_card(folder, list(rows.values()))
+    return scored_card(folder, list(rows.values()), card)
 
 
-def scored_card(model: Path, rows: Sequence[ScoreRow]) -> str:
-    """The card of the model folder `model`, or an empty one, with these scores."""
-    card = model / "README.md"
+def scored_card(model: Path, rows: Sequence[ScoreRow], card: Path | None = None) -> str:
+    """The card of the model folder `model` (or the file `card`), or an empty one, with these scores."""
+    card = card or model / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else None
     return add_scores(text, model.resolve().name, rows)
 
@@ -139,7 +156,7 @@ def score_section(rows: Sequence[ScoreRow]) -> str:
         without = f"{_value(row, row.without)} ({_interval(row, row.without)})" if row.without else ""
         cells = (
             row.dataset,
-            row.metric,
+            row.metric + (f" (guessing: {percent(row.chance)})" if row.chance is not None else ""),
             _value(row, row.score),
             _interval(row, row.score),
             number(row.score.get("n")),
@@ -205,7 +222,7 @@ def _index_entry(rows: Sequence[ScoreRow]) -> JsonObject:
         dataset["split"] = split
     protocol = {key: first.protocol[key] for key in _SHOWN if first.protocol.get(key) not in (None, {}, "")}
     return {
-        "task": _TASK,
+        "task": dict(_TASK),
         "dataset": dataset | {"args": {"parakit": 1, **_plain(protocol)}},
         "metrics": [_index_metric(row) for row in rows],
     }
@@ -217,13 +234,15 @@ def _index_metric(row: ScoreRow) -> JsonObject:
         args["contamination"] = describe_contamination(row.contamination)
     if row.without:
         args["without_touched_items"] = {key: row.without[key] for key in ("value", "low", "high", "n")}
-    return {"type": row.metric, "name": row.metric, "value": row.score["value"], "args": _plain(args)}
+    return {"type": row.metric, "name": row.metric, "value": _plain(row.score["value"]), "args": _plain(args)}
 
 
 def _plain(value: Any) -> Any:
     """Plain dicts and lists, which YAML writes."""
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
