@@ -23,6 +23,7 @@ SCALE = 400 / math.log(10)
 """Points by which the natural logarithm of the odds is multiplied: 400 points are odds of ten to one."""
 CENTRE = 1000.0
 ELO_K = 32.0
+_MAX_UPDATES, _MIN_ORDERS = 10_000_000, 50  # of Elo: over all orders; a few hundred MB
 _N_STEPS = 200
 _MAX_STEP = 1.0  # in logarithms of odds; keeps Newton's steps from overshooting
 
@@ -157,7 +158,9 @@ def _elo(
     drawn: np.ndarray,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ratings (R, M) of all comparisons in random orders, and of resamples, which have each prompt `drawn` times (R, P)."""
+    """Ratings (R, M) of all comparisons in random orders, and of resamples, which have each prompt `drawn` times (R, P); of
+    fewer resamples where there are very many comparisons.
+    """
     places = {name: i for i, name in enumerate(models)}
     pairs = np.array([(places[one.first], places[one.second]) for one in comparisons])
     outcomes = np.array([one.outcome for one in comparisons])
