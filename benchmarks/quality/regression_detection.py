@@ -47,7 +47,7 @@ Answers = np.ndarray
     "sizes.*.comparison.detected": (NO_TARGET, "falls reported with {0} items, disagreement of the real pair"),
 })  # fmt: skip
 def regression_detection(
-    n_trials: int = 200, n_items: int = 2000, n_pairs: int = 1340, work: Path | None = None
+    n_trials: int = 200, n_items: int = 2000, n_pairs: int = 670, work: Path | None = None
 ) -> Figures:
     """Measure `n_trials` of each kind. `n_pairs`: of BLiMP, the primer's 500 come on top; `work`: keeps the answers."""
     with work_folder(work) as place:

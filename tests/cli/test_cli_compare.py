@@ -62,7 +62,7 @@ def test_the_exit_status_says_whether_a_model_is_worse(folders, capsys) -> None:
         compare.main([folders["few"], folders["near"], "--fail-on", "cannot-tell", "--detect", "0.05"]) == 1
     )
     shown = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"200 items tell [\d.]+ points; 5 points need [\d,]+", shown)
+    assert re.search(r"200 items detect [\d.]+ points; 5 points need [\d,]+", shown)
 
 
 def test_the_page_shows_differences_and_the_items_that_changed_and_runs_nothing(folders, tmp_path) -> None:

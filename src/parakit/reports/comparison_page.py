@@ -26,6 +26,7 @@ from parakit.reports.rendering import page_template
 MAX_ITEMS = 12
 """Items of each benchmark and direction that are shown, spread evenly over those that changed."""
 MAX_TEXT = 1500
+SMALLEST_P = 0.0001
 _STYLES = {"better": "better", "worse": "worse", "cannot tell": "unclear", None: "plain"}
 
 
@@ -93,13 +94,20 @@ def difference_text(row: ScoreComparison) -> str:
     return f"{row.difference:+.4f} ({row.low:+.4f} to {row.high:+.4f})"
 
 
+def p_text(p_value: float | None) -> str:
+    """A corrected p value; empty where there is none."""
+    if p_value is None:
+        return ""
+    return f"{p_value:.2g}" if p_value >= SMALLEST_P else f"< {SMALLEST_P}"
+
+
 def needed_text(row: ScoreComparison, config: CompareConfig) -> str:
-    """What so many items tell, and how many a difference of `detect` would need; empty for a verdict."""
+    """The smallest difference that so many items detect, and how many a difference of `detect` would need; empty for a verdict."""
     if row.verdict != "cannot tell" or row.detectable is None:
         return ""
     unit = "blocks" if row.kind == "loss" else "items"
     smallest = f"{100 * row.detectable:.1f} points" if row.unit == "share" else number(row.detectable)
-    line = f"{row.n:,} {unit} tell {smallest}"
+    line = f"{row.n:,} {unit} detect {smallest}"
     if row.n_needed is not None:
         line += f"; {100 * config.detect:g} points need {row.n_needed:,}"
     return line
@@ -148,7 +156,7 @@ def _row(row: ScoreComparison, config: CompareConfig) -> JsonObject:
         "difference": difference_text(row),
         "n": f"{row.n:,}",
         "changed": changed,
-        "p": "" if row.corrected_p_value is None else f"{row.corrected_p_value:.2g}",
+        "p": p_text(row.corrected_p_value),
         "verdict": row.verdict or "",
         "style": _STYLES[row.verdict],
         "needed": "; ".join(filter(None, (needed_text(row, config), dropped))),

@@ -7,18 +7,19 @@ from rich.table import Table
 from parakit.common.files import JsonObject
 from parakit.evaluation.comparison.config import CompareConfig
 from parakit.evaluation.comparison.outcome import ScoreComparison
-from parakit.reports.comparison_page import difference_text, needed_text, score_name, value_text
+from parakit.reports.comparison_page import difference_text, needed_text, p_text, score_name, value_text
 
 
 def show_comparison(found: JsonObject, config: CompareConfig, console: Console) -> None:
-    """Print one model against the reference: every score with its verdict, what its items tell, and the whole verdict."""
+    """Print one model against the reference: every score with its verdict, what its items detect, and the whole verdict."""
     table = Table("score", "reference", "model", "difference", "items", "corrected p", "verdict")
     table.title = escape(f"{found['model']} against {found['reference']}")
     rows = [ScoreComparison(**row) for row in found["scores"]]
     for row in rows:
-        p_value = "" if row.corrected_p_value is None else f"{row.corrected_p_value:.2g}"
         values = (value_text(row, row.first), value_text(row, row.second), difference_text(row))
-        table.add_row(escape(score_name(row)), *values, f"{row.n:,}", p_value, row.verdict or "")
+        table.add_row(
+            escape(score_name(row)), *values, f"{row.n:,}", p_text(row.corrected_p_value), row.verdict or ""
+        )
     console.print(table)
     lines = [f"{score_name(row)}: {line}" for row in rows if (line := needed_text(row, config))]
     lines += [
