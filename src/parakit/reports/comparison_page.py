@@ -102,7 +102,7 @@ def p_text(p_value: float | None) -> str:
 
 
 def needed_text(row: ScoreComparison, config: CompareConfig) -> str:
-    """The smallest difference that so many items detect, and how many a difference of `detect` would need; empty for a verdict."""
+    """The smallest difference that so many items detect, and how many one of `detect` would need; empty for a verdict."""
     if row.verdict != "cannot tell" or row.detectable is None:
         return ""
     unit = "blocks" if row.kind == "loss" else "items"

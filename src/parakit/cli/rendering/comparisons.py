@@ -12,7 +12,9 @@ from parakit.reports.comparison_page import difference_text, needed_text, p_text
 
 def show_comparison(found: JsonObject, config: CompareConfig, console: Console) -> None:
     """Print one model against the reference: every score with its verdict, what its items detect, and the whole verdict."""
-    table = Table("score", "reference", "model", "difference", "items", "corrected p", "verdict")
+    table = Table(caption="95 % intervals; p is corrected for the number of tests")
+    for heading in ("score", "reference", "model", "difference", "n", "p", "verdict"):
+        table.add_column(heading, no_wrap=heading in ("difference", "verdict", "score"))
     table.title = escape(f"{found['model']} against {found['reference']}")
     rows = [ScoreComparison(**row) for row in found["scores"]]
     for row in rows:
@@ -22,11 +24,11 @@ def show_comparison(found: JsonObject, config: CompareConfig, console: Console) 
         )
     console.print(table)
     lines = [f"{score_name(row)}: {line}" for row in rows if (line := needed_text(row, config))]
-    lines += [
-        f"{score_name(row)}: {key} differs: {first} and {second}"
-        for row in rows
-        for key, (first, second) in (row.allowed.items() if row.verdict else ())
-    ]
+    allowed: dict[str, list[str]] = {}
+    for row in rows:
+        for key, (first, second) in row.allowed.items() if row.verdict else ():
+            allowed.setdefault(f"{key} differs: {first} and {second}", []).append(score_name(row))
+    lines += [f"{', '.join(names)}: {what}" for what, names in allowed.items()]
     lines += [
         f"only in {where}: {', '.join(found[key])}"
         for where, key in ((found["reference"], "only_in_reference"), (found["model"], "only_in_model"))

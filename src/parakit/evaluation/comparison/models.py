@@ -143,14 +143,22 @@ def _test_all(
         except UserError as error:
             faults.append(error)
     if faults:
-        others = "".join(f"\n{fault.message}" for fault in faults[1:])
-        raise UserError(f"{reference.name} and {model.name}: {faults[0].message}{others}", faults[0].hint)
+        raise UserError(f"{reference.name} and {model.name}: {_merged(faults)}", faults[0].hint)
     if not tested:
         raise UserError(
             f"{reference.name} and {model.name}: the two evaluations share no benchmark, suite or text",
             "evaluate both on the same: parakit evaluate MODEL --suites --output FOLDER",
         )
     return [*_pooled(tested), *tested], changed
+
+
+def _merged(faults: Sequence[UserError]) -> str:
+    """A line for each fault, with the names of all that have it."""
+    names: dict[str, list[str]] = {}
+    for fault in faults:
+        name, _, what = fault.message.partition(": ")
+        names.setdefault(what, []).append(name)
+    return "\n".join(f"{', '.join(each)}: {what}" for what, each in names.items())
 
 
 def _test_items(
