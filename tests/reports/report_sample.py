@@ -2,7 +2,7 @@
 
 import math
 
-from parakit.reports.model_card import model_card
+from parakit.reports.cards.model_card import model_card
 from parakit.reports.rendering import render_report
 from parakit.reports.summary_schema import BuildSummary
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from parakit.cli.rendering.training_command import show_before_after
-from parakit.reports.adapter_card import adapter_card
 from parakit.reports.before_after import effect
-from parakit.reports.model_card import stage_card
+from parakit.reports.cards.adapter_card import adapter_card
+from parakit.reports.cards.model_card import stage_card
 from parakit.reports.rendering import render_report
 from parakit.reports.summary_schema import BuildSummary, TrainingSummary
 

@@ -4,7 +4,7 @@ import pytest
 from report_sample import SUITES, card_of, full_summary, poisoned
 
 from parakit.common import UserError
-from parakit.reports.score_card import build_card
+from parakit.reports.cards.score_card import build_card
 from parakit.reports.summary_schema import BuildSummary
 
 

@@ -14,7 +14,7 @@ from parakit.common.files import JsonObject
 from parakit.evaluation.contamination.figures import find_contamination
 from parakit.evaluation.contamination.texts import named_text
 from parakit.evaluation.results import Item, Protocol, summarize_items
-from parakit.reports.score_card import add_scores, card_with_evaluations, score_rows, split_front_matter
+from parakit.reports.cards.score_card import add_scores, card_with_evaluations, score_rows, split_front_matter
 
 PUBLISHED = """---
 license: apache-2.0

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parakit.model.presets import config_for_size
-from parakit.reports.adapter_card import adapter_card
+from parakit.reports.cards.adapter_card import adapter_card
+from parakit.reports.cards.model_card import stage_card
 from parakit.reports.formatting import run_plan
-from parakit.reports.model_card import stage_card
 from parakit.reports.summary_schema import TrainingSummary
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.plans import resolve_plan

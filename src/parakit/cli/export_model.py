@@ -87,7 +87,7 @@ def _check_flags(command: ExportCommandConfig) -> None:
 
 def _folder(command: ExportCommandConfig, model: Path) -> JsonObject:
     from parakit.checkpoints.import_export import export_model
-    from parakit.reports.score_card import card_with_evaluations
+    from parakit.reports.cards.score_card import card_with_evaluations
 
     of_build = Path(command.model) / "README.md"  # with the scores of the build's evaluation
     card = of_build if model != Path(command.model) and of_build.is_file() else None

@@ -50,9 +50,9 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS, shared: SharedStages | No
     """Make everything that `recipe` describes in `builds/NAME`; returns the summary, which is also written
     to `summary.json` there. `shared`: builds from which stages with the same key are taken.
     """
+    from parakit.reports.cards.score_card import build_card
     from parakit.reports.corpus_page import refresh_corpus_page
     from parakit.reports.rendering import CORPUS_PAGE, write_report
-    from parakit.reports.score_card import build_card
     from parakit.reports.summary import summarize
 
     folder = builds / recipe.name

@@ -22,9 +22,9 @@ from parakit.common.progress import log
 from parakit.compression.merging import merge_checked
 from parakit.model.adapters import Adapter
 from parakit.model.heads import TransformerModel
-from parakit.reports.adapter_card import adapter_card
+from parakit.reports.cards.adapter_card import adapter_card
+from parakit.reports.cards.model_card import stage_card
 from parakit.reports.formatting import logit_difference
-from parakit.reports.model_card import stage_card
 from parakit.stages.comparison.measuring import Comparison, measure_after, measure_before
 from parakit.stages.defaults.published import is_published
 from parakit.stages.run_dir import adopt_checkpoints, report_other_runs, run_directory

@@ -112,7 +112,7 @@ class ItemSearch:
         return found
 
     def too_short(self, name: str) -> list[str]:
-        """The ids of the items whose question is too short to be told from other text: found, if at all, with the answer."""
+        """The ids of the items whose question is too short to be known from other text: found, if at all, with the answer."""
         return self._benchmarks[name].too_short
 
     def _lengths(self) -> list[int]:

@@ -1,7 +1,7 @@
 """The texts that are searched for the items of benchmarks: what a model was trained on, by its lineage, and named ones.
 
 Of an artifact's text the training split counts. Token shards are decoded only where the text that they were made from is
-gone. What is not known is said: the training text of a published model, an artifact that is no longer there or is another
+gone. What is not known is listed: the training text of a published model, an artifact that is no longer there or is another
 one now, prompts of reinforcement learning.
 """
 

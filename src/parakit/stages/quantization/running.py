@@ -27,7 +27,7 @@ from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import quantize_modules
 from parakit.primer.config import PrimerSuitesConfig
-from parakit.reports.model_card import stage_card
+from parakit.reports.cards.model_card import stage_card
 from parakit.reports.quantization import sensitivity_svg
 from parakit.stages.defaults.published import is_published
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from parakit.common.formatting import number
 from parakit.common.hardware import parakit_version
-from parakit.reports.model_card import before_after_section, escape_markdown
+from parakit.reports.cards.model_card import before_after_section, escape_markdown
 from parakit.reports.summary_schema import TrainingSummary
 
 _METHODS = {

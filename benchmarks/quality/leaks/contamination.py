@@ -1,6 +1,6 @@
 """Whether the search for contamination finds items of public suites that are planted in other text, and nothing else.
 
-The items are of eleven suites (`contamination_items`), the other text is books and encyclopaedia articles. Items are planted
+The items are of eleven suites (`items`), the other text is books and encyclopaedia articles. Items are planted
 once each, at a random place, verbatim but for capitals, white space, punctuation and line breaks; whole, or only their
 question. Recall is the share of the planted items that are found, of those whose question is long enough to tell; false
 positives are all items that the text without plants is found to have, real quotations included. Reworded items, in which
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness import DATA, ROOT, run_process, work_folder
-from benchmarks.quality.contamination_items import VERBATIM, reword, shuffle_sentences, suite_items
+from benchmarks.quality.leaks.items import VERBATIM, reword, shuffle_sentences, suite_items
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 from parakit.data.documents import Document
 from parakit.evaluation.contamination.search import ItemSearch
@@ -161,7 +161,7 @@ def _speed(documents: Sequence[str], place: Path, megabytes: int, data: Path) ->
             text = documents[number % len(documents)]
             out.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
             size, number = size + len(text.encode()), number + 1
-    command = [sys.executable, "-m", "benchmarks.quality.contamination", str(file), str(data)]
+    command = [sys.executable, "-m", "benchmarks.quality.leaks.contamination", str(file), str(data)]
     run = run_process(command, environment={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"})
     file.unlink()
     return {"megabytes": round(size / 1e6), "peak_memory_mib": round(run.peak_memory_mib), **run.figures}

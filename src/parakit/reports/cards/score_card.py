@@ -19,8 +19,8 @@ from parakit.common.formatting import number, percent
 from parakit.common.progress import log
 from parakit.common.yaml_reading import YamlFault, parse_yaml
 from parakit.evaluation.contamination.figures import describe_contamination
+from parakit.reports.cards.model_card import escape_markdown, model_card
 from parakit.reports.formatting import model_stages
-from parakit.reports.model_card import escape_markdown, model_card
 from parakit.reports.summary_schema import BuildSummary
 
 START, END = "<!-- parakit scores: start -->", "<!-- parakit scores: end -->"
