@@ -74,12 +74,11 @@ def render_comparison_page(comparisons: Sequence[ModelComparison], config: Compa
 
 
 def score_name(row: ScoreComparison) -> str:
-    """What was compared."""
+    """What was compared; the metric where it is not the main one."""
     if row.kind == "all":
         return "all 0/1 items"
-    if row.kind == "suite" or row.metric in ("bits_per_byte", "loss_nats_per_token"):
-        return humanize(row.name)
-    return f"{row.name}, {humanize(row.metric)}"
+    name = humanize(row.name) if row.kind == "suite" else row.name
+    return name if row.verdict is not None else f"{name}, {humanize(row.metric)}"
 
 
 def value_text(row: ScoreComparison, value: float) -> str:

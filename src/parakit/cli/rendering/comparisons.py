@@ -1,5 +1,6 @@
 """A comparison of two models as a table."""
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -12,13 +13,17 @@ from parakit.reports.comparison_page import difference_text, needed_text, p_text
 
 def show_comparison(found: JsonObject, config: CompareConfig, console: Console) -> None:
     """Print one model against the reference: every score with its verdict, what its items detect, and the whole verdict."""
-    table = Table(caption="95 % intervals; p is corrected for the number of tests")
+    caption = "95 % intervals; p is corrected for the number of tests"
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, caption=caption)
     for heading in ("score", "reference", "model", "difference", "n", "p", "verdict"):
-        table.add_column(heading, no_wrap=heading in ("difference", "verdict", "score"))
+        table.add_column(heading, no_wrap=heading != "score", overflow="fold")
     table.title = escape(f"{found['model']} against {found['reference']}")
     rows = [ScoreComparison(**row) for row in found["scores"]]
     for row in rows:
-        values = (value_text(row, row.first), value_text(row, row.second), difference_text(row))
+        difference = (
+            difference_text(row) if row.unit == "share" else difference_text(row).replace(" (", "\n(")
+        )
+        values = (value_text(row, row.first), value_text(row, row.second), difference)
         table.add_row(
             escape(score_name(row)), *values, f"{row.n:,}", p_text(row.corrected_p_value), row.verdict or ""
         )
