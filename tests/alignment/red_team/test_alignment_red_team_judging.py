@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parakit.alignment.red_team.judging import judge_by_rules, reaction_of
+from parakit.evaluation.attack_judging import judge_by_rules, reaction_of
 from parakit.primer.attacks.attack import Attack, as_messages
 
 

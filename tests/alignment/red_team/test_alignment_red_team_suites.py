@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from parakit.alignment.red_team.judging import judge_by_rules
+from parakit.evaluation.attack_judging import judge_by_rules
 from parakit.common.errors import UserError
 from parakit.primer.attacks import jailbreak_templates
 from parakit.primer.attacks.attack import CATEGORIES, Attack, attack_from_row

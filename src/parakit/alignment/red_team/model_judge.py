@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from parakit.alignment.red_team.judging import AttackVerdict, judge_by_rules
+from parakit.evaluation.attack_judging import AttackVerdict, judge_by_rules
 from parakit.common.errors import UserError
 from parakit.inference.chat_models.chat_model import ChatModel
 from parakit.primer.attacks.attack import Attack, as_messages

@@ -42,4 +42,29 @@ MEASURES: dict[str, Measure] = {
     "ifeval": _measure(
         "541 prompts with instructions that a program verifies", "ifeval:measure_ifeval", needs_data=True
     ),
+    "calibration": _measure(
+        "whether the model is right as often as it is sure: ECE and Brier score on ARC-Easy",
+        "calibration:measure_calibration",
+        needs_data=True,
+    ),
+    "refusal": _measure(
+        "harmful requests that are declined, and harmless look-alikes that are not", "refusal:measure_refusal"
+    ),
+    "bias": _measure(
+        "the likelier of two sentences that differ in a word for a group: stereotypes", "bias:measure_bias"
+    ),
+    "extraction": _measure(
+        "training text that the model continues word for word; your sample of it is the data",
+        "memorization:measure_extraction",
+        needs_data=True,
+    ),
+    "exposure": _measure(
+        "how much a model gives away of canaries planted in its training text, in bits",
+        "memorization:measure_exposure",
+        needs_data=True,
+    ),
+    "needle": _measure("a sentence to be found in a long text, by length and depth", "needle:measure_needle"),
+    "analogies": _measure(
+        "analogies of words by the arithmetic of vectors", "analogies:measure_analogies", needs_data=True
+    ),
 }

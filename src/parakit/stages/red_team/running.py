@@ -14,7 +14,7 @@ from typing import Any
 
 from parakit.alignment.jsonl_cache import cached_map
 from parakit.alignment.red_team.config import RULES, RedTeamConfig
-from parakit.alignment.red_team.judging import judge_by_rules
+from parakit.evaluation.attack_judging import judge_by_rules
 from parakit.alignment.red_team.model_judge import judge_by_model
 from parakit.alignment.red_team.readers import read_attacks
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
