@@ -67,8 +67,8 @@ def render_comparison_page(comparisons: Sequence[ModelComparison], config: Compa
         "verdict": overall_verdict([one.verdict for one in comparisons]),
         "models": [_model(one, config) for one in comparisons],
         "n_tests": sum(row.verdict is not None for one in comparisons for row in one.scores),
-        "level": percent(config.level),
-        "power": percent(config.power),
+        "level": f"{100 * config.level:g} %",
+        "power": f"{100 * config.power:g} %",
     }
     return page_template("comparison.html").render(page)
 
