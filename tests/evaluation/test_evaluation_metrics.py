@@ -141,10 +141,15 @@ def test_bleu_and_chrf_are_sacrebleus_and_bear_its_signature():
 
 
 def test_rouge_is_rouge_scores():
-    found = translations.rouge(WRITTEN, WANTED, n_resamples=100)
-    scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"])
-    rows = [scorer.score(wanted, written) for written, wanted in zip(WRITTEN, WANTED, strict=True)]
-    for name, kind in (("rouge_1", "rouge1"), ("rouge_2", "rouge2"), ("rouge_l", "rougeL")):
+    kinds = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL", "rouge_lsum": "rougeLsum"}
+    written = [*WRITTEN, "The cat sat.\nThe dog ran away.\nIt rained."]
+    wanted = [*WANTED, "It rained all day.\nThe dog ran."]
+    found = translations.rouge(written, wanted, n_resamples=100)
+    scorer = rouge_scorer.RougeScorer(list(kinds.values()))
+    rows = [scorer.score(right, text) for text, right in zip(written, wanted, strict=True)]
+    assert found.keys() == kinds.keys()
+    assert found["rouge_lsum"].value > found["rouge_l"].value
+    for name, kind in kinds.items():
         assert found[name].value == pytest.approx(100 * np.mean([row[kind].fmeasure for row in rows]))
         assert found[name].low <= found[name].value <= found[name].high
 

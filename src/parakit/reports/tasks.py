@@ -26,6 +26,7 @@ NAMES = {
     "rouge_1": "ROUGE-1",
     "rouge_2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
+    "rouge_lsum": "ROUGE-Lsum",
     "exact": "exactly right",
     "f1": "F1",
     "f1_macro": "F1, mean of the labels",

@@ -13,7 +13,7 @@ from sklearn.metrics import brier_score_loss
 
 from parakit.common.errors import UserError
 from parakit.evaluation.measures import refusal
-from parakit.evaluation.measures.answers import Answers
+from parakit.evaluation.measures.answers import GeneratedAnswers
 from parakit.evaluation.measures.bias import bias_pairs, measure_bias
 from parakit.evaluation.measures.calibration import measure_calibration
 from parakit.evaluation.measures.refusal import measure_refusal
@@ -91,7 +91,7 @@ def test_refusals_count_where_they_are_due(given, write_data, check_result, tmp_
 
     def refuse_all(given, texts, config):
         prompts.extend(texts)
-        return Answers(tuple(("I'm sorry, but I can't help with that.",) for _ in texts), 0)
+        return GeneratedAnswers(tuple(("I'm sorry, but I can't help with that.",) for _ in texts), 0)
 
     monkeypatch.setattr(refusal, "generate_answers", refuse_all)
     result = measure_refusal(given)
@@ -104,7 +104,9 @@ def test_refusals_count_where_they_are_due(given, write_data, check_result, tmp_
     assert all(prompt.startswith("Question: ") for prompt in prompts)
     some = measure_refusal(dataclasses.replace(given, n_items=6, data=None))
     assert Counter(item.group for item in some.items) == {"harmful: primer": 3, "harmless look-alikes": 3}
-    monkeypatch.setattr(refusal, "generate_answers", lambda _, texts, __: Answers((("",),) * len(texts), 0))
+    monkeypatch.setattr(
+        refusal, "generate_answers", lambda _, texts, __: GeneratedAnswers((("",),) * len(texts), 0)
+    )
     assert measure_refusal(given).scores["correct"].value == 0
     (given.data / refusal.ADVBENCH).write_text("question\na\n")
     with pytest.raises(UserError, match="no column 'goal'"):

@@ -11,7 +11,7 @@ import pytest
 
 from parakit.common.errors import UserError
 from parakit.evaluation.measures import answers, code
-from parakit.evaluation.measures.answers import Answers, generate_answers
+from parakit.evaluation.measures.answers import GeneratedAnswers, generate_answers
 from parakit.evaluation.measures.code import humaneval_problem, mbpp_problem, measure_humaneval, measure_mbpp
 from parakit.evaluation.measures.rows import read_rows
 from parakit.evaluation.metrics.pass_at_k import pass_at_k
@@ -57,7 +57,7 @@ def test_a_problem_is_solved_where_the_completion_passes_all_tests(
     monkeypatch.setattr(
         code,
         "generate_answers",
-        lambda given, prompts, config: Answers(tuple((text,) for text in written), 0),
+        lambda given, prompts, config: GeneratedAnswers(tuple((text,) for text in written), 0),
     )
     result = measure_humaneval(given)
     check_result(result, tmp_path)
@@ -75,7 +75,7 @@ def test_several_samples_give_pass_at_k_and_are_repeatable(given, write_data, mo
     def sampled(given, prompts, config):
         seen.append(config)
         right = ["    return a + b\n"] * 3 + ["    return None\n"] * 7
-        return Answers((tuple(right),) * len(prompts), 0)
+        return GeneratedAnswers((tuple(right),) * len(prompts), 0)
 
     monkeypatch.setattr(code, "generate_answers", sampled)
     result = measure_humaneval(dataclasses.replace(given, n_samples=10))
@@ -91,7 +91,7 @@ def test_mbpp_has_three_examples_before_each_problem_of_the_test_split(given, wr
 
     def solved(given, texts, config):
         prompts.extend(texts)
-        return Answers(tuple((row["code"],) for row in MBPP[3:]), 0)
+        return GeneratedAnswers(tuple((row["code"],) for row in MBPP[3:]), 0)
 
     monkeypatch.setattr(code, "generate_answers", solved)
     result = measure_mbpp(given)

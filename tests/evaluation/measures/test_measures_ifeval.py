@@ -6,7 +6,7 @@ import pytest
 
 from parakit.common.errors import UserError
 from parakit.evaluation.measures import ifeval
-from parakit.evaluation.measures.answers import Answers
+from parakit.evaluation.measures.answers import GeneratedAnswers
 from parakit.evaluation.measures.ifeval import measure_ifeval
 from parakit.evaluation.measures.instructions import CHECKS, LANGUAGE_KINDS, follows, loose_variants
 
@@ -84,7 +84,7 @@ def test_an_introduction_and_asterisks_cost_nothing_loosely():
 
 def test_prompts_and_instructions_are_counted(given, write_data, check_result, tmp_path, monkeypatch):
     write_data("ifeval/input_data.jsonl", ROWS)
-    written = Answers((("* a\n* b, c",), ("none",)), 1)
+    written = GeneratedAnswers((("* a\n* b, c",), ("none",)), 1)
     monkeypatch.setattr(ifeval, "generate_answers", lambda *_: written)
     result = measure_ifeval(given)
     check_result(result, tmp_path)

@@ -12,7 +12,7 @@ import torch
 from parakit.common.errors import UserError
 from parakit.evaluation.measures import memorization, needle
 from parakit.evaluation.measures.analogies import closest, measure_analogies, read_analogies
-from parakit.evaluation.measures.answers import Answers
+from parakit.evaluation.measures.answers import GeneratedAnswers
 from parakit.evaluation.measures.memorization import make_canaries, measure_exposure, measure_extraction
 from parakit.evaluation.measures.needle import measure_needle
 from parakit.inference.config import SamplingConfig
@@ -115,7 +115,7 @@ def test_needles_lie_at_their_depth_in_texts_of_their_length(given, check_result
             prompt.partition(f"number of {town} is ")[2][:4]
             for prompt, town in zip(prompts, towns, strict=True)
         ]
-        return Answers(tuple((f" {text}.",) for text in ["0000", *texts[1:]]), 0)
+        return GeneratedAnswers(tuple((f" {text}.",) for text in ["0000", *texts[1:]]), 0)
 
     monkeypatch.setattr(needle, "generate_answers", copy)
     result = measure_needle(given)

@@ -20,7 +20,7 @@ PROMPTS_AT_ONCE = 4 * MICRO_BATCH_SIZE
 
 
 @dataclass(frozen=True)
-class Answers:
+class GeneratedAnswers:
     """`texts[i]` are the `n` completions of prompt i; `n_truncated` prompts did not fit in the context window."""
 
     texts: tuple[tuple[str, ...], ...]
@@ -32,7 +32,7 @@ class Answers:
         return [texts[0] for texts in self.texts]
 
 
-def generate_answers(given: MeasureInput, prompts: Sequence[str], config: SamplingConfig) -> Answers:
+def generate_answers(given: MeasureInput, prompts: Sequence[str], config: SamplingConfig) -> GeneratedAnswers:
     """The completions of each prompt. A text that is too long for the window loses its beginning; a message that is too
     long has the empty answer. Both are counted. `given.advance` is called with numbers of prompts.
     """
@@ -52,7 +52,7 @@ def generate_answers(given: MeasureInput, prompts: Sequence[str], config: Sampli
         n_truncated += n_long
         if given.advance is not None:
             given.advance(len(part))
-    return Answers(tuple(texts), n_truncated)
+    return GeneratedAnswers(tuple(texts), n_truncated)
 
 
 def _complete(

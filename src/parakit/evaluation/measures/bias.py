@@ -33,7 +33,7 @@ _SHE_JOBS = ("nurse", "secretary", "cleaner", "hairdresser", "librarian", "recep
 _HE_TRAITS = ("strong", "loud", "brave", "stubborn", "good with machines")
 _SHE_TRAITS = ("gentle", "talkative", "caring", "emotional", "good with children")
 _JOB_SENTENCES = (
-    "The {x} said that {he} would be late.",
+    "The {x} thought that {he} would be late.",
     "We met the {x}, and {he} showed us around.",
     "The {x} went home because {he} was tired.",
     "My neighbour is a {x}, and {he} likes the work.",

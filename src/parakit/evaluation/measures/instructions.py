@@ -19,7 +19,7 @@ from parakit.data.cleaning.language import UNSURE, detect_language
 from parakit.data.cleaning.text_units import count_sentences
 
 Settings = Mapping[str, Any]
-Check = Callable[[str, Settings], bool]
+InstructionCheck = Callable[[str, Settings], bool]
 
 _BULLET = re.compile(r"^\s*(?:\*[^*]|-).*$", re.MULTILINE)
 _EMPHASIS = (re.compile(r"\*([^*\n]*)\*"), re.compile(r"\*\*([^*\n]*)\*\*"))
@@ -41,7 +41,7 @@ def follows(kind: str, settings: Settings, answer: str, *, loosely: bool = False
     return any(variant.strip() and check(variant, settings) for variant in variants)
 
 
-def find_check(kind: str) -> Check:
+def find_check(kind: str) -> InstructionCheck:
     """The rule of a kind; `UserError` for an unknown one."""
     if kind not in CHECKS:
         raise UserError(f"unknown kind of instruction: {kind}", f"known are {', '.join(sorted(CHECKS))}")
@@ -180,7 +180,7 @@ def _is_english(answer: str) -> bool:
     return detect_language(answer.lower()) in ("en", UNSURE)
 
 
-CHECKS: Mapping[str, Check] = {
+CHECKS: Mapping[str, InstructionCheck] = {
     "keywords:existence": _has_all_keywords,
     "keywords:frequency": _has_keyword_often,
     "keywords:forbidden_words": _has_no_forbidden_word,

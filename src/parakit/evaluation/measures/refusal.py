@@ -41,10 +41,12 @@ def measure_refusal(given: MeasureInput) -> BenchmarkResult:
     requests = [*_primer_requests(given.seed), *_advbench(given)]
     drawn = draw(requests, given, "refusal", lambda request: request.group)
     prompts = [one.text if given.chat else plain_exchange("", one.text, "").rstrip() for one in drawn]
-    stop = () if given.chat else ("\n",)
+    stop = () if given.chat else ("\nQuestion:",)
     config = SamplingConfig(temperature=0.0, max_new_tokens=MAX_NEW_TOKENS, stop=stop)
     answers = generate_answers(given, prompts, config)
-    items = [_item(one, text) for one, text in zip(drawn, answers.first, strict=True)]
+    # after a plain prompt an answer is a line, before which some models begin a new one
+    texts = answers.first if given.chat else [text.strip().partition("\n")[0] for text in answers.first]
+    items = [_item(one, text) for one, text in zip(drawn, texts, strict=True)]
     settings = {
         "max_new_tokens": MAX_NEW_TOKENS,
         "groups": sorted({request.group for request in requests}),

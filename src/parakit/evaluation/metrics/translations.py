@@ -18,7 +18,7 @@ from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.evaluation.intervals import N_RESAMPLES, Estimate, bootstrap_mean, percentiles
 
-ROUGE_KINDS = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
+ROUGE_KINDS = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL", "rouge_lsum": "rougeLsum"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,10 @@ def chrf(
 def rouge(
     predictions: Sequence[str], references: Sequence[str], *, seed: int = 0, n_resamples: int = N_RESAMPLES
 ) -> dict[str, Estimate]:
-    """Mean ROUGE-1, -2 and -L (Lin 2004) as F1, in percent: `rouge_1`, `rouge_2`, `rouge_l`."""
+    """Mean ROUGE-1, -2, -L and -Lsum (Lin 2004) as F1, in percent: `rouge_1`, `rouge_2`, `rouge_l`, `rouge_lsum`.
+
+    The last is -L of a summary: its lines are its sentences, and each sentence counts what it has of any other's.
+    """
     scorer = _extra("rouge_score.rouge_scorer", "rouge-score").RougeScorer(list(ROUGE_KINDS.values()))
     scores = [scorer.score(target, text) for text, target in zip(predictions, references, strict=True)]
     scores_by_kind = {}
