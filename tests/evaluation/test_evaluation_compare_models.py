@@ -129,6 +129,36 @@ def test_other_items_are_refused_with_counts_and_the_shared_ones_compared_where_
         one_comparison(first, worded, common_items=True)
 
 
+def test_a_score_of_all_items_together_is_not_compared_and_the_next_stands_for_its_benchmark() -> None:
+    def with_perplexity(values) -> BenchmarkResult:
+        one = result(values)
+        return dataclasses.replace(
+            one,
+            main="perplexity",
+            scores={"perplexity": dataclasses.replace(one.scores["acc"]), **one.scores},
+        )
+
+    low, high = with_perplexity([1] * 60 + [0] * 140), with_perplexity([1] * 90 + [0] * 110)
+    assert (one_comparison(low, high).scores[0].metric, one_comparison(low, high).verdict) == (
+        "acc",
+        "better",
+    )
+    alone = dataclasses.replace(low, scores={"perplexity": low.scores["acc"]})
+    with_other = [ModelScores(name, {"text": alone, "arc": low}) for name in ("a", "b")]
+    assert compare_models(with_other[0], with_other[1:])[0].not_compared == ("text",)
+
+
+def test_data_that_was_corrected_is_another_protocol() -> None:
+    first, second = result([1, 0] * 20), result([1, 1] * 20, dataclasses.replace(PROTOCOL, data_digest="new"))
+    right = dataclasses.replace(
+        second, items=tuple(dataclasses.replace(i, target="no") for i in second.items)
+    )
+    with pytest.raises(UserError, match=r"data_digest is yes and no \(target of an item\)"):
+        one_comparison(first, right)
+    fewer = dataclasses.replace(second, items=second.items[:30])
+    assert one_comparison(first, fewer, common_items=True).scores[0].n == 30
+
+
 def test_faults_of_all_benchmarks_are_named_at_once_and_what_only_one_has_is_listed() -> None:
     first = ModelScores("a", {"x": result([1] * 9), "y": result([1] * 9), "mine": result([1] * 9)})
     other = dataclasses.replace(PROTOCOL, n_shots=3)

@@ -135,6 +135,7 @@ def _model(one: ModelComparison, config: CompareConfig) -> JsonObject:
             )
             if names
         ],
+        "not_compared": ", ".join(one.not_compared),
         "allowed": [
             (score_name(row), humanize(key), str(both[0]), str(both[1]))
             for row in one.scores

@@ -39,6 +39,8 @@ def show_comparison(found: JsonObject, config: CompareConfig, console: Console) 
         for where, key in ((found["reference"], "only_in_reference"), (found["model"], "only_in_model"))
         if found[key]
     ]
+    if found["not_compared"]:
+        lines.append(f"without scores of items, not compared: {', '.join(found['not_compared'])}")
     for line in lines:
         console.print(escape(line), highlight=False, soft_wrap=True)
     console.print(escape(f"{found['model']}: {found['verdict']}"), highlight=False, style="bold")

@@ -1,7 +1,8 @@
 """Which scores of two evaluations may be compared: those of one protocol, on the same items.
 
 A different version, template or number of shots makes another benchmark, so it is refused with both values. Where only the
-choice of items differs, the shared ones can be compared with `common_items`; an item is shared where its prompt is the same.
+choice of items differs, the shared ones can be compared with `common_items`: those of one id, prompt and target. The digests
+of prompts and data are of the chosen items, so they are decisive where the items are the same.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from parakit.evaluation.comparison.config import CompareConfig
 from parakit.evaluation.results import BenchmarkResult, Item
 
 ITEM_CHOICE = frozenset({"limit", "n_items", "seed"})
-"""Settings of a protocol that choose the items; a shared item's own prompt shows whether it is the same."""
+"""Settings of a protocol that choose the items; a shared item's own texts show whether it is the same."""
 MAX_CHARS = 60
 
 
@@ -33,7 +34,7 @@ def match_items(name: str, first: BenchmarkResult, second: BenchmarkResult, conf
     """Pair the items of two results of one benchmark; `UserError` names what differs, with both values."""
     differs = first.protocol.differences(second.protocol)
     allowed: dict[str, tuple[Any, Any]] = {key: differs.pop(key) for key in config.allow if key in differs}
-    prompts = differs.pop("prompts_digest", None)
+    digests = {key: differs.pop(key) for key in ("data_digest", "prompts_digest") if key in differs}
     settings = _different(*differs.pop("settings", ({}, {})))
     refused = differs | {f"settings.{key}": both for key, both in settings.items() if key not in ITEM_CHOICE}
     if refused:
@@ -41,13 +42,17 @@ def match_items(name: str, first: BenchmarkResult, second: BenchmarkResult, conf
     mine, its = _by_id(name, first), _by_id(name, second)
     shared = [key for key in mine if key in its]
     _check_shared(name, len(mine), len(its), len(shared), config)
-    if "prompts_digest" not in config.allow:
-        other = next((key for key in shared if mine[key].prompt != its[key].prompt), None)
-        if other is not None:
-            raise _other_protocol(name, {"prompts_digest": (mine[other].prompt, its[other].prompt)})
-        if prompts and not settings and len(shared) == len(mine) == len(its):
-            cause = " (the items are the same: other shots, or another chat template)"
-            raise _other_protocol(name, {"prompts_digest": prompts}, cause)
+    for field, attribute in (("prompts_digest", "prompt"), ("data_digest", "target")):
+        pairs = ((getattr(mine[key], attribute), getattr(its[key], attribute)) for key in shared)
+        other = next((pair for pair in pairs if pair[0] != pair[1]), None)
+        if other is not None and field not in config.allow:
+            values: dict[str, tuple[Any, Any]] = {field: other}
+            raise _other_protocol(name, values, f" ({attribute} of an item)")
+    if digests and len(shared) == len(mine) == len(
+        its
+    ):  # a choice of other items changes the digests as well
+        cause = " (the items are the same: other shots, another chat template or other choices)"
+        raise _other_protocol(name, digests, cause)
     dropped = len(mine) + len(its) - 2 * len(shared)
     return Matched(tuple(mine[k] for k in shared), tuple(its[k] for k in shared), dropped, allowed)
 

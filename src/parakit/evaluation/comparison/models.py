@@ -105,6 +105,7 @@ def _comparison(
     changed: Sequence[ChangedItem],
 ) -> ModelComparison:
     names = [{*one.benchmarks, *one.suites, *one.loss} for one in (reference, model)]
+    tested = {row.name for row in rows}
     return ModelComparison(
         reference.name,
         model.name,
@@ -113,6 +114,7 @@ def _comparison(
         tuple(changed),
         tuple(sorted(names[0] - names[1])),
         tuple(sorted(names[1] - names[0])),
+        tuple(sorted((names[0] & names[1]) - tested)),
     )
 
 
@@ -131,8 +133,9 @@ def _test_all(
         for name in [name for name in mine if name in its]:
             try:
                 matched = match_items(name, mine[name], its[name], config)
-                tested += _test_items(kind, name, mine[name], its[name], matched)
-                changed += _changed_items(name, mine[name], matched)
+                rows = _test_items(kind, name, mine[name], its[name], matched)
+                changed += _changed_items(name, rows[0].row, matched) if rows else []
+                tested += rows
             except UserError as error:
                 faults.append(error)
     for name in [name for name in reference.loss if name in model.loss]:
@@ -170,12 +173,17 @@ def _test_items(
             f"{name}: the main score is {first.main} in one evaluation and {second.main} in the other",
             "evaluate both models with the same version",
         )
-    others = [metric for metric in first.scores if metric in second.scores and metric != first.main]
-    return [_test_metric(kind, name, metric, first, matched) for metric in (first.main, *others)]
+    of_items = {metric for item in matched.first for metric in item.scores}
+    metrics = [metric for metric in first.scores if metric in second.scores and metric in of_items]
+    if not metrics:
+        return []
+    main = first.main if first.main in metrics else metrics[0]  # one of all items together has no pairs
+    ordered = [main, *(metric for metric in metrics if metric != main)]
+    return [_test_metric(kind, name, metric, first, matched, is_main=metric == main) for metric in ordered]
 
 
 def _test_metric(
-    kind: ScoreKind, name: str, metric: str, result: BenchmarkResult, matched: Matched
+    kind: ScoreKind, name: str, metric: str, result: BenchmarkResult, matched: Matched, *, is_main: bool
 ) -> _Tested:
     both = [
         (a, b)
@@ -187,7 +195,7 @@ def _test_metric(
         what = "no item has the score" if not len(values) else "a score is not finite:"
         raise UserError(f"{name}: {what} {metric}", "evaluate both models again")
     test = paired_test(values[:, 0], values[:, 1])
-    higher, is_main = result.scores[metric].higher_is_better, metric == result.main
+    higher = result.scores[metric].higher_is_better
     row = dataclasses.replace(
         _row(kind, name, metric, test, higher),
         n_left_out=matched.n_left_out,
@@ -259,11 +267,11 @@ def _loss_row(name: str, first: Mapping[str, Any], found: LossDifference) -> Sco
     )
 
 
-def _changed_items(name: str, result: BenchmarkResult, matched: Matched) -> list[ChangedItem]:
+def _changed_items(name: str, row: ScoreComparison, matched: Matched) -> list[ChangedItem]:
     """The items whose main score differs."""
-    main, higher = result.main, result.scores[result.main].higher_is_better
+    main = row.metric
     return [
-        _changed(name, a, b, main, higher)
+        _changed(name, a, b, main, row.higher_is_better)
         for a, b in zip(matched.first, matched.second, strict=True)
         if main in a.scores and main in b.scores and a.scores[main] != b.scores[main]
     ]

@@ -103,6 +103,8 @@ class ModelComparison:
     changed: tuple[ChangedItem, ...] = field(repr=False)
     only_in_reference: tuple[str, ...] = ()
     only_in_model: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
+    """Benchmarks whose scores are of all items together, without one of each."""
 
     def score(self, kind: ScoreKind, name: str) -> ScoreComparison:
         """The main score of a benchmark, suite or text."""
