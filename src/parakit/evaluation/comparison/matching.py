@@ -17,6 +17,8 @@ from parakit.evaluation.results import BenchmarkResult, Item
 
 ITEM_CHOICE = frozenset({"limit", "n_items", "seed"})
 """Settings of a protocol that choose the items; a shared item's own texts show whether it is the same."""
+DIGESTS = {"prompts_digest": "prompt", "data_digest": "target"}
+"""Parts of a protocol that are digests over the items, and the text of an item that they cover."""
 MAX_CHARS = 60
 
 
@@ -34,7 +36,7 @@ def match_items(name: str, first: BenchmarkResult, second: BenchmarkResult, conf
     """Pair the items of two results of one benchmark; `UserError` names what differs, with both values."""
     differs = first.protocol.differences(second.protocol)
     allowed: dict[str, tuple[Any, Any]] = {key: differs.pop(key) for key in config.allow if key in differs}
-    digests = {key: differs.pop(key) for key in ("data_digest", "prompts_digest") if key in differs}
+    digests: dict[str, tuple[Any, Any]] = {key: differs.pop(key) for key in DIGESTS if key in differs}
     settings = _different(*differs.pop("settings", ({}, {})))
     refused = differs | {f"settings.{key}": both for key, both in settings.items() if key not in ITEM_CHOICE}
     if refused:
@@ -42,15 +44,14 @@ def match_items(name: str, first: BenchmarkResult, second: BenchmarkResult, conf
     mine, its = _by_id(name, first), _by_id(name, second)
     shared = [key for key in mine if key in its]
     _check_shared(name, len(mine), len(its), len(shared), config)
-    for field, attribute in (("prompts_digest", "prompt"), ("data_digest", "target")):
+    for field, attribute in DIGESTS.items():
         pairs = ((getattr(mine[key], attribute), getattr(its[key], attribute)) for key in shared)
         other = next((pair for pair in pairs if pair[0] != pair[1]), None)
         if other is not None and field not in config.allow:
             values: dict[str, tuple[Any, Any]] = {field: other}
             raise _other_protocol(name, values, f" ({attribute} of an item)")
-    if digests and len(shared) == len(mine) == len(
-        its
-    ):  # a choice of other items changes the digests as well
+    # a choice of other items changes the digests as well
+    if digests and len(shared) == len(mine) == len(its):
         cause = " (the items are the same: other shots, another chat template or other choices)"
         raise _other_protocol(name, digests, cause)
     dropped = len(mine) + len(its) - 2 * len(shared)
