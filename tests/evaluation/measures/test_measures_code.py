@@ -153,7 +153,7 @@ def test_answers_are_those_of_single_prompts_and_long_prompts_are_counted(given,
 @pytest.mark.usefixtures("isolation")
 def test_published_solutions_pass_and_wrong_programs_fail(public_data):
     """All 164 problems of HumanEval, with the solution and with a program that computes something else."""
-    from benchmarks.quality.program_mutants import changed_program
+    from benchmarks.quality.measures.program_mutants import changed_program
 
     rows = read_rows(public_data("humaneval") / "HumanEval.jsonl.gz")
     problems = [humaneval_problem(row) for row in rows]

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import DATA
-from benchmarks.quality.program_mutants import changed_program
+from benchmarks.quality.measures.program_mutants import changed_program
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 
