@@ -48,7 +48,7 @@ def test_a_build_makes_every_artifact_a_summary_and_a_report(primer_build):
     assert "<html" in (folder / "report.html").read_text()
     assert {path.name for path in folder.iterdir()} == {
         *STAGES,
-        *("build.json", "recipe.json", "summary.json", "report.html", "corpus.html"),
+        *("build.json", "recipe.json", "summary.json", "report.html", "corpus.html", "README.md"),
     }
     assert [path.name for path in builds.iterdir()] == ["primer"]
 
