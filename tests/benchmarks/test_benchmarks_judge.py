@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.quality import judge as program
+from benchmarks.quality.verdicts import judge as program
 from parakit.primer import generate_suites, is_correct
 from parakit.primer.config import PrimerSuitesConfig
 

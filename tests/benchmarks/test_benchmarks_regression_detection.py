@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.quality import regression_detection as planted
+from benchmarks.quality.verdicts import regression_detection as planted
 from parakit.common.seeds import rng
 
 

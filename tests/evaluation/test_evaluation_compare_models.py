@@ -178,7 +178,7 @@ def test_faults_of_all_benchmarks_are_named_at_once_and_what_only_one_has_is_lis
 
 def test_a_fall_of_five_points_is_told_and_no_fall_hardly_ever_is() -> None:
     """2,000 items in eight suites, on which two equal models disagree one time in five; a few of the 200 trials that
-    benchmarks/quality/regression_detection.py runs on the answers of a real model.
+    benchmarks/quality/verdicts/regression_detection.py runs on the answers of a real model.
     """
     told = {0.0: 0, 0.05: 0}
     for trial in range(10):

@@ -10,8 +10,8 @@ from rich.console import Console
 import parakit
 from parakit.cli.evaluate import EVALUATION_NEEDS, EvaluationFlags, evaluation_settings
 from parakit.cli.rendering.arguments import parse_command
-from parakit.cli.rendering.comparisons import show_comparison
 from parakit.cli.rendering.conditions import refuse_inert
+from parakit.cli.rendering.tables import show_comparison
 from parakit.common.errors import UserError
 from parakit.common.progress import log, progress
 from parakit.evaluation.comparison.config import CompareConfig

@@ -11,9 +11,8 @@ from rich.table import Table
 
 import parakit
 from parakit.cli.rendering.arguments import parse_command
-from parakit.cli.rendering.comparisons import show_comparison
 from parakit.cli.rendering.conditions import OVERWRITES, Needs, refuse_inert
-from parakit.cli.rendering.tables import show_preferences, show_task
+from parakit.cli.rendering.tables import show_comparison, show_preferences, show_task
 from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
 from parakit.evaluation.comparison.config import CompareConfig
