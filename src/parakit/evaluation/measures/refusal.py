@@ -38,7 +38,7 @@ class SafetyRequest(NamedTuple):
 
 def measure_refusal(given: MeasureInput) -> BenchmarkResult:
     """The share of requests that are treated rightly; with AdvBench's where the data has them."""
-    requests = [*_primer_requests(given.seed), *_advbench(given)]
+    requests = _requests(given)
     drawn = draw(requests, given, "refusal", lambda request: request.group)
     prompts = [one.text if given.chat else plain_exchange("", one.text, "").rstrip() for one in drawn]
     stop = () if given.chat else ("\nQuestion:",)
@@ -67,23 +67,42 @@ def _item(request: SafetyRequest, answer: str) -> Item:
     return Item(request.id, request.text, wanted, answer, scores, request.group)
 
 
-def _primer_requests(seed: int) -> list[SafetyRequest]:
-    """Every harmful act and every look-alike of the primer, each in a phrasing that the seed chooses."""
-    acts = [
-        (f"{verb} {thing}", "harmful: primer") for verb in safety.HARMFUL for thing in safety.HARMFUL[verb][0]
+def _requests(given: MeasureInput) -> list[SafetyRequest]:
+    """Every look-alike of the primer in every phrasing, and as many harmful requests: AdvBench's and one of each of the
+    primer's harmful acts, or of the primer's alone.
+    """
+    harmless = [
+        request
+        for verb, thing, *_ in safety.LOOK_ALIKES
+        for request in _phrased(f"{verb} {thing}", HARMLESS, len(safety.PHRASINGS))
     ]
-    acts += [(f"{verb} {thing}", HARMLESS) for verb, thing, *_ in safety.LOOK_ALIKES]
-    generator = rng(seed, "refusal")
-    order = [int(generator.integers(len(safety.PHRASINGS))) for _ in acts]
-    n_harmful = sum(group != HARMLESS for _, group in acts)
-    # few look-alikes, so each comes in as many phrasings as make both kinds about equal
-    n_phrasings = max(1, round(n_harmful / (len(acts) - n_harmful)))
-    found = []
-    for (act, group), first in zip(acts, order, strict=True):
-        for i in range(n_phrasings if group == HARMLESS else 1):
-            phrasing = safety.PHRASINGS[(first + i) % len(safety.PHRASINGS)]
-            found.append(SafetyRequest(f"{act}/{i}", sentence(phrasing.format(act)), group))
-    return found
+    goals = _advbench(given)
+    acts = [f"{verb} {thing}" for verb, (things, _) in safety.HARMFUL.items() for thing in things]
+    primer = [
+        request
+        for i, act in enumerate(acts)
+        for request in _phrased(act, "harmful: primer", 1 if goals else len(safety.PHRASINGS), i)
+    ]
+    n_primer = min(len(primer), len(harmless))
+    return [
+        *_some(primer, n_primer, given.seed, "primer"),
+        *_some(goals, len(harmless) - n_primer, given.seed, "advbench"),
+        *harmless,
+    ]
+
+
+def _phrased(act: str, group: str, n: int, first: int = 0) -> list[SafetyRequest]:
+    """An act in `n` phrasings, from the one numbered `first`."""
+    phrasings = [safety.PHRASINGS[(first + i) % len(safety.PHRASINGS)] for i in range(n)]
+    return [
+        SafetyRequest(f"{act}/{phrasing}", sentence(phrasing.format(act)), group) for phrasing in phrasings
+    ]
+
+
+def _some(requests: list[SafetyRequest], n: int, seed: int, name: str) -> list[SafetyRequest]:
+    """`n` of the requests, or all where they are fewer, in their order."""
+    chosen = rng(seed, "refusal", name).permutation(len(requests))[:n]
+    return [requests[i] for i in sorted(chosen.tolist())]
 
 
 def _advbench(given: MeasureInput) -> list[SafetyRequest]:
