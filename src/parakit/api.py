@@ -57,18 +57,19 @@ def evaluate(
     preferences_split: str | None = None,
     device: str = "auto",
     on_progress: OnProgress | None = None,
+    on_total: OnProgress | None = None,
     **settings: Any,
 ) -> JsonObject:
     """Measure a model folder, or a build's last model; returns the figures.
 
-    `settings` are the fields of `EvaluationConfig`: text=(FILE, ...), tokens=FOLDER, examples=FOLDER or FILE,
-    suites={"n_suite_items": 250}, ... `out`: a folder to write with every answer; `compare`: the evaluation folder of
-    another model, with which this one is compared as `parakit.compare` does: `comparison`, and by name `compared` and
-    `compared_loss`. With several folders, of runs that differ by their seed, the first is compared and all show the noise of
-    seeds.
+    `settings` are the fields of `EvaluationConfig`: tasks=(NAME, ...), data=FOLDER, text=(FILE, ...), tokens=FOLDER,
+    examples=FOLDER or FILE, suites={"n_suite_items": 250}, ... `out`: a folder to write with every answer; `compare`: the
+    evaluation folder of another model, with which this one is compared as `parakit.compare` does: `comparison`, and by name
+    `compared` and `compared_loss`. With several folders, of runs that differ by their seed, the first is compared and all
+    show the noise of seeds.
     `preferences`: a file or folder that measures a reward model, and nothing else. `on_progress` is called with the number
-    of finished tokens, questions or rankings. Raises `UserError` for settings that measure nothing, and for a model that
-    cannot be measured so.
+    of finished tokens, questions or rankings, `on_total` with how many are to come, where that is known. Raises `UserError`
+    for settings that measure nothing, and for a model that cannot be measured so.
     """
     folder = resolve_model_folder(model)
     if preferences is not None:
@@ -85,7 +86,9 @@ def evaluate(
             f"compare = {compare} has no effect: suites and losses are compared, and the two evaluations share none",
             "run the suites (--suites), or the same --text or --tokens, in both evaluations",
         )
-    results = evaluate_model(folder, config, device=str(pick_device(device)), advance=on_progress)
+    results = evaluate_model(
+        folder, config, device=str(pick_device(device)), advance=on_progress, on_total=on_total
+    )
     with contextlib.ExitStack() as stack:
         if earlier and not out:  # items are compared as they are written
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "evaluation"

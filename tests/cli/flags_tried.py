@@ -47,7 +47,8 @@ INERT = [
         max_document_chars="99",
         text_start="bos",
     ),
-    *_inert("evaluate", "MODEL --text TEXT", split="train"),
+    *_inert("evaluate", "MODEL --text TEXT", split="train", data="TEXT", limit="3", n_shots="2", fetch=""),
+    *_inert("evaluate", "MODEL --text TEXT", system_prompt="Kind"),
     *_inert("evaluate", "MODEL --suites --n-suite-items 8", seq_len="16", overlap="4", compare="EVALUATION"),
     *_inert("evaluate", "MODEL --preferences PAIRS", seed="3", overwrite="", split="test", overlap="4"),
     *_inert(
@@ -61,7 +62,10 @@ INERT = [
         max_document_chars="99",
         text_start="bos",
     ),
-    *_inert("compare", "MODEL MODEL --text TEXT", split="train"),
+    *_inert(
+        "compare", "MODEL MODEL --text TEXT", split="train", data="TEXT", limit="3", n_shots="2", fetch=""
+    ),
+    *_inert("compare", "MODEL MODEL --text TEXT", system_prompt="Kind"),
     *_inert("compare", "MODEL MODEL --suites --n-suite-items 8", seq_len="16", overlap="4"),
     *_inert("generate", "MODEL bird --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1"),
     *_inert("generate", "MODEL bird --temperature 0", typical_p="0.5", n="2"),
@@ -136,7 +140,7 @@ DRAFTS = ("draft", "prompt_lookup")  # change the speed alone
 
 # Every other flag, by command: acts in every combination, or changes the place or the form of the output, or speed.
 OTHERS = {
-    "evaluate": {"tokens", "text", "examples", "suites", "output", "preferences", "device", "json"},
+    "evaluate": {"tasks", "tokens", "text", "examples", "suites", "output", "preferences", "device", "json"},
     "generate": {
         *PENALTIES,
         *CONSTRAINTS,
@@ -168,6 +172,7 @@ OTHERS = {
     },
     "compare": {
         *(
+            "tasks",
             "level",
             "detect",
             "power",

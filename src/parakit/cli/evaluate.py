@@ -12,7 +12,7 @@ from rich.table import Table
 import parakit
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import OVERWRITES, Needs, refuse_inert
-from parakit.cli.rendering.tables import show_comparison, show_preferences, show_task
+from parakit.cli.rendering.tables import show_benchmarks, show_comparison, show_preferences, show_task
 from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
 from parakit.evaluation.comparison.config import CompareConfig
@@ -29,12 +29,14 @@ class EvaluationFlags(EvaluationConfig):
         default=False, description="Run the primer's held-out suites."
     )
     n_suite_items: int = Field(default=250, ge=8, description="Questions per suite.")
-    seed: int = Field(default=0, description="Seed of the suites' questions.")
+    seed: int = Field(
+        default=0, ge=0, description="Seed of the suites' questions, and of the choice of a task's items."
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
 
 
 class EvaluateCommandConfig(EvaluationFlags):
-    """Evaluate a model on token shards, raw text, examples of its task, the primer's suites, or preferences."""
+    """Evaluate a model on benchmarks, token shards, raw text, examples of its task, the primer's suites, or preferences."""
 
     model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
     output: str | None = Field(
@@ -60,10 +62,22 @@ class EvaluateCommandConfig(EvaluationFlags):
 
 EVALUATION_NEEDS = (
     Needs(
-        ("n_suite_items", "seed", "prompting"),
+        ("n_suite_items",),
         lambda command: command.run_suites,
         "no suites are run",
         "run them with --suites",
+    ),
+    Needs(
+        ("seed", "prompting"),
+        lambda command: command.run_suites or command.tasks,
+        "no questions are asked",
+        "run suites with --suites, or tasks with --tasks",
+    ),
+    Needs(
+        ("data", "limit", "n_shots", "system_prompt", "fetch"),
+        lambda command: command.tasks,
+        "no task is run",
+        "name some with --tasks",
     ),
     Needs(("split",), lambda command: command.tokens, "it is of token shards", "name some with --tokens"),
     Needs(
@@ -79,9 +93,15 @@ EVALUATION_NEEDS = (
         "name text with --text or --tokens",
     ),
     Needs(
-        ("max_new_tokens", "micro_batch_size"),
-        lambda command: command.run_suites or command.examples,
+        ("max_new_tokens",),
+        lambda command: command.run_suites or command.examples or command.tasks,
         "nothing is answered or predicted",
+        "run suites or tasks, or name examples",
+    ),
+    Needs(
+        ("micro_batch_size",),
+        lambda command: command.run_suites or command.examples,
+        "nothing is answered or predicted in batches of a given size",
         "run suites or name examples",
     ),
     Needs(
@@ -107,7 +127,8 @@ def main(argv: list[str]) -> int:
     """Run `parakit evaluate` with these arguments; 0 when all was evaluated."""
     command = parse_command(EvaluateCommandConfig, argv, "parakit evaluate")
     refuse_inert(command, _NEEDS)
-    unit = "rankings" if command.preferences else "tokens and questions"
+    alone = not (command.text or command.tokens or command.run_suites or command.examples)
+    unit = "rankings" if command.preferences else "requests" if alone else "tokens and questions"
     with progress("evaluate", unit=unit) as bar:
         figures = parakit.evaluate(
             command.model,
@@ -118,6 +139,7 @@ def main(argv: list[str]) -> int:
             preferences_split=command.preferences_split,
             device=command.device,
             on_progress=bar.advance,
+            on_total=bar.expect,
             **evaluation_settings(command),
         )
     if command.output:
@@ -173,6 +195,8 @@ def _show(figures: JsonObject) -> None:
             console.print(escape(f"{name}, against the other: {compared['verdict']}"))
     if figures.get("examples"):
         show_task(TaskSummary.model_validate(figures["examples"]), console)
+    if figures["benchmarks"]:
+        show_benchmarks(figures["benchmarks"], console)
     if figures["suites"]:
         table = Table("suite", "right", "95 % interval", "items", "asked as")
         for name, suite in figures["suites"].items():

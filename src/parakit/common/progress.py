@@ -40,6 +40,10 @@ class Bar:
         self.figures.update(figures)
         self._show()
 
+    def expect(self, amount: float) -> None:
+        """Add `amount` units to the total."""
+        self.total = (self.total or 0.0) + amount
+
     def resume_at(self, done: float) -> None:
         """Start with `done` units of an earlier run, which do not enter the rate."""
         self.done = self.done_before = done

@@ -2,14 +2,45 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from parakit.common.settings import Config
 from parakit.primer.config import PrimerSuitesConfig
 
 
-class EvaluationConfig(Config):
-    """What to evaluate on: token shards, raw text, examples of the model's task, the primer's suites."""
+class TaskConfig(Config):
+    """The standard benchmarks and measures to run, and how their questions are put."""
+
+    tasks: tuple[str, ...] = Field(
+        default=(),
+        description="Parakit's measures, and tasks of lm-eval by name (mmlu, gsm8k, hellaswag, ...) or YAML file.",
+    )
+    data: str | None = Field(
+        default=None,
+        description="A folder of benchmark data (docs/evaluation.md lists its files). Else the hub's cache is read.",
+    )
+    limit: int | None = Field(default=None, ge=1, le=10**9, description="At most so many items of each task.")
+    n_shots: int | None = Field(
+        default=None, ge=0, le=1000, description="Examples in a prompt. Default: as each task says."
+    )
+    system_prompt: str | None = Field(default=None, description="A system prompt before every question.")
+    fetch: bool = Field(
+        default=False, description="Download task data that is absent, with the hub's library."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice of items, and of drawn questions.")
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Names may be separated by commas."""
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple):
+            return value
+        return [name.strip() for text in texts for name in str(text).split(",") if name.strip()]
+
+
+class EvaluationConfig(TaskConfig):
+    """What to evaluate on: token shards, raw text, examples of the model's task, the primer's suites, benchmarks."""
 
     tokens: str | None = Field(
         default=None, description="A folder of token shards, made with the model's own tokenizer."
@@ -31,7 +62,7 @@ class EvaluationConfig(Config):
     suites: PrimerSuitesConfig | None = Field(default=None, description="Run the primer's held-out suites.")
     prompting: Literal["auto", "chat", "plain"] = Field(
         default="auto",
-        description="Form of a suite's questions: the chat template, plain "
+        description="Form of the questions of suites and tasks: the chat template, plain "
         "text, or (auto) the form that the model was tuned for.",
     )
     max_new_tokens: int = Field(

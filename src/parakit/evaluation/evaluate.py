@@ -1,7 +1,8 @@
 """Evaluates one model folder on everything that the config names; the results are an artifact.
 
 The folder holds `results.json`: `model`, `loss` by name of the text, `examples` with the metrics of the model's task, and
-`suites` with every answer. Its lineage names the model and the data.
+`suites` with every answer, `benchmarks` by name of the task; their items are in files of their own (`results`). Its lineage
+names the model and the data.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from parakit.data.row_report import RowReport, skip_summary
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.examples import evaluate_examples
 from parakit.evaluation.perplexity import evaluate_loss, evaluate_text, without_blocks
+from parakit.evaluation.results import write_items
 from parakit.evaluation.suites import run_suites
+from parakit.evaluation.tasks import run_tasks
 from parakit.inference.capabilities import model_kind
 from parakit.inference.config import BeamConfig, SamplingConfig
 from parakit.inference.folder_settings import is_chat_tuned
@@ -41,15 +44,19 @@ def evaluate_model(
     *,
     device: str = "cpu",
     advance: OnProgress | None = None,
+    on_total: OnProgress | None = None,
 ) -> JsonObject:
-    """Evaluate the model folder `path`; returns the content of `results.json`.
+    """Evaluate the model folder `path`; returns the content of `results.json`, but that `benchmarks` holds results with
+    their items.
 
-    `advance` is called with the number of tokens counted and questions answered. `UserError` where the config names
+    `advance` is called with the number of tokens counted and questions answered, `on_total` with how many are to come, where
+    that is known. `UserError` where the config names
     nothing, where text or suites need a tokenizer and there is none, and where shards were made with another tokenizer.
     """
-    if config.tokens is None and not config.text and config.suites is None and config.examples is None:
+    if not any((config.tokens, config.text, config.suites, config.examples, config.tasks)):
         raise UserError(
-            "nothing to evaluate on", "name --text FILE, --tokens FOLDER, --examples FOLDER or --suites"
+            "nothing to evaluate on",
+            "name --tasks TASKS, --text FILE, --tokens FOLDER, --examples FOLDER or --suites",
         )
     model: Any  # each evaluation checks the kind of model
     model, tokenizer = load_model(path, device)
@@ -63,7 +70,19 @@ def evaluate_model(
         "loss": _losses(model, tokenizer, config, advance),
         "examples": None,
         "suites": {},
+        "benchmarks": {},
     }
+    if config.tasks:
+        results["benchmarks"] = run_tasks(
+            model,
+            _require_tokenizer(tokenizer, path),
+            path,
+            config,
+            chat=chat,
+            max_new_tokens=config.max_new_tokens if "max_new_tokens" in config.model_fields_set else None,
+            advance=advance,
+            on_total=on_total,
+        )
     if config.examples is not None:
         _refuse_inert(config, _task_of(model))
         results["examples"] = evaluate_task(model, _require_tokenizer(tokenizer, path), config, advance)
@@ -170,12 +189,14 @@ def write_evaluation(
         result=summary(results),
     )
     with writing_artifact(path, lineage, overwrite) as folder:
-        write_json_atomic(folder / RESULTS, results)
+        write_json_atomic(folder / RESULTS, results | {"benchmarks": _without_items(results)})
+        for name, benchmark in results.get("benchmarks", {}).items():
+            write_items(folder, name, benchmark.items)
     return Path(path)
 
 
 def summary(results: JsonObject) -> JsonObject:
-    """The results without samples, and losses without their blocks."""
+    """The results without samples and items, and losses without their blocks."""
     suites = {
         name: {key: value for key, value in suite.items() if key != "samples"}
         for name, suite in results["suites"].items()
@@ -184,7 +205,17 @@ def summary(results: JsonObject) -> JsonObject:
     if examples is not None:
         examples = {key: value for key, value in examples.items() if key != "samples"}
     losses = {name: without_blocks(loss) for name, loss in results["loss"].items()}
-    return {**results, "loss": losses, "examples": examples, "suites": suites}
+    return {
+        **results,
+        "loss": losses,
+        "examples": examples,
+        "suites": suites,
+        "benchmarks": _without_items(results),
+    }
+
+
+def _without_items(results: JsonObject) -> JsonObject:
+    return {name: benchmark.without_items() for name, benchmark in results.get("benchmarks", {}).items()}
 
 
 def _losses(

@@ -80,3 +80,36 @@ def show_preferences(found: JsonObject, console: Console) -> None:
         ("rank correlation of reward and length", f"{found['length_correlation']:+.2f}"),
     ):
         console.print(f"{name}: {value}", highlight=False)
+
+
+def show_benchmarks(benchmarks: JsonObject, console: Console) -> None:
+    """Every score of every benchmark with its interval; the score that stands for a benchmark is marked with an asterisk."""
+    table = Table(caption="* the score that stands for the benchmark; shots: examples in a prompt")
+    table.add_column("benchmark", overflow="fold")
+    table.add_column("metric", overflow="fold")
+    for heading in ("value", "95 % interval", "items", "shots"):
+        table.add_column(heading, no_wrap=True)
+    notes = []
+    for name, found in benchmarks.items():
+        protocol = found["protocol"]
+        shots = f"{protocol['n_shots']}{', chat' if protocol['prompting'] == 'chat' else ''}"
+        for metric, score in found["scores"].items():
+            mark = "* " if metric == found["main"] else ""
+            low, high = score_text(score["low"]), score_text(score["high"])
+            value = score_text(score["value"])
+            table.add_row(
+                escape(name), mark + escape(metric), value, f"{low} to {high}", f"{score['n']:,}", shots
+            )
+        if found["n_truncated"]:
+            notes.append(
+                f"{name}: {found['n_truncated']:,} of {found['n']:,} prompts were longer than the context window "
+                "and lost their beginning"
+            )
+    console.print(table)
+    for note in notes:
+        console.print(escape(note), highlight=False, soft_wrap=True)
+
+
+def score_text(value: float) -> str:
+    """A score: a share in percent, other figures with three digits behind the point."""
+    return f"{value:.1%}" if 0 <= value <= 1 else f"{value:,.3f}"

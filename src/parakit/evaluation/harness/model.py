@@ -8,6 +8,7 @@ is kept in an `AnswerStore`, if there is one: a run that was interrupted resumes
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -19,46 +20,44 @@ from parakit.common.errors import UserError
 from parakit.common.progress import OnProgress
 from parakit.data.conversations.conversation import Message
 from parakit.evaluation.harness.answers import AnswerStore
-from parakit.inference.batching import evaluation_mode
-from parakit.inference.capabilities import require_capability
-from parakit.inference.config import SamplingConfig
-from parakit.inference.engine import Engine, Request
-from parakit.inference.engine.scoring import score_continuations
+from parakit.evaluation.harness.backends import Backend, TokenPair
 from parakit.inference.generation.completion import prompt_ids
-from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-BLOCK = 2048  # requests that are computed, and kept, together
+MIN_BLOCK, MAX_BLOCK = 64, 4096  # requests that are computed, and kept, together
+BLOCK_SECONDS = 10.0  # about what a block may take: an interruption loses so much
 CONVERSATION = (
     "\N{SYMBOL FOR START OF TEXT}parakit-conversation "  # a conversation on its way through the harness
 )
-DEFAULT_NEW_TOKENS = 256
+DEFAULT_NEW_TOKENS = 256  # where a task sets none, as in lm-eval
+_LENGTH_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
-Score = tuple[float, bool]
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-TokenPair = tuple[list[int], list[int]]
+PlainSettings = dict[str, Any]
 
 
-class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
-    """A loaded decoder and its tokenizer."""
+class HarnessModel(TemplateLM):
+    """A loaded decoder or encoder-decoder and its tokenizer."""
 
     def __init__(
         self,
-        model: LanguageModel,
+        backend: Backend,
         tokenizer: Tokenizer,
         *,
         name: str = "",
         answers: AnswerStore | None = None,
         advance: OnProgress | None = None,
+        max_new_tokens: int | None = None,
     ) -> None:
+        """`max_new_tokens` replaces the length limits of tasks that generate."""
         super().__init__()
-        require_capability(model, "log_likelihood")
-        self.model, self.text_tokenizer, self.name = model, tokenizer, name
-        self.answers, self.advance = answers, advance
-        self.max_length = model.config.max_seq_len
-        self.n_truncated = 0
-        """Requests of which the beginning was left out, because they were longer than the context window."""
+        self.computes, self.text_tokenizer, self.name = backend, tokenizer, name
+        self.backend = "seq2seq" if backend.has_source else "causal"  # lm-eval's word for it
+        self.answers, self.advance, self.max_new_tokens = answers, advance, max_new_tokens
+        self.max_length = backend.max_seq_len
+        self.truncated: set[str] = set()
+        """Contexts, and texts, that the context window could not hold."""
 
     # --- what the harness looks at
     @property
@@ -106,89 +105,130 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             return self.text_tokenizer.encode(string)
         return prompt_ids(self.text_tokenizer, string) if string else []
 
-    def _encode_pair(self, context: str, continuation: str) -> TokenPair:
-        if context.startswith(CONVERSATION):
-            return self.tok_encode(context), self.text_tokenizer.encode(continuation)
-        pair: TokenPair = super()._encode_pair(context, continuation)
-        return pair
-
     # --- requests
-    def _loglikelihood_tokens(
-        self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **_: Any
-    ) -> list[Score]:
-        pairs = [self._fitted(context, continuation) for _, context, continuation in requests]
-        return self._kept("log_likelihood", pairs, self._scores)
+    def loglikelihood(
+        self, requests: Sequence[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """The log-likelihood of each continuation given its context, and whether greedy decoding gives it."""
+        items = [(str(context), str(continuation)) for context, continuation, *_ in _arguments(requests)]
+        found = self._kept("log_likelihood", items, self._score)
+        self.truncated.update(
+            context for (context, _), (*_, is_cut) in zip(items, found, strict=True) if is_cut
+        )
+        return [(value, is_greedy) for value, is_greedy, _ in found]
 
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+    def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
         """The log-likelihood of whole texts, in windows that each read as much context as fits."""
-        windows: list[TokenPair] = []
-        texts: list[int] = []
-        for i, request in enumerate(requests):
-            ids = self.tok_encode(request.args[0])
-            for window in get_rolling_token_windows(
-                ids, self.prefix_token_id, self.max_length, context_len=1
-            ):
-                windows.append(make_disjoint_window(window))
-                texts.append(i)
-        sums = [0.0] * len(requests)
-        for i, (value, _) in zip(texts, self._kept("log_likelihood", windows, self._scores), strict=True):
-            sums[i] += value
-        return sums
+        if self.computes.has_source:
+            raise UserError(
+                "an encoder-decoder gives a text without a source no probability",
+                "choose tasks of questions or of generated text",
+            )
+        texts = [str(text) for text, *_ in _arguments(requests)]
+        return self._kept("rolling", texts, self._roll)
 
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+    def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
         """What follows each context, up to a stop string or the length limit."""
-        items = [self._generation(*request.args) for request in requests]
-        return self._kept("generate", items, self._texts)
+        seen: dict[str, int] = {}
+        items: list[tuple[str, PlainSettings]] = []
+        for context, settings, *_ in _arguments(requests):
+            plain = self.settings(settings)
+            if plain["temperature"]:  # a repeated request is another sample
+                key = json.dumps([context, plain], sort_keys=True)
+                seen[key] = seen.get(key, -1) + 1
+                plain["seed"] = seen[key]
+            items.append((context, plain))
+        found = self._kept("generate", items, self._generate)
+        self.truncated.update(
+            context for (context, _), (_, is_cut) in zip(items, found, strict=True) if is_cut
+        )
+        return [text for text, _ in found]
 
     # --- how they are computed
-    def _fitted(self, context: Sequence[int], continuation: Sequence[int]) -> TokenPair:
+    def _score(self, items: Sequence[tuple[str, str]]) -> list[tuple[float, bool, bool]]:
+        contexts: dict[str, list[int]] = {}
+        pairs: list[TokenPair] = []
+        cut: list[bool] = []
+        for context, continuation in items:
+            pair = self._token_pair(context, continuation, contexts)
+            pairs.append(self._fitted(*pair))
+            cut.append(len(pairs[-1][0]) < len(pair[0]))
+        scores = self.computes.score(pairs)
+        return [(value, greedy, is_cut) for (value, greedy), is_cut in zip(scores, cut, strict=True)]
+
+    def _token_pair(self, context: str, continuation: str, contexts: dict[str, list[int]]) -> TokenPair:
+        """As `TemplateLM` encodes them, a context once."""
+        if not context:
+            ids = self.tok_encode(continuation, add_special_tokens=False)
+            return (ids[:1], ids[1:]) if ids[:1] == [self.prefix_token_id] else ([self.prefix_token_id], ids)
+        is_text = not context.startswith(CONVERSATION)
+        if is_text and (stripped := context.rstrip()) != context:
+            continuation, context = context[len(stripped) :] + continuation, stripped
+        if context not in contexts:
+            contexts[context] = self.tok_encode(context)
+        before = contexts[context]
+        if is_text and not self.computes.has_source:
+            return before, self.tok_encode(context + continuation)[len(before) :]
+        return before, self.tok_encode(continuation, add_special_tokens=False)
+
+    def _fitted(self, context: list[int], continuation: list[int]) -> TokenPair:
         """The pair, with as much of the end of its context as the window holds."""
         if len(continuation) > self.max_length:
             raise UserError(
                 f"a continuation has {len(continuation)} tokens, and the context window holds {self.max_length}",
                 "evaluate this task on a model with a larger window",
             )
-        room = self.max_length + 1 - len(continuation)
-        self.n_truncated += len(context) > room
-        return list(context)[-room:], list(continuation)
+        room = self.max_length if self.computes.has_source else self.max_length + 1 - len(continuation)
+        return context[-room:], continuation
 
-    def _scores(self, pairs: Sequence[TokenPair]) -> list[Score]:
-        found = score_continuations(self.model, pairs)
-        return [(sum(score.log_probs), score.is_greedy) for score in found]
+    def _roll(self, texts: Sequence[str]) -> list[float]:
+        windows: list[TokenPair] = []
+        owners: list[int] = []
+        for i, text in enumerate(texts):
+            ids = self.tok_encode(text)
+            for window in get_rolling_token_windows(
+                ids, self.prefix_token_id, self.max_length, context_len=1
+            ):
+                windows.append(make_disjoint_window(window))
+                owners.append(i)
+        sums = [0.0] * len(texts)
+        for i, (value, _) in zip(owners, self.computes.score(windows), strict=True):
+            sums[i] += value
+        return sums
 
-    def _generation(self, context: str, settings: Mapping[str, Any]) -> tuple[list[int], dict[str, Any]]:
-        """The ids of a context, and the settings of its completion."""
-        until = settings.get("until") or []
-        stop = [until] if isinstance(until, str) else [text for text in until if text]
-        max_new_tokens = int(settings.get("max_gen_toks", DEFAULT_NEW_TOKENS))
-        room = self.max_length - max_new_tokens
-        if room < 1:
+    def settings(self, given: Mapping[str, Any]) -> PlainSettings:
+        """A task's settings of generated text, under Parakit's names."""
+        until = given.get("until") or []
+        limits = [given[name] for name in _LENGTH_LIMITS if given.get(name) is not None]
+        limit = self.max_new_tokens or int(limits[0] if limits else DEFAULT_NEW_TOKENS)
+        if not self.computes.has_source and limit >= self.max_length:
             raise UserError(
-                f"a task asks for {max_new_tokens} new tokens, and the context window holds {self.max_length}",
-                "set max_new_tokens, or evaluate it on a model with a larger window",
+                f"a task generates up to {limit} tokens, and the context window holds {self.max_length} with the prompt",
+                "lower the limit with --max-new-tokens, or evaluate it on a model with a larger window",
             )
-        ids = self.tok_encode(context)
-        self.n_truncated += len(ids) > room
-        sampled = settings.get("do_sample", settings.get("temperature", 0.0) > 0)
-        return ids[-room:], {
-            "stop": stop,
-            "max_new_tokens": max_new_tokens,
-            "temperature": float(settings.get("temperature", 1.0)) if sampled else 0.0,
-            **({"top_p": float(settings["top_p"])} if sampled and "top_p" in settings else {}),
+        sampled = given.get("do_sample", given.get("temperature", 0.0) > 0)
+        return {
+            "stop": [until] if isinstance(until, str) else [text for text in until if text],
+            "max_new_tokens": limit,
+            "temperature": float(given.get("temperature", 1.0)) if sampled else 0.0,
+            **({"top_p": float(given["top_p"])} if sampled and "top_p" in given else {}),
         }
 
-    def _texts(self, items: Sequence[tuple[list[int], dict[str, Any]]]) -> list[str]:
-        engine = Engine(self.model, self.text_tokenizer)
-        handles = [
-            engine.submit(Request(token_ids=ids, sampling=SamplingConfig.parse(settings), seed=number))
-            for number, (ids, settings) in enumerate(items)
-        ]
-        with evaluation_mode(self.model):
-            engine.run()
-        return [handle.completions[0].text for handle in handles]
+    def _generate(self, items: Sequence[tuple[str, PlainSettings]]) -> list[tuple[str, bool]]:
+        prompts: list[tuple[list[int], PlainSettings]] = []
+        cut: list[bool] = []
+        for context, settings in items:
+            ids = self.tok_encode(context) or [self.prefix_token_id]
+            room = self.max_length - (0 if self.computes.has_source else settings["max_new_tokens"])
+            prompts.append((ids[-room:], settings))
+            cut.append(len(ids) > room)
+        return list(zip(self.computes.generate(prompts), cut, strict=True))
+
+    def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
+        return self.computes.score([self._fitted(context, end) for _, context, end in requests])
 
     def _kept(
-        self, kind: str, items: Sequence[Item], compute: Callable[[Sequence[Item]], list[Answer]]
+        self, kind: str, items: Sequence[Item], compute: Callable[[Sequence[Item]], Sequence[Answer]]
     ) -> list[Answer]:
         """The answers to `items`: those that the store has, and the others in blocks that it keeps as they come."""
         found: dict[int, Answer] = {} if self.answers is None else self.answers.find(kind, items)
@@ -206,11 +246,22 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm-eval has no types
             self.advance(n)
 
 
+def _arguments(requests: Sequence[Instance]) -> Iterator[tuple[Any, ...]]:
+    return (request.args for request in requests)
+
+
 def _blocks(indices: Sequence[int], items: Sequence[Any]) -> Iterator[list[int]]:
-    """Items in the order of their tokens: what begins alike is computed together."""
-    ordered = sorted(indices, key=lambda i: items[i][0])
-    for start in range(0, len(ordered), BLOCK):
-        yield ordered[start : start + BLOCK]
+    """Items in the order of their texts, so that what begins alike is computed together; a block is as long as fits in
+    `BLOCK_SECONDS`, by the time that the one before it took.
+    """
+    ordered = sorted(indices, key=lambda i: items[i] if isinstance(items[i], str) else items[i][0])
+    start, size = 0, MIN_BLOCK
+    while start < len(ordered):
+        began = time.monotonic()
+        yield ordered[start : start + size]
+        start += size
+        faster = time.monotonic() - began < BLOCK_SECONDS / 2
+        size = min(2 * size, MAX_BLOCK) if faster else max(size // 2, MIN_BLOCK)
 
 
 def _require(token_id: int | None, name: str) -> int:

@@ -166,7 +166,9 @@ def translate(
         config = SamplingConfig(temperature=0.0)
     elif isinstance(config, BeamConfig) and config.n_beams == 1 and config.stop_when != "impossible":
         config = _as_greedy(config)  # the same, and cheaper
-    stop_ids, rules = _stop_ids(tokenizer, config), generation_rules(model, tokenizer)
+    if isinstance(config, SamplingConfig) and config.stop:
+        raise UserError(f"stop = {list(config.stop)}: targets end at EOS only", "leave out the stop strings")
+    stop_ids, rules = target_stop_ids(tokenizer), generation_rules(model, tokenizer)
     start_id = model.config.decoder_start_id
     languages = language_tokens(tokenizer, start_id, source_language, target_language)
     if languages.forced_bos_id is not None:
@@ -190,9 +192,7 @@ def _as_greedy(config: BeamConfig) -> SamplingConfig:
     return SamplingConfig(temperature=0.0, **shared)
 
 
-def _stop_ids(tokenizer: Tokenizer, config: SamplingConfig | BeamConfig) -> frozenset[int]:
-    """What ends a target: EOS, and the ids that the model's settings name. Stop strings are refused."""
-    if isinstance(config, SamplingConfig) and config.stop:
-        raise UserError(f"stop = {list(config.stop)}: targets end at EOS only", "leave out the stop strings")
+def target_stop_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """What ends a target: EOS, and the ids that the model's settings name."""
     published = () if tokenizer.published is None else tokenizer.published.stop_ids
     return frozenset(i for i in (tokenizer.eos_id, *published) if i is not None)
