@@ -182,3 +182,32 @@ def test_analogies_of_words_that_are_one_token(given, check_result, tmp_path):
     path.write_text("zebra quokka okapi tapir\n")
     with pytest.raises(UserError, match="no vectors"):
         measure_analogies(given)
+
+
+def test_planted_canaries_are_exposed_and_others_are_not(given, write_data, monkeypatch):
+    """A tiny model is trained on the first two canaries, and on text that it then continues word for word."""
+    monkeypatch.setattr(memorization, "PREFIX_TOKENS", 10)
+    monkeypatch.setattr(memorization, "CONTINUATION_TOKENS", 10)
+    canaries = make_canaries(6, n_digits=3, text="Anna {n} has the number {secret}.")
+    write_data("memorization/canaries.jsonl", canaries)
+    text = "Where does Tom work? The bird sees Anna, and he has 12 books. It was not me."
+    write_data("memorization/training.jsonl", [{"text": text}, {"text": text[::-1]}])
+    torch.manual_seed(0)
+    model = LanguageModel(given.model.config)
+    model.load_state_dict(given.model.state_dict())
+    planted = [one["format"].format(one["secret"]) for one in canaries[:2]]
+    rows = [torch.tensor([[given.tokenizer.eos_id, *given.tokenizer.encode(one)]]) for one in planted]
+    rows.append(torch.tensor([context_ids(given.tokenizer, text)]))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(60):
+        optimizer.zero_grad()
+        for row in rows:
+            logits = model(row)[0, :-1]
+            torch.nn.functional.cross_entropy(logits, row[0, 1:]).backward()
+        optimizer.step()
+    trained = dataclasses.replace(given, model=model.eval())
+    exposure = [item.scores["exposure"] for item in measure_exposure(trained).items]
+    assert min(exposure[:2]) > 8
+    assert np.mean(exposure[2:]) < 6
+    assert [item.scores["extracted"] for item in measure_extraction(trained).items] == [1.0, 0.0]
+    assert [item.scores["extracted"] for item in measure_extraction(given).items] == [0.0, 0.0]
