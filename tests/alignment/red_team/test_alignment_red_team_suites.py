@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from parakit.evaluation.attack_judging import judge_by_rules
 from parakit.common.errors import UserError
+from parakit.evaluation.attack_judging import judge_by_rules
 from parakit.primer.attacks import jailbreak_templates
 from parakit.primer.attacks.attack import CATEGORIES, Attack, attack_from_row
 from parakit.primer.attacks.suites import NO_TOWN, NOBODY, primer_attacks

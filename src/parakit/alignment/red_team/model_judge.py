@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from parakit.evaluation.attack_judging import AttackVerdict, judge_by_rules
 from parakit.common.errors import UserError
+from parakit.evaluation.attack_judging import AttackVerdict, judge_by_rules
 from parakit.inference.chat_models.chat_model import ChatModel
 from parakit.primer.attacks.attack import Attack, as_messages
 from parakit.primer.critique_prompts import HARMFUL, INVENTED, NO, UNHELPFUL, YES, critique_prompt

@@ -12,18 +12,19 @@ from typing import Any
 
 from parakit.cli.rendering.show_adapters import describe_adapter
 from parakit.cli.rendering.show_corpus import describe_corpus
-from parakit.cli.rendering.show_judging import describe_judging
 from parakit.cli.rendering.show_models import describe_model, flat
 from parakit.cli.rendering.show_sets import describe_examples, describe_preferences
 from parakit.cli.rendering.show_shapes import (
     CountReport,
     EvaluationResults,
+    JudgingResults,
     RedTeamResults,
     ShardIndex,
 )
 from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, read_lineage, verify_manifest
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file, read_json
+from parakit.reports.judging import grade_rows
 from parakit.reports.summary import read_summary
 from parakit.reports.summary_parts import FigureComparison
 
@@ -269,6 +270,32 @@ def _red_team(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[st
     return f"a red-team report, judged by {results['judge']}", {"attacks that succeed": rows}, {}
 
 
+def _judging(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
+    """One line, and a row for each model, best first."""
+    results = read_json(path / "results.json", JudgingResults)
+    rated = [
+        {
+            "model": row["model"],
+            "rating": round(row["bradley_terry"]["value"]),
+            "95 % interval": f"{row['bradley_terry']['low']:.0f} to {row['bradley_terry']['high']:.0f}",
+            "won": row["wins"],
+            "tied": row["ties"],
+            "lost": row["losses"],
+        }
+        for row in results.get("ratings", [])
+    ]
+    graded = [
+        {
+            "model": row["model"],
+            "grade": f"{row['value']:.2f}",
+            "95 % interval": f"{row['low']:.2f} to {row['high']:.2f}",
+            "answers": row["n"],
+        }
+        for row in grade_rows(results)
+    ]
+    return f"models judged by {results['judge']}", {"models": rated or graded}, {}
+
+
 def _suite_rows(suites: JsonObject) -> list[JsonObject]:
     """A row per suite and model; an evaluation of one model has no level of models."""
     rows = []
@@ -311,5 +338,5 @@ READERS: dict[str, Reader] = {
     "adapter": describe_adapter,
     "evaluation": _evaluation,
     "red_team": _red_team,
-    "judging": describe_judging,
+    "judging": _judging,
 }

@@ -113,6 +113,45 @@ class RedTeamResults(BaseModel):
     categories: dict[str, dict[str, AttackFigures]]
 
 
+class RatingInterval(BaseModel):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class RatingRow(BaseModel):
+    """A model's rating and record."""
+
+    model: str
+    bradley_terry: RatingInterval
+    wins: int
+    ties: int
+    losses: int
+
+
+class GradeScore(RatingInterval):
+    """A mean grade."""
+
+    n: int
+
+
+class GradedModel(BaseModel):
+    """A model's grades, in the form of a benchmark's result."""
+
+    main: str
+    scores: dict[str, GradeScore]
+
+
+class JudgingResults(BaseModel):
+    """results.json of a judging run."""
+
+    judge: str
+    ratings: list[RatingRow] = []
+    benchmarks: dict[str, GradedModel] = {}
+
+
 class LineageSample(BaseModel):
     """A completion in a model's lineage."""
 

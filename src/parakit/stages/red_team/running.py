@@ -14,7 +14,6 @@ from typing import Any
 
 from parakit.alignment.jsonl_cache import cached_map
 from parakit.alignment.red_team.config import RULES, RedTeamConfig
-from parakit.evaluation.attack_judging import judge_by_rules
 from parakit.alignment.red_team.model_judge import judge_by_model
 from parakit.alignment.red_team.readers import read_attacks
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
@@ -23,6 +22,7 @@ from parakit.common.files import JsonObject, disk_errors, write_json_atomic, wri
 from parakit.common.locks import output_lock
 from parakit.common.progress import Bar, progress
 from parakit.common.settings import canonical_json, config_digest
+from parakit.evaluation.attack_judging import judge_by_rules
 from parakit.inference.chat_models.chat_model import ChatModel
 from parakit.inference.chat_models.loading import open_chat_model
 from parakit.primer.attacks.attack import Attack
