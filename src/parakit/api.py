@@ -19,6 +19,12 @@ from parakit.evaluation.comparison.losses import LossDifference, seed_spread, ve
 from parakit.evaluation.comparison.models import compare_models
 from parakit.evaluation.comparison.outcome import ModelScores
 from parakit.evaluation.config import EvaluationConfig
+from parakit.evaluation.contamination.evaluations import (
+    add_contamination,
+    is_evaluation,
+    search_evaluation,
+    texts_to_search,
+)
 from parakit.evaluation.evaluate import check_output, evaluate_model, summary, write_evaluation
 from parakit.evaluation.preferences import evaluate_preferences, read_rankings
 from parakit.inference.capabilities import require_capability
@@ -26,6 +32,7 @@ from parakit.inference.folder_settings import warn_prefix_lm
 from parakit.inference.loaded_model import Model
 from parakit.model.heads import RewardModel
 from parakit.recipe.build_folder import resolve_model_folder
+from parakit.reports.cards.score_card import score_rows, scored_card
 
 Settings = TypeVar("Settings", bound=Config)
 
@@ -55,6 +62,7 @@ def evaluate(
     compare: str | Path | Sequence[str | Path] | None = None,
     preferences: str | Path | None = None,
     preferences_split: str | None = None,
+    contamination: Sequence[str] = (),
     device: str = "auto",
     on_progress: OnProgress | None = None,
     on_total: OnProgress | None = None,
@@ -65,15 +73,20 @@ def evaluate(
     `settings` are the fields of `EvaluationConfig`: tasks=(NAME, ...), data=FOLDER, text=(FILE, ...), tokens=FOLDER,
     examples=FOLDER or FILE, suites={"n_suite_items": 250}, ... `out`: a folder to write with every answer; `compare`: the
     evaluation folder of another model, with which this one is compared as `parakit.compare` does: `comparison`, and by name
-    `compared` and `compared_loss`. With several folders, of runs that differ by their seed, the first is compared and all
-    show the noise of seeds.
-    `preferences`: a file or folder that measures a reward model, and nothing else. `on_progress` is called with the number
-    of finished tokens, questions or rankings, `on_total` with how many are to come, where that is known. Raises `UserError`
-    for settings that measure nothing, and for a model that cannot be measured so.
+    `compared` and `compared_loss`. With several folders, of runs that differ by their seed, the first is compared and all show
+    the noise of seeds. `contamination`: texts that are searched for the items of tasks and suites, files, folders and
+    artifacts; by default `lineage`, what the model was trained on; `none`: no search. With an evaluation folder as `model`
+    its items are searched and nothing is measured. `preferences`: a file or folder that measures a reward model, and nothing
+    else. `on_progress` is called with the number of finished tokens, questions or rankings, `on_total` with how many are to
+    come, where that is known. Raises `UserError` for settings that measure nothing, and for a model that cannot be measured
+    so.
     """
     folder = resolve_model_folder(model)
+    if is_evaluation(folder):
+        others = {"compare": compare, "preferences": preferences, **settings}
+        return _search_again(folder, contamination, out, overwrite, others)
     if preferences is not None:
-        others = {**settings, "out": out, "compare": compare}
+        others = {**settings, "out": out, "compare": compare, "contamination": contamination}
         if given := [name for name, value in others.items() if value]:
             raise UserError(f"{given[0]} does not go with preferences", "remove one of them")
         return {"preferences": _evaluate_rewards(folder, preferences, preferences_split, device, on_progress)}
@@ -86,14 +99,18 @@ def evaluate(
             f"compare = {compare} has no effect: suites and losses are compared, and the two evaluations share none",
             "run the suites (--suites), or the same --text or --tokens, in both evaluations",
         )
+    texts = texts_to_search(folder, contamination) if config.tasks or config.suites else None
     results = evaluate_model(
         folder, config, device=str(pick_device(device)), advance=on_progress, on_total=on_total
     )
+    if texts is not None:
+        results = add_contamination(results, texts)
     with contextlib.ExitStack() as stack:
         if earlier and not out:  # items are compared as they are written
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "evaluation"
         if out:
-            write_evaluation(out, results, config, overwrite=overwrite)
+            card = scored_card(folder, score_rows(summary(results)))
+            write_evaluation(out, results, config, overwrite=overwrite, card=card)
         compared = _compared(earlier, read_scores(out, name=str(model))) if earlier and out else {}
     return (
         summary(results) | {"examples": results["examples"]} | _NOT_COMPARED | compared
@@ -101,6 +118,30 @@ def evaluate(
 
 
 _NOT_COMPARED: JsonObject = {"comparison": None, "compared": {}, "compared_loss": {}}
+
+
+def _search_again(
+    folder: Path, texts: Sequence[str], out: str | Path | None, overwrite: bool, others: JsonObject
+) -> JsonObject:
+    """The results of an evaluation folder with contamination, without samples and items."""
+    if given := [name for name, value in others.items() if value]:
+        raise UserError(
+            f"{given[0]} does not go with the evaluation folder {folder}, which is only searched",
+            "remove it, or name the model",
+        )
+    check_output(out, overwrite=overwrite)
+    found = search_evaluation(
+        folder,
+        texts,
+        out,
+        overwrite=overwrite,
+        make_card=lambda results: scored_card(Path(results["model"]["path"]), score_rows(results)),
+    )
+    suites = {
+        name: {key: value for key, value in suite.items() if key != "samples"}
+        for name, suite in (found.get("suites") or {}).items()
+    }
+    return {"loss": {}, "examples": None, "benchmarks": {}, **found, "suites": suites} | _NOT_COMPARED
 
 
 def _evaluations(folders: str | Path | Sequence[str | Path] | None) -> list[ModelScores]:

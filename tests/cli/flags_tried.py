@@ -48,7 +48,7 @@ INERT = [
         text_start="bos",
     ),
     *_inert("evaluate", "MODEL --text TEXT", split="train", data="TEXT", limit="3", n_shots="2", fetch=""),
-    *_inert("evaluate", "MODEL --text TEXT", system_prompt="Kind"),
+    *_inert("evaluate", "MODEL --text TEXT", system_prompt="Kind", contamination="TEXT"),
     *_inert("evaluate", "MODEL --suites --n-suite-items 8", seq_len="16", overlap="4", compare="EVALUATION"),
     *_inert("evaluate", "MODEL --preferences PAIRS", seed="3", overwrite="", split="test", overlap="4"),
     *_inert(

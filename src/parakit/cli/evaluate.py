@@ -12,11 +12,18 @@ from rich.table import Table
 import parakit
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import OVERWRITES, Needs, refuse_inert
-from parakit.cli.rendering.tables import show_benchmarks, show_comparison, show_preferences, show_task
+from parakit.cli.rendering.tables import (
+    show_benchmarks,
+    show_comparison,
+    show_preferences,
+    show_suites,
+    show_task,
+)
 from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
 from parakit.evaluation.comparison.config import CompareConfig
 from parakit.evaluation.config import EvaluationConfig
+from parakit.evaluation.contamination.evaluations import is_evaluation
 from parakit.primer.config import PrimerSuitesConfig
 from parakit.reports.summary_parts import TaskSummary
 
@@ -38,7 +45,14 @@ class EvaluationFlags(EvaluationConfig):
 class EvaluateCommandConfig(EvaluationFlags):
     """Evaluate a model on benchmarks, token shards, raw text, examples of its task, the primer's suites, or preferences."""
 
-    model: tyro.conf.Positional[str] = Field(description="A model folder, or the folder of a build.")
+    model: tyro.conf.Positional[str] = Field(
+        description="A model folder, or the folder of a build; or that of an evaluation, which is only searched."
+    )
+    contamination: tuple[str, ...] = Field(
+        default=(),
+        description="Texts that are searched for the items of tasks and suites: files, folders, artifacts. Default: lineage,"
+        " what the model was trained on; none: no search.",
+    )
     output: str | None = Field(
         default=None, description="Write the results, with every answer, to this folder."
     )
@@ -114,6 +128,12 @@ EVALUATION_NEEDS = (
 _NEEDS = (
     *EVALUATION_NEEDS,
     Needs(
+        ("contamination",),
+        lambda command: command.tasks or command.run_suites or is_evaluation(command.model),
+        "no items are evaluated",
+        "run tasks with --tasks, suites with --suites, or name an evaluation folder",
+    ),
+    Needs(
         ("preferences_split",),
         lambda command: command.preferences,
         "there are no preferences",
@@ -137,6 +157,7 @@ def main(argv: list[str]) -> int:
             compare=command.compare,
             preferences=command.preferences,
             preferences_split=command.preferences_split,
+            contamination=command.contamination,
             device=command.device,
             on_progress=bar.advance,
             on_total=bar.expect,
@@ -198,15 +219,6 @@ def _show(figures: JsonObject) -> None:
     if figures["benchmarks"]:
         show_benchmarks(figures["benchmarks"], console)
     if figures["suites"]:
-        table = Table("suite", "right", "95 % interval", "items", "asked as")
-        for name, suite in figures["suites"].items():
-            table.add_row(
-                name,
-                f"{suite['accuracy']:.1%}",
-                f"{suite['low']:.1%} to {suite['high']:.1%}",
-                str(suite["n"]),
-                suite["prompting"],
-            )
-        console.print(table)
+        show_suites(figures["suites"], console)
     if figures["comparison"]:
         show_comparison(figures["comparison"], CompareConfig(), console)

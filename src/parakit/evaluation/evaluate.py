@@ -18,7 +18,7 @@ from parakit import primer
 from parakit.checkpoints.loading import load_model
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, write_json_atomic
+from parakit.common.files import JsonObject, write_json_atomic, write_text_atomic
 from parakit.common.progress import OnProgress, log
 from parakit.data.examples import TASK_FORMATS, iter_examples, load_examples_report, read_examples
 from parakit.data.row_report import RowReport, skip_summary
@@ -175,8 +175,9 @@ def write_evaluation(
     config: EvaluationConfig,
     *,
     overwrite: bool = False,
+    card: str | None = None,
 ) -> Path:
-    """Write results as an artifact of kind "evaluation", with the model and its data as parents."""
+    """Write results as an artifact of kind "evaluation", with the model and its data as parents, and `card` as README.md."""
     data = (path for path in (config.tokens, config.examples) if path)
     parents = [Path(results["model"]["path"]), *map(Path, data)]
     lineage = Lineage(
@@ -192,6 +193,8 @@ def write_evaluation(
         write_json_atomic(folder / RESULTS, results | {"benchmarks": _without_items(results)})
         for name, benchmark in results.get("benchmarks", {}).items():
             write_items(folder, name, benchmark.items)
+        if card is not None:
+            write_text_atomic(folder / "README.md", card)
     return Path(path)
 
 

@@ -9,6 +9,7 @@ from parakit.common.files import JsonObject
 from parakit.common.formatting import percent
 from parakit.evaluation.comparison.config import CompareConfig
 from parakit.evaluation.comparison.outcome import ScoreComparison
+from parakit.evaluation.contamination.figures import contamination_share
 from parakit.reports.comparison_page import difference_text, needed_text, p_text, score_name, value_text
 from parakit.reports.summary_parts import TaskSummary
 from parakit.reports.tasks import interval, metric_name, metric_value
@@ -84,10 +85,13 @@ def show_preferences(found: JsonObject, console: Console) -> None:
 
 def show_benchmarks(benchmarks: JsonObject, console: Console) -> None:
     """Every score of every benchmark with its interval; the score that stands for a benchmark is marked with an asterisk."""
-    table = Table(caption="* the score that stands for the benchmark; shots: examples in a prompt")
+    table = Table(
+        caption="* the score that stands for the benchmark; shots: examples in a prompt;"
+        " leaked: items that are in the searched text"
+    )
     table.add_column("benchmark", overflow="fold")
     table.add_column("metric", overflow="fold")
-    for heading in ("value", "95 % interval", "items", "shots"):
+    for heading in ("value", "95 % interval", "items", "shots", "leaked"):
         table.add_column(heading, no_wrap=True)
     notes = []
     for name, found in benchmarks.items():
@@ -98,8 +102,15 @@ def show_benchmarks(benchmarks: JsonObject, console: Console) -> None:
             low, high = score_text(score["low"]), score_text(score["high"])
             value = score_text(score["value"])
             table.add_row(
-                escape(name), mark + escape(metric), value, f"{low} to {high}", f"{score['n']:,}", shots
+                escape(name),
+                mark + escape(metric),
+                value,
+                f"{low} to {high}",
+                f"{score['n']:,}",
+                shots,
+                contamination_share(found["contamination"]),
             )
+        notes += contamination_notes(name, found["contamination"], found["main"])
         if found["n_truncated"]:
             notes.append(
                 f"{name}: {found['n_truncated']:,} of {found['n']:,} prompts were longer than the context window "
@@ -110,6 +121,38 @@ def show_benchmarks(benchmarks: JsonObject, console: Console) -> None:
         console.print(escape(note), highlight=False, soft_wrap=True)
 
 
+def show_suites(suites: JsonObject, console: Console) -> None:
+    """Accuracy on each of the primer's suites."""
+    table = Table("suite", "right", "95 % interval", "items", "asked as", "leaked")
+    notes = []
+    for name, suite in suites.items():
+        found = suite.get("contamination")
+        table.add_row(
+            name,
+            f"{suite['accuracy']:.1%}",
+            f"{suite['low']:.1%} to {suite['high']:.1%}",
+            str(suite["n"]),
+            suite["prompting"],
+            contamination_share(found),
+        )
+        notes += contamination_notes(name, found, "right")
+    console.print(table)
+    for note in notes:
+        console.print(escape(note), highlight=False, soft_wrap=True)
+
+
 def score_text(value: float) -> str:
     """A score: a share in percent, other figures with three digits behind the point."""
     return f"{value:.1%}" if 0 <= value <= 1 else f"{value:,.3f}"
+
+
+def contamination_notes(name: str, found: JsonObject | None, metric: str) -> list[str]:
+    """What there is to say of items in the searched text: how many, and the score without them."""
+    if found is None or not found.get("n_touched"):
+        return []
+    line = f"{name}: {found['n_touched']:,} of {found['n']:,} items are in the searched text"
+    line += f" (nearly all of {found['n_most']:,}, with the answer {found['n_with_answer']:,})"
+    if score := found["scores_without"].get(metric):
+        low, high = score_text(score["low"]), score_text(score["high"])
+        line += f"; without them {metric} is {score_text(score['value'])} ({low} to {high})"
+    return [line]

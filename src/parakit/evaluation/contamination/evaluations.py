@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from parakit.common.artifacts import LINEAGE, Artifact, Lineage, open_artifact, writing_artifact
+from parakit.common.artifacts import LINEAGE, Artifact, Lineage, open_artifact, read_lineage, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json, write_json_atomic, write_text_atomic
 from parakit.common.progress import OnProgress, log
@@ -19,6 +19,12 @@ from parakit.evaluation.results import ITEMS, BenchmarkResult, read_result
 RESULTS = "results.json"
 MAX_LISTED = 100
 NONE = "none"
+
+
+def is_evaluation(path: str | Path) -> bool:
+    """Whether a folder holds an evaluation."""
+    folder = Path(path)
+    return (folder / LINEAGE).is_file() and read_lineage(folder)["kind"] == "evaluation"
 
 
 def texts_to_search(model: str | Path, names: Sequence[str]) -> TrainingTexts | None:

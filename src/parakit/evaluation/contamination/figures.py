@@ -114,14 +114,24 @@ def _figures(search: ItemSearch, name: str, n_items: int) -> JsonObject:
 
 def describe_contamination(found: JsonObject | None) -> str:
     """In a few words, such as `0.3 % (3 of 1,000 items)`."""
+    text = contamination_share(found)
+    if not found or not found.get("n"):
+        return text
+    counts = f"{found['n_touched']:,} of {found['n']:,} items"
+    return (
+        f"{text} ({counts}; part of the training text is unknown)"
+        if found["unknown"]
+        else f"{text} ({counts})"
+    )
+
+
+def contamination_share(found: JsonObject | None) -> str:
+    """In one or two words: `0.3 %`, or why there is no share."""
     if found is None:
         return "not searched"
     if not found["texts"]:
         return "unknown"
-    if not found["n"]:
-        return "items too short to tell"
-    text = f"{percent(found['share'])} ({found['n_touched']:,} of {found['n']:,} items"
-    return text + ("; part of the training text is unknown)" if found["unknown"] else ")")
+    return percent(found["share"]) if found["n"] else "too short"
 
 
 def _scores(result: BenchmarkResult, items: Sequence[Item]) -> JsonObject:

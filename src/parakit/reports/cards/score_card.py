@@ -101,6 +101,7 @@ def build_card(summary: BuildSummary) -> str:
     results = {
         "suites": {name: found[role].model_dump() for name, found in summary.suites.items() if role in found},
         "chance": summary.chance,
+        "loss": {one.name: one.model_dump() for one in summary.evaluations if one.model == role},
     }
     return add_scores(model_card(summary, stage), summary.name, score_rows(results))
 
@@ -140,8 +141,10 @@ def add_scores(card: str | None, name: str, rows: Sequence[ScoreRow]) -> str:
     metadata, body = split_front_matter(card or f"# {escape_markdown(name)}\n")
     if START in body and END in body:
         body = body[: body.index(START)].rstrip("\n") + "\n" + body[body.index(END) + len(END) :]
-    metadata["model-index"] = _model_index(metadata.get("model-index"), name, rows)
-    return f"{front_matter(metadata)}{body.rstrip()}\n\n{START}\n{score_section(rows)}\n{END}\n"
+    index = _model_index(metadata.pop("model-index", None), name, rows)
+    metadata |= {"model-index": index} if index[0]["results"] else {}
+    section = f"\n\n{START}\n{score_section(rows)}\n{END}" if rows else ""
+    return f"{front_matter(metadata) if metadata else ''}{body.rstrip()}{section}\n"
 
 
 def score_section(rows: Sequence[ScoreRow]) -> str:
@@ -149,7 +152,7 @@ def score_section(rows: Sequence[ScoreRow]) -> str:
     lines = [
         "## Scores",
         "",
-        "| benchmark | metric | score | 95 % interval | n | in the training text | score without these items |",
+        "| benchmark | metric | score | 95 % interval | n | in the searched text | score without these items |",
         "| --- | --- | ---: | ---: | ---: | --- | ---: |",
     ]
     for row in rows:
@@ -174,7 +177,7 @@ def score_section(rows: Sequence[ScoreRow]) -> str:
     if searched:
         lines += [
             "",
-            "Items were searched in the training text as runs of words; paraphrases are not found.",
+            "Items were searched as runs of words in these texts; paraphrases are not found.",
             "",
         ]
         lines += [f"- {escape_markdown(line)}" for line in searched]
