@@ -103,8 +103,7 @@ def evaluate(
     results = evaluate_model(
         folder, config, device=str(pick_device(device)), advance=on_progress, on_total=on_total
     )
-    if texts is not None:
-        results = add_contamination(results, texts)
+    results = add_contamination(results, texts) if texts else results
     with contextlib.ExitStack() as stack:
         if earlier and not out:  # items are compared as they are written
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "evaluation"
