@@ -139,3 +139,11 @@ def test_agreement_of_grades() -> None:
     assert constant["spearman"] is None
     assert constant["kappa"]["value"] == pytest.approx(0.0)
     assert expected_grade((0.5, 0.0, 0.0, 0.0, 0.5)) == 3.0
+
+
+def test_a_judge_that_knows_nothing_is_noted() -> None:
+    found = pairwise_result([row(A, A, str(i)) for i in range(4)], ["first", "second"], 0, []).figures
+    assert [one["bradley_terry"]["value"] for one in found["ratings"]] == [1000.0, 1000.0]
+    assert "every comparison is a tie" in found["notes"][0]
+    assert "contradicts itself" in found["notes"][1]
+    assert not pairwise_result([row(A, B), row(B, A)], ["first", "second"], 0, []).figures["notes"]

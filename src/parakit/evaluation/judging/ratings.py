@@ -197,6 +197,10 @@ def _outcome_for(model: str, comparison: Match) -> float:
 
 
 def _notes(ratings: Sequence[Rating], wins: np.ndarray) -> tuple[str, ...]:
+    if not any(one.wins for one in ratings):
+        return (
+            "every comparison is a tie, so the ratings and their intervals say nothing about a difference",
+        )
     if _is_finite(wins):
         return ()
     extremes = [

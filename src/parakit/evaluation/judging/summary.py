@@ -47,15 +47,21 @@ def pairwise_result(
             outcomes = [one.outcome for one in comparisons if (one.first, one.second) == (first, second)]
             record = {"wins": outcomes.count(1.0), "ties": outcomes.count(0.5), "losses": outcomes.count(0.0)}
             pairs.append({"model_a": first, "model_b": second, **record})
+    bias = position_bias(rows)
+    notes = list(table.notes) if table else []
+    if bias and bias["consistent"]["value"] < 0.5:
+        notes.append(
+            "the judge contradicts itself in most pairs when their order is changed: choose a better one"
+        )
     figures: JsonObject = {
         "n_verdicts": len(comparisons),
         "n_unjudged": len(rows) - len(comparisons),
         "n_without_answer": n_missing,
         "n_equal": sum(row["equal"] for row in rows),
         "ratings": [dataclasses.asdict(one) for one in table.ratings] if table else [],
-        "notes": list(table.notes) if table else [],
+        "notes": notes,
         "pairs": pairs,
-        "position_bias": position_bias(rows),
+        "position_bias": bias,
         "agreement": vote_agreement(rows, votes, seed) if votes else None,
     }
     return JudgingResult(figures, rows)
