@@ -96,8 +96,8 @@ def evaluate(
     earlier = _evaluations(compare)
     if earlier and not _comparable(earlier[0], config):
         raise UserError(
-            f"compare = {compare} has no effect: suites and losses are compared, and the two evaluations share none",
-            "run the suites (--suites), or the same --text or --tokens, in both evaluations",
+            f"compare = {compare} has no effect: the two evaluations share none of their tasks, suites and texts",
+            "run the same --tasks, --suites, --text or --tokens in both evaluations",
         )
     texts = texts_to_search(folder, contamination) if config.tasks or config.suites else None
     results = evaluate_model(
@@ -151,8 +151,8 @@ def _evaluations(folders: str | Path | Sequence[str | Path] | None) -> list[Mode
 
 def _comparable(other: ModelScores, config: EvaluationConfig) -> bool:
     texts = {"text": bool(config.text), config.split: config.tokens is not None}
-    tasks = set(getattr(config, "tasks", ())) & set(other.benchmarks)
-    return bool((other.suites and config.suites) or tasks) or any(texts.get(name) for name in other.loss)
+    shared = (other.suites and config.suites) or (other.benchmarks and config.tasks)
+    return bool(shared) or any(texts.get(name) for name in other.loss)
 
 
 def _compared(others: Sequence[ModelScores], scores: ModelScores) -> JsonObject:

@@ -31,6 +31,7 @@ def compare(
     page: str | Path | None = None,
     device: str = "auto",
     on_progress: OnProgress | None = None,
+    on_total: OnProgress | None = None,
     **settings: Any,
 ) -> JsonObject:
     """Compare `models` with `reference` by paired tests on the same items; returns the verdicts with every figure.
@@ -52,7 +53,8 @@ def compare(
     _check_settings(paths, of_models, out)
     with contextlib.ExitStack() as stack:
         place = Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folders = [_evaluated(path, place, of_models, device, on_progress) for path in paths]
+        running: JsonObject = {"device": device, "on_progress": on_progress, "on_total": on_total}
+        folders = [_evaluated(path, place, of_models, running) for path in paths]
         scores = [read_scores(folder, name=str(path)) for path, folder in zip(paths, folders, strict=True)]
     found = compare_models(scores[0], scores[1:], config)
     if page is not None:
@@ -78,9 +80,7 @@ def _is_evaluation(path: Path) -> bool:
     return (path / LINEAGE).is_file() and read_lineage(path)["kind"] == "evaluation"
 
 
-def _evaluated(
-    path: Path, place: Path, settings: JsonObject, device: str, on_progress: OnProgress | None
-) -> Path:
+def _evaluated(path: Path, place: Path, settings: JsonObject, running: JsonObject) -> Path:
     """The evaluation of `path`: itself, one in `place` that was finished before, or a new one there."""
     if _is_evaluation(path):
         return path
@@ -91,7 +91,7 @@ def _evaluated(
     if _is_evaluation(folder):
         log(f"{path}: was evaluated before, in {folder}")
     else:
-        evaluate(model, out=folder, device=device, on_progress=on_progress, **settings)
+        evaluate(model, out=folder, **running, **settings)
     return folder
 
 

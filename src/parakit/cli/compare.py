@@ -61,6 +61,7 @@ def main(argv: list[str]) -> int:
             page=command.page,
             device=command.device,
             on_progress=bar.advance,
+            on_total=bar.expect,
             **config.model_dump(),
             **evaluation_settings(command),
         )
