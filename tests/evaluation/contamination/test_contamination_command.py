@@ -66,3 +66,15 @@ def test_other_text_can_be_searched_afterwards(leaky: Path, tmp_path: Path) -> N
         parakit.evaluate(tmp_path / "e", suites=SUITES)
     with pytest.raises(UserError, match="no such file"):
         parakit.evaluate(leaky, contamination=["nowhere"], **settings)
+
+
+def test_a_text_that_has_changed_costs_no_evaluation(leaky: Path, tmp_path: Path) -> None:
+    with open(tmp_path / "corpus" / "train.jsonl", "a") as file:
+        file.write("\n")
+    found = parakit.evaluate(leaky, suites=SUITES, max_new_tokens=2, out=tmp_path / "e", device="cpu")
+    figures = found["suites"]["arithmetic"]["contamination"]
+    assert figures["texts"] == []
+    assert "train.jsonl" in figures["unknown"][0]
+    assert "share" not in figures
+    with pytest.raises(UserError, match=r"train\.jsonl"):
+        parakit.evaluate(tmp_path / "e", contamination=["lineage"])

@@ -39,9 +39,11 @@ def texts_to_search(model: str | Path, names: Sequence[str]) -> TrainingTexts | 
 
 
 def add_contamination(
-    results: JsonObject, texts: TrainingTexts, advance: OnProgress | None = None
+    results: JsonObject, texts: TrainingTexts, advance: OnProgress | None = None, *, strict: bool = False
 ) -> JsonObject:
-    """The results of `evaluate_model` with `contamination` at each benchmark and suite."""
+    """The results of `evaluate_model` with `contamination` at each benchmark and suite. `strict`: a text that cannot be read
+    is a `UserError`, else it is among the unknown ones.
+    """
     suites = {
         name: suite_result(name, suite["samples"], suite["prompting"])
         for name, suite in (results.get("suites") or {}).items()
@@ -111,7 +113,7 @@ def search_evaluation(
     if texts is None:
         raise UserError("contamination is none: nothing is left to do", "name texts, or remove it")
     read = {name: read_result(artifact.path, name, results) for name in results.get("benchmarks") or {}}
-    results = add_contamination(results | {"benchmarks": read}, texts, advance)
+    results = add_contamination(results | {"benchmarks": read}, texts, advance, strict=True)
     plain = results | {
         "benchmarks": {name: one.without_items() for name, one in results["benchmarks"].items()}
     }

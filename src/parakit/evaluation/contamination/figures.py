@@ -14,9 +14,10 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.formatting import percent
-from parakit.common.progress import OnProgress
+from parakit.common.progress import OnProgress, log
 from parakit.data.duplicates.run_table import MAX_ITEMS
 from parakit.evaluation.contamination.item_runs import MIN_WORDS, N_WORDS
 from parakit.evaluation.contamination.search import ItemSearch
@@ -42,18 +43,33 @@ class TextSearch:
         self._search = ItemSearch({})
         self._read: dict[str, JsonObject] = {}
 
-    def read(self, texts: TrainingTexts, advance: OnProgress | None = None) -> JsonObject:
-        """Search exactly `texts`; returns what is the same for all benchmarks. `advance` is called with bytes."""
+    def read(
+        self, texts: TrainingTexts, advance: OnProgress | None = None, *, strict: bool = False
+    ) -> JsonObject:
+        """Search exactly `texts`; returns what is the same for all benchmarks. `advance` is called with bytes.
+
+        A text that cannot be read, or has changed, is among the unknown ones, so that what was evaluated is not lost; with
+        `strict` it is a `UserError`.
+        """
         wanted = {text.digest or text.path: text for text in texts.texts}
         if not self._read or not self._read.keys() <= wanted.keys():
             self._search, self._read = ItemSearch(self._items if wanted else {}), {}
+        unknown = list(texts.unknown)
         for key, text in wanted.items():
             if key in self._read:
                 continue
             documents = Digested(text.documents())
-            for n_bytes in self._search.read(documents):
-                if advance is not None:
-                    advance(n_bytes)
+            try:
+                for n_bytes in self._search.read(documents):
+                    if advance is not None:
+                        advance(n_bytes)
+            except (UserError, OSError) as error:
+                if strict:
+                    raise
+                reason = error.message if isinstance(error, UserError) else str(error)
+                unknown.append(reason if text.path in reason else f"{text.kind} {text.path}: {reason}")
+                log(f"warning: contamination: {unknown[-1]}")
+                continue
             self._read[key] = {
                 "path": text.path,
                 "kind": text.kind,
@@ -63,8 +79,8 @@ class TextSearch:
             }
         return {
             "method": METHOD,
-            "texts": [self._read[key] for key in wanted],
-            "unknown": list(texts.unknown),
+            "texts": [self._read[key] for key in wanted if key in self._read],
+            "unknown": unknown,
         }
 
     def figures(self, name: str) -> JsonObject:
@@ -77,12 +93,14 @@ def find_contamination(
     texts: TrainingTexts,
     advance: OnProgress | None = None,
     search: TextSearch | None = None,
+    *,
+    strict: bool = False,
 ) -> dict[str, BenchmarkResult]:
     """`benchmarks`, by name, with `contamination`. `advance` is called with the bytes of text that were searched. `search`:
-    one for the same items that may have read some of the texts.
+    one for the same items that may have read some of the texts. `strict`: as for `TextSearch.read`.
     """
     search = search or TextSearch({name: one.items for name, one in benchmarks.items()})
-    searched = search.read(texts, advance)
+    searched = search.read(texts, advance, strict=strict)
     found = {}
     for name, result in benchmarks.items():
         figures = searched | search.figures(name)
