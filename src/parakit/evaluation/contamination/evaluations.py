@@ -56,7 +56,8 @@ def add_contamination(
     for reason in texts.unknown:
         log(f"contamination: not searched: {reason}")
     both = {f"benchmarks/{name}": one for name, one in benchmarks.items()}
-    found = find_contamination(both | {f"suites/{name}": one for name, one in suites.items()}, texts, advance)
+    both |= {f"suites/{name}": one for name, one in suites.items()}
+    found = find_contamination(both, texts, advance, strict=strict)
     return results | {
         "benchmarks": {name: found[f"benchmarks/{name}"] for name in benchmarks},
         "suites": {
