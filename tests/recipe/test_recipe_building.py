@@ -63,7 +63,7 @@ def test_a_second_build_skips_everything_and_gives_the_same_summary(
     again = build(primer_recipe(), tmp_path / "builds").to_dict()
     assert ran(capsys.readouterr().err) == []
     assert artifacts(tmp_path / "builds/primer") == before
-    same = set(summary) - {"created", "stages", "lineage"}  # those two name the copied folders
+    same = set(summary) - {"created", "path", "stages", "lineage"}  # these three name the copied folders
     assert {key: again[key] for key in same} == {key: summary[key] for key in same}
 
 

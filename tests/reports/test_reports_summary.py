@@ -75,7 +75,7 @@ def test_samples_answer_the_questions_of_the_recipe(primer_build):
 
 def test_a_build_sets_every_key_of_the_schema(primer_build):
     summary = parsed(primer_build[1])
-    assert set(BuildSummary.model_fields) - summary.model_fields_set == {"path", "commit"}
+    assert set(BuildSummary.model_fields) - summary.model_fields_set == {"commit"}
     assert summary.to_dict() == primer_build[1]
     for name in ("pretrain", "finetune"):
         figures = summary.training(name)

@@ -208,6 +208,8 @@ def _unused_of_task(recipe: RecipeSections) -> Iterator[tuple[str, str]]:
         yield "evaluate.max_new_tokens", "there are no suites, and nothing is translated"
     if evaluate.n_beams != defaults.n_beams and not translates:
         yield "evaluate.n_beams", "nothing is translated"
+    if evaluate.contamination != defaults.contamination and not evaluate.suites:
+        yield "evaluate.contamination", "there are no suites, so there are no items to search for"
     if evaluate.gate and not evaluate.suites:
         yield "evaluate.gate", "there are no suites, so no model is compared with its parent"
     n_models = sum(
