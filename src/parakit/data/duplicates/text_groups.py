@@ -127,7 +127,7 @@ def near_duplicate_groups(least: np.ndarray, n_shingles: np.ndarray) -> tuple[np
 
 
 def _mixed(rows: np.ndarray) -> np.ndarray:
-    """One number (n,) for each row (n, ROWS) of hashes; two rows that share one are told apart by their resemblance."""
+    """One number (n,) for each row (n, ROWS) of hashes; two rows that share one differ by their resemblance."""
     found = np.zeros(len(rows), np.uint64)
     with np.errstate(over="ignore"):
         for column in rows.T:
