@@ -15,16 +15,15 @@ from typing import Any
 import torch
 
 from parakit.common.errors import UserError
+from parakit.common.hardware import parakit_version
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
 def model_digest(model: Any, tokenizer: Tokenizer) -> str:
     """Of all that decides a model's answers: its weights and settings, its tokenizer and chat template."""
-    from parakit import __version__
-
     found = hashlib.blake2b(digest_size=16)
     template = tokenizer.chat_template or ""
-    for part in (__version__, repr(model.config), tokenizer.digest, template):
+    for part in (parakit_version(), repr(model.config), tokenizer.digest, template):
         found.update(part.encode() + b"\0")
     for name, tensor in model.state_dict().items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
