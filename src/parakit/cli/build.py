@@ -208,6 +208,9 @@ def _show(summary: BuildSummary, folder: Path) -> None:
             table.add_row(suite, *cells, f"{100 * summary.chance.get(suite, 0):.0f}")
         table.add_row("mean", *(f"{100 * summary.suite_mean[model]:.0f}" for model in models), "")
         console.print(table)
+    for name, scores in summary.benchmarks.items():
+        each = [f"{model} {one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for model, one in scores.items()]
+        log(f"{name}, {next(iter(scores.values())).metric}: {'; '.join(each)}")
     show_task(summary.task, console)
     last = final_stage(summary)
     final = training(summary, last)

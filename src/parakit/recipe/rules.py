@@ -204,14 +204,19 @@ def _unused_of_task(recipe: RecipeSections) -> Iterator[tuple[str, str]]:
                 yield f"finetune.{key}", "a new model has learned nothing that it could be compared with"
     defaults = type(evaluate)()  # a recipe that a build wrote has every default filled in
     translates = task == "translate"
-    if evaluate.max_new_tokens != defaults.max_new_tokens and not (evaluate.suites or translates):
+    if evaluate.max_new_tokens != defaults.max_new_tokens and not (
+        evaluate.suites or evaluate.tasks or translates
+    ):
         yield "evaluate.max_new_tokens", "there are no suites, and nothing is translated"
     if evaluate.n_beams != defaults.n_beams and not translates:
         yield "evaluate.n_beams", "nothing is translated"
     if evaluate.contamination != defaults.contamination and not evaluate.suites:
         yield "evaluate.contamination", "there are no suites, so there are no items to search for"
-    if evaluate.gate and not evaluate.suites:
-        yield "evaluate.gate", "there are no suites, so no model is compared with its parent"
+    if evaluate.gate and not (evaluate.suites or evaluate.tasks):
+        yield "evaluate.gate", "there are no suites and no tasks, so no model is compared with its parent"
+    for key in ("data", "limit", "n_shots", "system_prompt", "fetch", "seed"):
+        if getattr(evaluate, key) != getattr(defaults, key) and not evaluate.tasks:
+            yield f"evaluate.{key}", "there are no tasks"
     n_models = sum(
         map(bool, (recipe.start, recipe.pretrain != "none", recipe.finetune, recipe.distill, recipe.quantize))
     )

@@ -47,6 +47,7 @@ def summarize(
             "models": models,
             "stages": figures,
             **{key: measured[key] for key in ("suites", "suite_mean", "chance", "against_parent")},
+            "benchmarks": measured.get("benchmarks", {}),
             "evaluations": measured["evaluations"],
             "task": measured.get("task"),
             "task_of_start": measured.get("task_of_start"),

@@ -74,6 +74,20 @@ class SuiteSummary(SummaryPart):
     )
 
 
+class BenchmarkSummary(SummaryPart):
+    """One model's main score on a benchmark, with its 95 % interval."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    higher_is_better: bool = True
+    n_truncated: int = Field(
+        default=0, description="Prompts that lost their beginning to the context window."
+    )
+
+
 class Difference(SummaryPart):
     """A model's score minus that of its parent on the same items; `p_value` is that of the test alone, and
     `corrected_p_value` that of all tests of the pair, from which the verdict follows.

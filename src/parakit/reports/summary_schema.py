@@ -16,6 +16,7 @@ from parakit.common.files import JsonObject
 from parakit.evaluation.comparison.config import GATE
 from parakit.reports.summary_parts import (
     BeforeAfterSummary,
+    BenchmarkSummary,
     FigureComparison,
     Number,
     ParentComparison,
@@ -312,6 +313,9 @@ class BuildSummary(SummaryPart):
     stages: dict[str, SerializeAsAny[StageSummary]] = Field(default_factory=dict)
     suites: dict[str, dict[str, SuiteSummary]] = Field(
         default_factory=dict, description="Results by suite and model."
+    )
+    benchmarks: dict[str, dict[str, BenchmarkSummary]] = Field(
+        default_factory=dict, description="Results by benchmark and model."
     )
     suite_mean: dict[str, float] = Field(default_factory=dict, description="Mean accuracy by model.")
     chance: dict[str, float] = Field(default_factory=dict, description="Accuracy of guessing, by suite.")

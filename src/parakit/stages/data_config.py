@@ -12,6 +12,7 @@ from parakit.data.config import TextConfig
 from parakit.data.conversations.from_documents import DocumentQuestionsConfig
 from parakit.data.mixing import check_shares
 from parakit.evaluation.comparison.config import GateConfig
+from parakit.evaluation.config import TaskConfig
 from parakit.primer.config import (
     PrimerConversationsConfig,
     PrimerDocumentsConfig,
@@ -159,7 +160,7 @@ class PreferencesConfig(_OneSource):
     validation_fraction: float = Field(default=0.05, ge=0, lt=1)
 
 
-class EvaluateConfig(Config):
+class EvaluateConfig(TaskConfig):
     """What the finished models are evaluated on, besides the validation split."""
 
     suites: PrimerSuitesConfig | None = Field(
@@ -179,6 +180,12 @@ class EvaluateConfig(Config):
         default=None,
         description="Stop the build where a stage's model is worse than the one that it was made from.",
     )
+
+
+def chosen_limit(config: EvaluateConfig) -> int | None:
+    """The length limit of answers where it is not the default one, which is meant for suites."""
+    default = EvaluateConfig.model_fields["max_new_tokens"].default
+    return config.max_new_tokens if config.max_new_tokens != default else None
 
 
 def _check_one_split(config: Config, split: str) -> None:

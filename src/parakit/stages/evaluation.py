@@ -20,8 +20,10 @@ from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.contamination.evaluations import contamination_by_model, texts_to_search
 from parakit.evaluation.evaluate import evaluate_task
 from parakit.evaluation.perplexity import LossResult, evaluate_loss, evaluate_text
+from parakit.evaluation.results import BenchmarkResult, read_result
 from parakit.evaluation.samples import answers, continuations, openings
 from parakit.evaluation.suites import SuiteAnswer, SuiteResult, run_suites
+from parakit.evaluation.tasks import run_tasks
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.inference.prediction.fill_mask import PLACEHOLDER, MaskedPosition, fill_masks
 from parakit.model.heads import (
@@ -32,7 +34,7 @@ from parakit.model.heads import (
     SequenceToSequence,
     TransformerModel,
 )
-from parakit.stages.data_config import EvaluateConfig
+from parakit.stages.data_config import EvaluateConfig, chosen_limit
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -54,8 +56,8 @@ def measure(
     """Evaluate `models`, in the order of the pipeline: each was made from the one before. One named `start` is the
     published model that the build began with: it answers and continues as the others do.
 
-    `suites.<suite>.<model>` with accuracy, interval and answers; `against_parent.<model>` and, by suite,
-    `suites_against_start`: the differences; `evaluations`, a row for each text and model, those of `held_out` too.
+    `suites.<suite>.<model>` with accuracy, interval and answers; `benchmarks.<name>.<model>`; `against_parent.<model>` and,
+    by suite, `suites_against_start`: the differences; `evaluations`, a row for each text and model, those of `held_out` too.
     `held_out_of_start` holds the same texts as the start's tokenizer encodes them, where it is another one;
     `samples.<model>`, its continuations of `prompts` or answers to `questions`; `task` and `task_of_start`, the figures
     of the tuned model and of the start, if it has the head, on the held-out part of `examples`. `evaluated`: the gate's
@@ -66,23 +68,20 @@ def measure(
     suite_results: dict[str, dict[str, SuiteResult]] = {}
     losses: dict[str, dict[str, LossResult]] = {}
     tasks: dict[str, JsonObject] = {}
-    items = primer.generate_suites(config.suites) if config.suites else {}
-    answering: JsonObject = {"max_new_tokens": config.max_new_tokens, "advance": advance}
+    benchmarks: dict[str, dict[str, BenchmarkResult]] = {}
     for name, path in models.items():
         model, tokenizer = load_model(path)
         assert tokenizer is not None, "a model that a build made has its tokenizer"
         chat = is_chat_tuned(path)
         samples[name] = _samples(model, tokenizer, chat, prompts, questions, both="start" in models)
-        if items and isinstance(model, LanguageModel):
-            found = (evaluated or {}).get(name)
-            suite_results[name] = (
-                _evaluated_suites(found)
-                if found
-                else run_suites(model, tokenizer, items, chat=chat, **answering)
+        if isinstance(model, LanguageModel):
+            folder = (evaluated or {}).get(name)
+            answered = (
+                _evaluated(folder) if folder else _answer(config, model, tokenizer, path, chat, advance)
             )
+            suite_results[name], benchmarks[name] = answered
             for suite, result in suite_results[name].items():
                 suites.setdefault(suite, {})[name] = _with_sample_answers(dataclasses.asdict(result))
-        if isinstance(model, LanguageModel):
             losses[name] = _text_losses(config, model, tokenizer, advance)
             sets = (held_out_of_start if name == "start" else None) or held_out or {}
             losses[name] |= _held_out_losses(sets, model, advance, in_bytes=bool(held_out_of_start))
@@ -93,7 +92,8 @@ def measure(
         "suites": suites,
         "suite_mean": {name: _mean(suites, name) for name in models} if suites else {},
         "chance": dict(primer.CHANCE) if suites else {},
-        **_compare(suite_results),
+        "benchmarks": _by_benchmark(benchmarks),
+        **_compare(suite_results, benchmarks),
         "evaluations": _loss_rows(losses),
         "samples": samples,
         "task": tasks.get("tuned"),
@@ -108,7 +108,7 @@ def _add_contamination(
     suites: Mapping[str, JsonObject],
 ) -> None:
     """Search what each model was trained on for the items of its suites; the figures go into `suites`."""
-    texts = {name: texts_to_search(models[name], config.contamination) for name in results}
+    texts = {name: texts_to_search(models[name], config.contamination) for name in results if results[name]}
     searched = {name: found for name, found in texts.items() if found is not None}
     answered = {
         name: {
@@ -244,27 +244,69 @@ def _with_sample_answers(result: JsonObject) -> JsonObject:
     return result | {"samples": shown}
 
 
-def _compare(results: Mapping[str, Mapping[str, SuiteResult]]) -> JsonObject:
+def _answer(
+    config: EvaluateConfig,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    path: Path,
+    chat: bool,
+    advance: OnProgress,
+) -> tuple[dict[str, SuiteResult], dict[str, BenchmarkResult]]:
+    """The suites and the tasks of the config."""
+    items = primer.generate_suites(config.suites) if config.suites else {}
+    suites = run_suites(
+        model, tokenizer, items, chat=chat, max_new_tokens=config.max_new_tokens, advance=advance
+    )
+    # a limit of the suites' short answers is none of the tasks', unless it was chosen
+    limit = chosen_limit(config)
+    tasks = (
+        run_tasks(model, tokenizer, path, config, chat=chat, max_new_tokens=limit, advance=advance)
+        if config.tasks
+        else {}
+    )
+    return suites, tasks
+
+
+def _evaluated(folder: Path) -> tuple[dict[str, SuiteResult], dict[str, BenchmarkResult]]:
+    """The suites and the tasks of an evaluation folder, with every answer."""
+    results = read_json(folder / RESULTS)
+    suites = {
+        name: SuiteResult(**{**one, "samples": tuple(SuiteAnswer(**answer) for answer in one["samples"])})
+        for name, one in results["suites"].items()
+    }
+    return suites, {name: read_result(folder, name, results) for name in results["benchmarks"]}
+
+
+def _by_benchmark(results: Mapping[str, Mapping[str, BenchmarkResult]]) -> dict[str, JsonObject]:
+    """Each benchmark's main score by model, with its interval."""
+    found: dict[str, JsonObject] = {}
+    for model, benchmarks in results.items():
+        for name, one in benchmarks.items():
+            figures = dataclasses.asdict(one.scores[one.main]) | {"metric": one.main}
+            found.setdefault(name, {})[model] = figures | {"n_truncated": one.n_truncated}
+    return found
+
+
+def _compare(
+    suites: Mapping[str, Mapping[str, SuiteResult]],
+    benchmarks: Mapping[str, Mapping[str, BenchmarkResult]],
+) -> JsonObject:
     """Every model against the one before it, and against the start."""
     scores = {
         model: scores_of(
-            model, {"suites": {name: dataclasses.asdict(one) for name, one in suites.items()}}, {}
+            model,
+            {"suites": {name: dataclasses.asdict(one) for name, one in suites[model].items()}},
+            {},
+            benchmarks[model],
         )
-        for model, suites in results.items()
+        for model in suites
+        if suites[model] or benchmarks[model]
     }
     against_parent = compare_with_parents(scores)
     start = scores.pop("start", None)
     return {
         "against_parent": against_parent,
         "suites_against_start": compare_with_start(start, scores) if start else {},
-    }
-
-
-def _evaluated_suites(folder: Path) -> dict[str, SuiteResult]:
-    """The suites of an evaluation folder, with every answer."""
-    return {
-        name: SuiteResult(**{**one, "samples": tuple(SuiteAnswer(**answer) for answer in one["samples"])})
-        for name, one in read_json(folder / RESULTS)["suites"].items()
     }
 
 

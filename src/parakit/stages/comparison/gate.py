@@ -15,9 +15,9 @@ from parakit.common.progress import log, progress
 from parakit.evaluation.comparison.config import GATE
 from parakit.evaluation.comparison.folders import read_scores
 from parakit.evaluation.comparison.pipeline import check_gate
-from parakit.evaluation.config import EvaluationConfig
+from parakit.evaluation.config import EvaluationConfig, TaskConfig
 from parakit.evaluation.evaluate import evaluate_model, write_evaluation
-from parakit.stages.data_config import EvaluateConfig
+from parakit.stages.data_config import EvaluateConfig, chosen_limit
 
 
 def run_gate(config: EvaluateConfig, model: Path, parent: Path | None, out: Path, work: Path) -> None:
@@ -61,4 +61,6 @@ def _is_evaluation_of(folder: Path, model: Path, settings: EvaluationConfig) -> 
 
 def gate_evaluation(config: EvaluateConfig) -> EvaluationConfig:
     """What the models are evaluated on."""
-    return EvaluationConfig(suites=config.suites, max_new_tokens=config.max_new_tokens)
+    settings = {name: getattr(config, name) for name in TaskConfig.model_fields} | {"suites": config.suites}
+    limit = chosen_limit(config) if config.tasks else config.max_new_tokens
+    return EvaluationConfig.parse(settings | ({"max_new_tokens": limit} if limit else {}))
