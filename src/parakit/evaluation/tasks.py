@@ -88,7 +88,7 @@ def _prepare(
     version = require_harness()
     from parakit.evaluation.harness.answers import AnswerStore, model_digest
     from parakit.evaluation.harness.backends import make_backend
-    from parakit.evaluation.harness.benchmarks import PreparedBenchmark, Prompting
+    from parakit.evaluation.harness.benchmarks import PreparedBenchmark, PromptSettings
     from parakit.evaluation.harness.model import HarnessModel
     from parakit.evaluation.harness.tasks import TaskLoader
 
@@ -104,7 +104,7 @@ def _prepare(
         advance=advance,
         max_new_tokens=max_new_tokens,
     )
-    prompting = Prompting(chat, config.system_prompt, config.limit)
+    prompting = PromptSettings(chat, config.system_prompt, config.limit)
     return {
         name: [PreparedBenchmark(one, harness_model, prompting, version) for one in benchmarks]
         for name, benchmarks in loaded.items()

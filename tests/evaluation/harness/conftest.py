@@ -34,9 +34,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = {f"{split}/{s}_{split}.csv": mmlu_csv(*of) for split, of in parts.items() for s in SUBJECTS}
     write_archive(folder / "mmlu" / "mmlu.tar.gz", files)
     choices = ["the bird", "the book", "Tom", "Anna"]
-    asked = [{"query": f"Question: Who sees {i}?", "choices": choices, "gold": i % 4} for i in range(6)]
+    questions = [{"query": f"Question: Who sees {i}?", "choices": choices, "gold": i % 4} for i in range(6)]
     for name in ("arc_easy", "arc_challenge"):
-        write_rows(folder / "foundry_eval" / f"{name}.jsonl.gz", asked)
+        write_rows(folder / "foundry_eval" / f"{name}.jsonl.gz", questions)
     write_rows(
         folder / "foundry_eval" / "piqa.jsonl.gz",
         [{"query": "Question: How does it work?\n", "choices": ["a", "b"], "gold": 1}],

@@ -23,7 +23,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 TokenPair = tuple[list[int], list[int]]
 """The ids of a context (an encoder-decoder's source), and of what follows it."""
-Score = tuple[float, bool]
+ContinuationLikelihood = tuple[float, bool]
 """Of a continuation: its log-likelihood in nats, and whether greedy decoding gives it."""
 MAX_TARGET_LOGITS = 2**25  # of a pass
 
@@ -35,7 +35,7 @@ class Backend(Protocol):
     """Whether the context goes into an encoder."""
     max_seq_len: int
 
-    def score(self, pairs: Sequence[TokenPair]) -> list[Score]:
+    def score(self, pairs: Sequence[TokenPair]) -> list[ContinuationLikelihood]:
         """The score of each pair."""
         ...
 
@@ -59,7 +59,7 @@ class _DecoderBackend:
         self.model, self.tokenizer = model, tokenizer
         self.max_seq_len = model.config.max_seq_len
 
-    def score(self, pairs: Sequence[TokenPair]) -> list[Score]:
+    def score(self, pairs: Sequence[TokenPair]) -> list[ContinuationLikelihood]:
         found = score_continuations(self.model, pairs)
         return [(sum(one.log_probs), one.is_greedy) for one in found]
 
@@ -86,8 +86,8 @@ class _EncoderDecoderBackend:
         self.max_seq_len = min(model.config.encoder.max_seq_len, model.config.decoder.max_seq_len)
 
     @torch.inference_mode()
-    def score(self, pairs: Sequence[TokenPair]) -> list[Score]:
-        scores: list[Score] = [(0.0, True)] * len(pairs)
+    def score(self, pairs: Sequence[TokenPair]) -> list[ContinuationLikelihood]:
+        scores: list[ContinuationLikelihood] = [(0.0, True)] * len(pairs)
         device = next(self.model.parameters()).device
         longest = max((len(target) for _, target in pairs), default=1)
         n_rows = max(1, min(64, MAX_TARGET_LOGITS // (longest * self.model.config.decoder.vocab_size)))
@@ -123,7 +123,7 @@ class _EncoderDecoderBackend:
         return texts
 
 
-def _score(logits: torch.Tensor, target: Sequence[int]) -> Score:
+def _score(logits: torch.Tensor, target: Sequence[int]) -> ContinuationLikelihood:
     """logits (T, V) after the tokens before each of `target`."""
     ids = torch.tensor(target, device=logits.device)
     log_probs = logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(-1)

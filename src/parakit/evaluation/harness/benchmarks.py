@@ -29,7 +29,7 @@ _PREFERRED = ("acc_norm", "acc", "exact_match")  # which metric stands for a ben
 
 
 @dataclass(frozen=True)
-class Prompting:
+class PromptSettings:
     """How questions are put."""
 
     chat: bool = False
@@ -53,7 +53,7 @@ class PreparedBenchmark:
     """A benchmark whose requests are made: what is wrong with a task or its data shows before hours of work."""
 
     def __init__(
-        self, benchmark: LoadedBenchmark, model: HarnessModel, prompting: Prompting, version: str
+        self, benchmark: LoadedBenchmark, model: HarnessModel, prompting: PromptSettings, version: str
     ) -> None:
         self.benchmark, self.model, self.prompting, self.version = benchmark, model, prompting, version
         for task in benchmark.tasks:
@@ -163,7 +163,7 @@ def _refuse(task: Any) -> None:
         raise UserError(f"task {task.task_name} shows pictures or sound", "Parakit's models read text")
 
 
-def _documents(task: Any, model: HarnessModel, prompting: Prompting) -> Iterator[_Document]:
+def _documents(task: Any, model: HarnessModel, prompting: PromptSettings) -> Iterator[_Document]:
     template = model.apply_chat_template if prompting.chat else None
     repeats = task.config.repeats or 1
     documents = getattr(task, "task_docs", None)

@@ -25,8 +25,8 @@ from typing import Any
 from parakit.common.errors import UserError
 from parakit.evaluation.measures.rows import read_rows
 
-Row = dict[str, Any]
-Splits = dict[str, list[Row]]
+DataRow = dict[str, Any]
+DataSplits = dict[str, list[DataRow]]
 _LETTERS = "ABCDEFGHIJ"
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 _LAST_SENTENCE = re.compile(r"""^(.*[.!?]["')]*) +([^A-Z ].*)$""", re.DOTALL)
@@ -39,7 +39,7 @@ def layout_files(path: str, name: str | None) -> list[str]:
     return [*([known[0]] if known else []), f"{folder}/SPLIT{{{','.join(_SUFFIXES)}}}"]
 
 
-def read_layout(data: Path, path: str, name: str | None) -> Splits | None:
+def read_layout(data: Path, path: str, name: str | None) -> DataSplits | None:
     """The splits that the folder `data` has of a data set of the hub; None where it has none.
 
     `UserError` for a row that is broken, naming it.
@@ -56,11 +56,11 @@ def read_layout(data: Path, path: str, name: str | None) -> Splits | None:
         return None
 
 
-def _read(folder: Path, file: str, required: Sequence[str] = ()) -> list[Row]:
+def _read(folder: Path, file: str, required: Sequence[str] = ()) -> list[DataRow]:
     return read_file(_present(folder / file), required)
 
 
-def read_file(path: Path, required: Sequence[str] = ()) -> list[Row]:
+def read_file(path: Path, required: Sequence[str] = ()) -> list[DataRow]:
     """The rows of a file of JSON lines, which may be compressed, or of Parquet. `UserError` names a row that is no object or
     lacks a `required` key.
     """
@@ -70,7 +70,7 @@ def read_file(path: Path, required: Sequence[str] = ()) -> list[Row]:
     import pyarrow.parquet
 
     try:
-        rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
+        rows: list[DataRow] = pyarrow.parquet.read_table(path).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{path}: cannot be read: {error}", "fetch the file again") from None
     return rows
@@ -96,8 +96,8 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: cannot be read ({error})", "fetch the file again") from None
 
 
-def _plain_splits(folder: Path) -> Splits | None:
-    splits: Splits = {}
+def _plain_splits(folder: Path) -> DataSplits | None:
+    splits: DataSplits = {}
     for suffix in _SUFFIXES if folder.is_dir() else ():
         for file in sorted(folder.glob(f"*{suffix}")):
             splits.setdefault(file.name.removesuffix(suffix), read_file(file))
@@ -115,12 +115,12 @@ def _archive(path: Path, changed: int) -> dict[str, bytes]:
         return {name: file.read() for name, file in files.items() if file is not None}
 
 
-def _mmlu(folder: Path, subject: str) -> Splits:
+def _mmlu(folder: Path, subject: str) -> DataSplits:
     path = folder / "mmlu.tar.gz"
     files = _archive(path, path.stat().st_mtime_ns)
     subjects = sorted({Path(name).stem.rsplit("_", 1)[0] for name in files})
     wanted = subjects if subject == "all" else [subject]
-    splits: Splits = {}
+    splits: DataSplits = {}
     for split in ("test", "dev"):
         for one in wanted:
             file = f"{split}/{one}_{split}.csv"
@@ -129,7 +129,7 @@ def _mmlu(folder: Path, subject: str) -> Splits:
     return splits
 
 
-def _mmlu_rows(where: str, raw: bytes, subject: str) -> Iterator[Row]:
+def _mmlu_rows(where: str, raw: bytes, subject: str) -> Iterator[DataRow]:
     rows = list(csv.reader(io.StringIO(raw.decode("utf-8"), newline="")))
     for number, row in enumerate(rows[1:], 1):
         if len(row) != 6 or row[5] not in ("0", "1", "2", "3"):
@@ -139,17 +139,17 @@ def _mmlu_rows(where: str, raw: bytes, subject: str) -> Iterator[Row]:
         yield {"question": row[0], "subject": subject, "choices": row[1:5], "answer": int(row[5])}
 
 
-def _gsm8k(folder: Path, _: str) -> Splits:
+def _gsm8k(folder: Path, _: str) -> DataSplits:
     splits = {"test": _read(folder, "test.jsonl.gz", ("question", "answer"))}
     with contextlib.suppress(FileNotFoundError):  # only shots need it
         splits["train"] = _read(folder, "train.jsonl.gz", ("question", "answer"))
     return splits
 
 
-def _hellaswag(folder: Path, _: str) -> Splits:
+def _hellaswag(folder: Path, _: str) -> DataSplits:
     path = folder / "hellaswag_val_full.txt.bz2"
     lines = _text(path).rstrip("\n").split("\n")
-    rows: list[Row] = []
+    rows: list[DataRow] = []
     for start in range(0, len(lines), 6):
         item = lines[start : start + 6]
         if len(item) < 6 or item[1] not in ("0", "1", "2", "3") or ": " not in item[0]:
@@ -177,12 +177,12 @@ def _choice_rows(folder: Path, file: str) -> Iterator[tuple[str, list[str], int]
         yield row["query"], row["choices"], row["gold"]
 
 
-def _lettered(choices: Sequence[str], gold: int) -> Row:
+def _lettered(choices: Sequence[str], gold: int) -> DataRow:
     labels = list(_LETTERS[: len(choices)])
     return {"choices": {"text": list(choices), "label": labels}, "answerKey": labels[gold]}
 
 
-def _arc(folder: Path, name: str) -> Splits:
+def _arc(folder: Path, name: str) -> DataSplits:
     file = f"{name.lower().replace('-', '_')}.jsonl.gz"
     rows = [
         {"question": query.removeprefix("Question: "), **_lettered(choices, gold)}
@@ -191,12 +191,12 @@ def _arc(folder: Path, name: str) -> Splits:
     return {"test": rows}
 
 
-def _openbookqa(folder: Path, _: str) -> Splits:
+def _openbookqa(folder: Path, _: str) -> DataSplits:
     found = _choice_rows(folder, "openbook_qa.jsonl")
     return {"test": [{"question_stem": query, **_lettered(choices, gold)} for query, choices, gold in found]}
 
 
-def _piqa(folder: Path, _: str) -> Splits:
+def _piqa(folder: Path, _: str) -> DataSplits:
     found = _choice_rows(folder, "piqa.jsonl.gz")
     rows = [
         {"goal": query.removeprefix("Question: ").removesuffix("\n"), "sol1": a, "sol2": b, "label": gold}
@@ -205,7 +205,7 @@ def _piqa(folder: Path, _: str) -> Splits:
     return {"validation": rows}
 
 
-def _winogrande(folder: Path, _: str) -> Splits:
+def _winogrande(folder: Path, _: str) -> DataSplits:
     rows = []
     for row in _read(folder, "winogrande.jsonl.gz", ("context_options", "continuation", "gold")):
         first, second = row["context_options"]
@@ -221,7 +221,7 @@ def _winogrande(folder: Path, _: str) -> Splits:
     return {"validation": rows}
 
 
-def _super_glue(folder: Path, name: str) -> Splits:
+def _super_glue(folder: Path, name: str) -> DataSplits:
     if name == "boolq":
         rows = [_boolq_row(query, gold) for query, _, gold in _choice_rows(folder, "boolq.jsonl.gz")]
     elif name == "copa":
@@ -231,12 +231,12 @@ def _super_glue(folder: Path, name: str) -> Splits:
     return {"validation": rows}
 
 
-def _boolq_row(query: str, gold: int) -> Row:
+def _boolq_row(query: str, gold: int) -> DataRow:
     passage, question = query.removeprefix("Passage: ").rsplit("\nQuestion: ", 1)
     return {"passage": passage, "question": question.strip().removesuffix("?"), "label": gold}
 
 
-def _copa_row(query: str, choices: Sequence[str], gold: int) -> Row:
+def _copa_row(query: str, choices: Sequence[str], gold: int) -> DataRow:
     premise, connector = query.rsplit(" ", 1)
     kinds = {"because": "cause", "therefore": "effect"}
     sentence = premise.removesuffix(",") + "."
@@ -249,13 +249,13 @@ def _copa_row(query: str, choices: Sequence[str], gold: int) -> Row:
     }
 
 
-def _lambada(folder: Path, _: str) -> Splits:
+def _lambada(folder: Path, _: str) -> DataSplits:
     return {"test": _read(folder, "lambada_test.jsonl.gz", ("text",))}
 
 
-def _truthfulqa(folder: Path, name: str) -> Splits:
+def _truthfulqa(folder: Path, name: str) -> DataSplits:
     table = csv.DictReader(io.StringIO(_text(folder / "TruthfulQA.csv.gz"), newline=""))
-    rows: list[Row] = []
+    rows: list[DataRow] = []
     for number, row in enumerate(table, 1):
         try:
             best = _sentence(row["Best Answer"])
@@ -289,15 +289,15 @@ def _sentence(answer: str) -> str:
     return answer if answer.endswith(".") else answer + "."
 
 
-def _ifeval(folder: Path, _: str) -> Splits:
+def _ifeval(folder: Path, _: str) -> DataSplits:
     return {"train": _read(folder, "input_data.jsonl.gz", ("key", "prompt", "instruction_id_list"))}
 
 
-def _humaneval(folder: Path, _: str) -> Splits:
+def _humaneval(folder: Path, _: str) -> DataSplits:
     return {"test": _read(folder, "HumanEval.jsonl.gz", ("prompt", "test", "entry_point"))}
 
 
-def _mbpp(folder: Path, _: str) -> Splits:
+def _mbpp(folder: Path, _: str) -> DataSplits:
     parts = {
         "prompt": (1, 10),
         "test": (11, 510),
@@ -310,21 +310,21 @@ def _mbpp(folder: Path, _: str) -> Splits:
     }
 
 
-def _blimp(folder: Path, phenomenon: str) -> Splits:
+def _blimp(folder: Path, phenomenon: str) -> DataSplits:
     path = folder / "blimp.tar.gz"
     rows = _by_phenomenon(path, path.stat().st_mtime_ns).get(phenomenon)
     return {"train": rows} if rows else {}
 
 
 @functools.lru_cache(maxsize=1)
-def _by_phenomenon(path: Path, changed: int) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
+def _by_phenomenon(path: Path, changed: int) -> dict[str, list[DataRow]]:
+    found: dict[str, list[DataRow]] = {}
     for row in read_rows(path, ("sentence_good", "sentence_bad", "UID")):
         found.setdefault(row["UID"], []).append(row)
     return found
 
 
-LAYOUTS: dict[str, tuple[str, Callable[[Path, str], Splits]]] = {
+LAYOUTS: dict[str, tuple[str, Callable[[Path, str], DataSplits]]] = {
     "cais/mmlu": ("mmlu/mmlu.tar.gz", _mmlu),
     "hails/mmlu_no_train": ("mmlu/mmlu.tar.gz", _mmlu),
     "openai/gsm8k": ("gsm8k/test.jsonl.gz", _gsm8k),

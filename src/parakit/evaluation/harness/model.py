@@ -55,7 +55,7 @@ class HarnessModel(TemplateLM):
         self.computes, self.text_tokenizer, self.name = backend, tokenizer, name
         self.backend = "seq2seq" if backend.has_source else "causal"  # lm-eval's word for it
         self.answers, self.advance, self.max_new_tokens = answers, advance, max_new_tokens
-        self.max_length = backend.max_seq_len
+        self.max_seq_len = backend.max_seq_len
         self.truncated: set[str] = set()
         """Contexts, and texts, that the context window could not hold."""
 
@@ -173,12 +173,12 @@ class HarnessModel(TemplateLM):
 
     def _fitted(self, context: list[int], continuation: list[int]) -> TokenPair:
         """The pair, with as much of the end of its context as the window holds."""
-        if len(continuation) > self.max_length:
+        if len(continuation) > self.max_seq_len:
             raise UserError(
-                f"a continuation has {len(continuation)} tokens, and the context window holds {self.max_length}",
+                f"a continuation has {len(continuation)} tokens, and the context window holds {self.max_seq_len}",
                 "evaluate this task on a model with a larger window",
             )
-        room = self.max_length if self.computes.has_source else self.max_length + 1 - len(continuation)
+        room = self.max_seq_len if self.computes.has_source else self.max_seq_len + 1 - len(continuation)
         return context[-room:], continuation
 
     def _roll(self, texts: Sequence[str]) -> list[float]:
@@ -187,7 +187,7 @@ class HarnessModel(TemplateLM):
         for i, text in enumerate(texts):
             ids = self.tok_encode(text)
             for window in get_rolling_token_windows(
-                ids, self.prefix_token_id, self.max_length, context_len=1
+                ids, self.prefix_token_id, self.max_seq_len, context_len=1
             ):
                 windows.append(make_disjoint_window(window))
                 owners.append(i)
@@ -201,9 +201,9 @@ class HarnessModel(TemplateLM):
         until = given.get("until") or []
         limits = [given[name] for name in _LENGTH_LIMITS if given.get(name) is not None]
         limit = self.max_new_tokens or int(limits[0] if limits else DEFAULT_NEW_TOKENS)
-        if not self.computes.has_source and limit >= self.max_length:
+        if not self.computes.has_source and limit >= self.max_seq_len:
             raise UserError(
-                f"a task generates up to {limit} tokens, and the context window holds {self.max_length} with the prompt",
+                f"a task generates up to {limit} tokens, and the context window holds {self.max_seq_len} with the prompt",
                 "lower the limit with --max-new-tokens, or evaluate it on a model with a larger window",
             )
         sampled = given.get("do_sample", given.get("temperature", 0.0) > 0)
@@ -219,7 +219,7 @@ class HarnessModel(TemplateLM):
         cut: list[bool] = []
         for context, settings in items:
             ids = self.tok_encode(context) or [self.prefix_token_id]
-            room = self.max_length - (0 if self.computes.has_source else settings["max_new_tokens"])
+            room = self.max_seq_len - (0 if self.computes.has_source else settings["max_new_tokens"])
             prompts.append((ids[-room:], settings))
             cut.append(len(ids) > room)
         return list(zip(self.computes.generate(prompts), cut, strict=True))

@@ -18,7 +18,7 @@ from parakit.common.files import cache_folder, read_json, write_json_atomic
 from parakit.common.settings import closest_match
 
 EXTRA = "pip install 'parakit[eval]'"
-Kind = Literal["task", "python_task", "group", "tag"]
+DefinitionKind = Literal["task", "python_task", "group", "tag"]
 _KEYS = re.compile(r"""^["']?(task|group|tag|class|include)["']?[ \t]*:(.*)$""", re.MULTILINE)
 _PLAIN = re.compile(r"""[ \t]*(["']?)([\w./+-]+)\1[ \t]*(?:#.*)?""")
 _MEANINGS = frozenset({"null", "true", "false", "yes", "no", "on", "off"})  # in YAML
@@ -29,7 +29,7 @@ _FORMAT = 1
 class Definition:
     """Of a name: the file of a task or group, relative to lm-eval's tasks; of a tag its tasks."""
 
-    kind: Kind
+    kind: DefinitionKind
     path: str | None = None
     members: tuple[str, ...] = ()
 
@@ -73,7 +73,7 @@ def make_index(tasks: Path) -> dict[str, Definition]:
             keys = _merged(path, keys_of)
         except (OSError, ValueError):
             continue  # as lm-eval does
-        kind: Kind = "python_task" if "class" in keys else "group" if "group" in keys else "task"
+        kind: DefinitionKind = "python_task" if "class" in keys else "group" if "group" in keys else "task"
         name = keys.get("group" if kind == "group" else "task")
         if not isinstance(name, str) or name in index:
             continue

@@ -19,7 +19,7 @@ import yaml
 
 from parakit.common.errors import UserError
 from parakit.common.progress import log
-from parakit.evaluation.harness.layouts import Splits, layout_files, read_file, read_layout
+from parakit.evaluation.harness.layouts import DataSplits, layout_files, read_file, read_layout
 from parakit.evaluation.harness.task_index import Definition, find, load_index, require_harness
 
 FEWSHOT_SEED = 1234  # lm-eval's own, so that a task has the same shots there and here
@@ -162,7 +162,7 @@ class TaskLoader:
         finally:
             datasets.load_dataset = original
 
-    def _local(self, path: str, name: str | None, settings: Mapping[str, Any]) -> Splits | None:
+    def _local(self, path: str, name: str | None, settings: Mapping[str, Any]) -> DataSplits | None:
         files = settings.get("data_files")
         if path in _READABLE and files:
             named = files if isinstance(files, Mapping) else {"train": files}
@@ -183,9 +183,9 @@ class TaskLoader:
 
 
 class _Documents(dict[str, Any]):
-    """Splits as data sets. A split that the local files lack is empty: a task may name one for shots that nobody wants."""
+    """DataSplits as data sets. A split that the local files lack is empty: a task may name one for shots that nobody wants."""
 
-    def __init__(self, splits: Splits) -> None:
+    def __init__(self, splits: DataSplits) -> None:
         import datasets
 
         super().__init__({name: datasets.Dataset.from_list(rows) for name, rows in splits.items()})
