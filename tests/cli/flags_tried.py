@@ -48,7 +48,7 @@ INERT = [
         text_start="bos",
     ),
     *_inert("evaluate", "MODEL --text TEXT", split="train", data="TEXT", limit="3", n_shots="2", fetch=""),
-    *_inert("evaluate", "MODEL --text TEXT", system_prompt="Kind", contamination="TEXT"),
+    *_inert("evaluate", "MODEL --text TEXT", system_prompt="Kind", contamination="TEXT", n_samples="3"),
     *_inert("evaluate", "MODEL --suites --n-suite-items 8", seq_len="16", overlap="4", compare="EVALUATION"),
     *_inert("evaluate", "MODEL --preferences PAIRS", seed="3", overwrite="", split="test", overlap="4"),
     *_inert(
@@ -65,7 +65,7 @@ INERT = [
     *_inert(
         "compare", "MODEL MODEL --text TEXT", split="train", data="TEXT", limit="3", n_shots="2", fetch=""
     ),
-    *_inert("compare", "MODEL MODEL --text TEXT", system_prompt="Kind"),
+    *_inert("compare", "MODEL MODEL --text TEXT", system_prompt="Kind", n_samples="3"),
     *_inert("compare", "MODEL MODEL --suites --n-suite-items 8", seq_len="16", overlap="4"),
     *_inert("generate", "MODEL bird --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1"),
     *_inert("generate", "MODEL bird --temperature 0", typical_p="0.5", n="2"),

@@ -88,7 +88,7 @@ EVALUATION_NEEDS = (
         "run suites with --suites, or tasks with --tasks",
     ),
     Needs(
-        ("data", "limit", "n_shots", "system_prompt", "fetch"),
+        ("data", "limit", "n_shots", "n_samples", "system_prompt", "fetch"),
         lambda command: command.tasks,
         "no task is run",
         "name some with --tasks",

@@ -23,6 +23,12 @@ class TaskConfig(Config):
     n_shots: int | None = Field(
         default=None, ge=0, le=1000, description="Examples in a prompt. Default: as each task says."
     )
+    n_samples: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Completions of each problem of humaneval and mbpp; several are sampled, for pass@10 and pass@100.",
+    )
     system_prompt: str | None = Field(default=None, description="A system prompt before every question.")
     fetch: bool = Field(
         default=False, description="Download task data that is absent, with the hub's library."

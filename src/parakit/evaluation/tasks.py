@@ -46,6 +46,11 @@ def run_tasks(
     for name in own:
         if MEASURES[name].needs_data and data is None:
             raise UserError(f"the measure {name} needs data", "name the folder with --data")
+    if config.n_shots is not None and len(own) == len(config.tasks):
+        raise UserError(
+            f"n_shots = {config.n_shots} has no effect: {', '.join(own)} have a fixed number of examples",
+            "leave it out",
+        )
     prepared = _prepare(
         [name for name in config.tasks if name not in MEASURES],
         model,
@@ -62,7 +67,16 @@ def run_tasks(
     for name in dict.fromkeys(config.tasks):
         if name in MEASURES:
             given = MeasureInput(
-                model, tokenizer, Path(folder), data, chat, config.limit, config.seed, advance=advance
+                model,
+                tokenizer,
+                Path(folder),
+                data,
+                chat,
+                config.limit,
+                config.seed,
+                n_samples=config.n_samples,
+                system_prompt=config.system_prompt,
+                advance=advance,
             )
             results[name] = MEASURES[name].run(given)
         for one in prepared.get(name, ()):

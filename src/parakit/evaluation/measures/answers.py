@@ -55,6 +55,14 @@ def generate_answers(given: MeasureInput, prompts: Sequence[str], config: Sampli
     return GeneratedAnswers(tuple(texts), n_truncated)
 
 
+def as_prompt(given: MeasureInput, text: str) -> Prompt:
+    """A text in the form in which the model gets it."""
+    if not given.chat:
+        return f"{given.system_prompt}\n\n{text}" if given.system_prompt else text
+    system = [Message("system", given.system_prompt)] if given.system_prompt else []
+    return [*system, Message("user", text)]
+
+
 def _complete(
     given: MeasureInput, prompts: Sequence[str], config: SamplingConfig, seeds: Sequence[int]
 ) -> tuple[list[tuple[str, ...]], int]:
@@ -64,7 +72,7 @@ def _complete(
     places: list[int] = []
     n_long = 0
     for i, text in enumerate(prompts):
-        prompt: Prompt = [Message("user", text)] if given.chat else text
+        prompt = as_prompt(given, text)
         if len(prompt_ids(given.tokenizer, prompt)) >= window and given.chat:
             n_long += 1
             continue

@@ -29,6 +29,8 @@ class MeasureInput:
     seed: int = 0
     n_samples: int = 1
     """Completions of each item, for measures of generated code; with more than one they are sampled."""
+    system_prompt: str | None = None
+    """Before every prompt that the model answers: a message of the chat template, or a paragraph of plain text."""
     advance: OnProgress | None = None
 
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
-from parakit.data.conversations.conversation import Message
-from parakit.evaluation.measures.answers import generate_answers
+from parakit.evaluation.measures.answers import as_prompt, generate_answers
 from parakit.evaluation.measures.measure import MeasureInput
 from parakit.evaluation.measures.rows import draw, protocol
 from parakit.evaluation.results import BenchmarkResult, Item, summarize_items
@@ -98,8 +97,7 @@ def _needle(given: MeasureInput, length: int, depth: int, number: int) -> Needle
         return f"{' '.join(text)}\n\nQuestion: {question}\nAnswer: {ANSWER.format(town=towns[0])}"
 
     def fits(n: int) -> bool:
-        text = prompt(n)
-        return len(prompt_ids(given.tokenizer, [Message("user", text)] if given.chat else text)) <= length
+        return len(prompt_ids(given.tokenizer, as_prompt(given, prompt(n)))) <= length
 
     if not fits(low):
         raise UserError(

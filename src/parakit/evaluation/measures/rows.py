@@ -109,7 +109,7 @@ def protocol(
     split: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Protocol:
-    """The protocol of a result; `chat` where it is not that of the input, for measures of plain text."""
+    """The protocol of a result. `chat` is False for measures of plain texts that nothing precedes."""
     return Protocol(
         task=task,
         version=version,
@@ -117,6 +117,7 @@ def protocol(
         data_digest=digest(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str) for row in data),
         prompts_digest=digest(prompts),
         n_shots=n_shots,
+        system_prompt=given.system_prompt if chat is None else None,
         prompting="chat" if (given.chat if chat is None else chat) else "plain",
         split=split,
         settings=dict(settings or {}),
