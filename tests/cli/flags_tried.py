@@ -102,6 +102,7 @@ INERT = [
     ),
     *_inert("build", "RECIPE", conversations="CHATS", examples="CHATS", exclude="*.md", text="TEXT"),
     *_inert("build", "--text TEXT --size 40k --set", set="size=50k"),
+    *_inert("build", "--text TEXT --size 40k", vary="size=50k,60k", parallel="2"),
     *_inert(
         "pretrain", "SHARDS --model MODEL --output OUT", size="40k", max_seq_len="16", architecture="bert"
     ),
@@ -196,6 +197,7 @@ OTHERS = {
     },
     "build": {
         *(
+            "seeds",
             "model",
             "task",
             "family",

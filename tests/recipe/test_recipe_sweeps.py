@@ -73,7 +73,7 @@ def test_values_are_read_as_yaml():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["a"], "is not KEY=VALUE,VALUE"),
         (["a="], "is not KEY=VALUE,VALUE"),
@@ -84,8 +84,8 @@ def test_values_are_read_as_yaml():
         (["name=a,b"], "named after their values"),
     ],
 )
-def test_values_that_are_none_are_refused(words, said):
-    with pytest.raises(UserError, match=said):
+def test_values_that_are_none_are_refused(words, message):
+    with pytest.raises(UserError, match=message):
         parse_vary(words)
 
 

@@ -1,6 +1,7 @@
 """`parakit build`: run all stages of a recipe file, of the built-in recipe, or of a recipe for given text."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import Needs, refuse_inert
+from parakit.cli.rendering.show_sweep import plan_lines, plan_rows, report_sweep
 from parakit.cli.rendering.tables import show_task
 from parakit.common.errors import UserError
 from parakit.common.formatting import duration
@@ -33,6 +36,16 @@ _WITH_TEXT = {
     "examples": "examples.paths",
     "exclude": "text.exclude",
 }
+
+
+_NEEDS = (
+    Needs(
+        ("parallel",),
+        lambda command: command.seeds is not None or command.vary,
+        "there is one run",
+        "name several with --seeds or --vary",
+    ),
+)
 
 
 class BuildConfig(Config):
@@ -84,6 +97,19 @@ class BuildConfig(Config):
         description="Stop where a stage's model is worse on the suites than the one that it was made from (exit status 1); "
         "limits: --set evaluate.gate.max_fall=0.02.",
     )
+    seeds: str | None = Field(
+        default=None,
+        description="Run the recipe over several seeds: how many (5: from its own on), or which (3,7,11). The report has"
+        " mean and interval.",
+    )
+    vary: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE,VALUE ...")] = Field(
+        default=(),
+        description="Run the recipe over several values of a setting, for example pretrain.learning_rate=0.01,0.02; of"
+        " several settings, over all combinations.",
+    )
+    parallel: int = Field(
+        default=1, ge=1, le=256, description="With --seeds or --vary: runs at the same time."
+    )
     builds: str = Field(default="builds", description="The folder in which builds are written.")
     dry_run: bool = Field(default=False, description="Print which stages would run and why, and stop.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -94,11 +120,12 @@ class BuildConfig(Config):
 def main(argv: list[str]) -> int:
     """Run `parakit build` with these arguments."""
     command = parse_command(BuildConfig, argv, "parakit build")
+    refuse_inert(command, _NEEDS)
+    if command.seeds is not None or command.vary:
+        return _sweep(command)
     from parakit.recipe.builder import build, dry_run
 
-    recipe = _recipe(command)
-    if command.gate and recipe.evaluate.gate is None:
-        recipe = recipe.replace(evaluate=recipe.evaluate.replace(gate=GateConfig()))
+    recipe = _gated(command, _recipe(command))
     if command.dry_run:
         decisions = dry_run(recipe, Path(command.builds))
         rows = [{"stage": d.stage.name, "run": d.run, "reason": d.reason} for d in decisions]
@@ -112,7 +139,34 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _recipe(command: BuildConfig) -> "RecipeConfig":
+def _sweep(command: BuildConfig) -> int:
+    """Run the recipe over seeds and values; 1 where a run failed."""
+    from parakit.recipe.sweeps.plan import plan_sweep
+    from parakit.recipe.sweeps.running import run_sweep
+
+    sweep = plan_sweep(
+        lambda varied: _gated(command, _recipe(command, varied)),
+        Path(command.builds),
+        command.seeds,
+        command.vary,
+        fetch=not command.dry_run,
+    )
+    if command.dry_run:
+        sweep.check_folder()
+        print(json.dumps(plan_rows(sweep), ensure_ascii=False) if command.as_json else plan_lines(sweep))
+        return 0
+    return report_sweep(sweep, run_sweep(sweep, command.parallel), command.as_json)
+
+
+def _gated(command: BuildConfig, recipe: "RecipeConfig") -> "RecipeConfig":
+    """The recipe with a gate, where the command has the flag."""
+    if command.gate and recipe.evaluate.gate is None:
+        return recipe.replace(evaluate=recipe.evaluate.replace(gate=GateConfig()))
+    return recipe
+
+
+def _recipe(command: BuildConfig, varied: Mapping[str, Any] | None = None) -> "RecipeConfig":
+    """The recipe of the command, with the settings of one run of a sweep."""
     from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_model, recipe_for_text
 
     named = {name: getattr(command, name) for name in ("name", "size", "time", "seed", "family")}
@@ -125,6 +179,10 @@ def _recipe(command: BuildConfig) -> "RecipeConfig":
             raise UserError(f"{key} is set twice, by {flag} and by --set", "keep one of the two")
         if key in overrides:
             log(f"--set {key} is given twice: {value!r} is taken, which comes last")
+        overrides[key] = value
+    for key, value in (varied or {}).items():
+        if key in overrides and key != "seed":
+            raise UserError(f"{key} is set and varied", "name its values with --vary alone")
         overrides[key] = value
     if command.evaluate_text:
         overrides["evaluate.texts"] = list(command.evaluate_text)

@@ -335,11 +335,10 @@ def _show(command: TextCommandConfig, report: JsonObject) -> None:
         name: counts if isinstance(counts, dict) else {"conversations": counts}
         for name, counts in report["splits"].items()
     }
-    shown = [
-        key
-        for key in ("examples", "rankings", "conversations", "documents", "bytes", "sources")
-        if any(key in counts for counts in splits.values()) and (key != "sources" or "split_by" in report)
-    ]
+    keys = ["examples", "rankings", "conversations", "documents", "bytes"] + ["sources"] * (
+        "split_by" in report
+    )
+    shown = [key for key in keys if any(key in counts for counts in splits.values())]
     titles = ["texts" if key == "sources" else key for key in shown]
     table = Table("split", *titles, title=escape(command.output), title_justify="left")
     for name, counts in splits.items():

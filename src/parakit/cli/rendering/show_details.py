@@ -21,13 +21,16 @@ from parakit.cli.rendering.show_shapes import (
     RedTeamResults,
     ShardIndex,
 )
+from parakit.cli.rendering.show_sweep import sweep_rows
 from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, read_lineage, verify_manifest
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file, read_json
+from parakit.recipe.build_state import SWEEP
 from parakit.reports.judging import grade_rows
 from parakit.reports.summary import read_summary
 from parakit.reports.summary_parts import FigureComparison
 
+RESULTS = "results.json"
 N_SAMPLES, SAMPLE_CHARS, MAX_DEPTH = 3, 400, 12
 
 
@@ -49,7 +52,7 @@ def describe(path: str | Path, verify: bool = True, seed: int = 0) -> JsonObject
         what = f"{what}, third-party: it has no lineage"
         return _description(path, "adapter", what, figures, samples, None, None)
     inside = sorted(p for p in path.iterdir() if (p / LINEAGE).is_file()) if path.is_dir() else []
-    if inside:
+    if inside or (path / SWEEP / RESULTS).is_file():
         return _build(path, inside)
     raise UserError(
         f"{path}: is {'a file' if path.is_file() else 'a folder'} that no parakit command wrote, and it holds "
@@ -116,8 +119,12 @@ def _build(path: Path, inside: list[Path]) -> JsonObject:
         summary = read_summary(path / "summary.json")
         figures["suites"] = _suite_rows(summary.to_dict().get("suites") or {})
         figures["against the published model"] = _start_rows(summary.against_start)
+    swept = read_json(path / SWEEP / RESULTS) if (path / SWEEP / RESULTS).is_file() else None
+    what = f"a build with {len(rows)} artifacts; `parakit show` describes each" if rows else "a sweep"
+    if swept:
+        figures[f"over seeds {', '.join(map(str, swept['seeds']))}"] = sweep_rows(swept)
+        what += f"; {len(swept['runs'])} runs, the report is {path / SWEEP / 'report.html'}"
     figures = {title: group for title, group in figures.items() if group}
-    what = f"a build with {len(rows)} artifacts; `parakit show` describes each"
     return _description(path, "build", what, figures, {}, None, None) | {"files": []}
 
 

@@ -26,7 +26,7 @@ LOCKS = ".locks"
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One build of a sweep; `recipe` has the run's name."""
 
     name: str
@@ -48,7 +48,7 @@ class Sweep:
     folder: Path
     varied: Mapping[str, Sequence[Any]]
     seeds: tuple[int, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[SweepRun, ...]
 
     @property
     def place(self) -> Path:
@@ -179,7 +179,7 @@ def read_sweep(folder: Path) -> Sweep:
     hint = f"delete {folder / SWEEP} and repeat the command"
     plan = read_checked_json(folder / SWEEP / PLAN, hint)
     runs = tuple(
-        Run(row["name"], row["seed"], row["values"], RecipeConfig.parse(row["recipe"], row["name"]))
+        SweepRun(row["name"], row["seed"], row["values"], RecipeConfig.parse(row["recipe"], row["name"]))
         for row in plan["runs"]
     )
     varied = {key: tuple(values) for key, values in plan["varied"].items()}
@@ -191,10 +191,10 @@ def is_sweep(folder: Path) -> bool:
     return (folder / SWEEP / PLAN).is_file()
 
 
-def _run(recipe: RecipeConfig, values: Values, seed: int) -> Run:
+def _run(recipe: RecipeConfig, values: Values, seed: int) -> SweepRun:
     name = run_name(values, seed)
     plain = recipe.model_dump(mode="json", exclude_unset=True) | {"name": name}
-    return Run(name, seed, values, RecipeConfig.parse(plain, label(values) or "settings"))
+    return SweepRun(name, seed, values, RecipeConfig.parse(plain, label(values) or "settings"))
 
 
 def _refuse_equal(sweep: Sweep) -> None:

@@ -29,7 +29,7 @@ STOP_SECONDS = 120.0  # for a run that is stopped to write its checkpoint
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What became of a run."""
 
     run: str
@@ -53,11 +53,11 @@ class Process(Protocol):
         """End it at once."""
 
 
-Start = Callable[[Sweep, str, int, int], Process]
+StartRun = Callable[[Sweep, str, int, int], Process]
 """Begins a run of a sweep, in one of the places (0 and on) for so many at once."""
 
 
-def run_sweep(sweep: Sweep, parallel: int = 1, start: Start | None = None) -> list[Outcome]:
+def run_sweep(sweep: Sweep, parallel: int = 1, start: StartRun | None = None) -> list[RunOutcome]:
     """Build every run of `sweep`, `parallel` at once; what became of each, in order. On Ctrl-C the runs stop with their
     checkpoints written, and `KeyboardInterrupt` goes on.
     """
@@ -113,14 +113,14 @@ def _sweep_folder(sweep: Sweep) -> Iterator[None]:
 class _Runs:
     """The runs that wait, those that are running, by their place, and what became of the others."""
 
-    def __init__(self, sweep: Sweep, parallel: int, start: Start) -> None:
+    def __init__(self, sweep: Sweep, parallel: int, start: StartRun) -> None:
         self.sweep, self.parallel, self.start = sweep, parallel, start
         self.waiting = [run.name for run in sweep.runs]
         self.running: dict[int, tuple[str, Process, float]] = {}
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, RunOutcome] = {}
         self.failed_stages: dict[str, str] = {}  # by the stage's key, the run that failed in it
 
-    def all(self) -> list[Outcome]:
+    def all(self) -> list[RunOutcome]:
         try:
             while self.waiting or self.running:
                 self._begin()
@@ -134,9 +134,9 @@ class _Runs:
         while self.waiting and len(self.running) < self.parallel:
             name = self.waiting.pop(0)
             if self.sweep.is_finished(name):
-                self._note(Outcome(name, "done", message="up to date"))
+                self._note(RunOutcome(name, "done", message="up to date"))
             elif blocked := self._blocked(name):
-                self._note(Outcome(name, "failed", message=blocked))
+                self._note(RunOutcome(name, "failed", message=blocked))
             else:
                 log(f"{self._count(name)} {name} begins")
                 place = next(i for i in range(self.parallel) if i not in self.running)
@@ -160,9 +160,9 @@ class _Runs:
         if self.running and not ended:
             time.sleep(POLL_SECONDS)
 
-    def _outcome(self, name: str, status: int, seconds: float) -> Outcome:
+    def _outcome(self, name: str, status: int, seconds: float) -> RunOutcome:
         if status == 0:
-            return Outcome(name, "done", seconds)
+            return RunOutcome(name, "done", seconds)
         stage, message = failure(self.sweep.folder, name)
         if not message:
             message = (
@@ -174,7 +174,7 @@ class _Runs:
             self.failed_stages.setdefault(key, name)
         printed = self.sweep.place / LOGS / f"{name}.log"
         where = f" (printed: {printed})" if self.parallel > 1 and printed.is_file() else ""
-        return Outcome(name, "failed", seconds, (f"{stage}: " if stage else "") + message + where)
+        return RunOutcome(name, "failed", seconds, (f"{stage}: " if stage else "") + message + where)
 
     def _blocked(self, name: str) -> str:
         """Why a run cannot be built; empty where it can."""
@@ -183,7 +183,7 @@ class _Runs:
                 return f"needs {stage}, which failed in {other}"
         return ""
 
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: RunOutcome) -> None:
         self.outcomes[outcome.run] = outcome
         took = f" in {duration(outcome.seconds)}" if outcome.seconds else ""
         note = f": {outcome.message}" if outcome.message else ""
