@@ -339,11 +339,14 @@ def _show(command: TextCommandConfig, report: JsonObject) -> None:
         "split_by" in report
     )
     shown = [key for key in keys if any(key in counts for counts in splits.values())]
-    titles = ["texts" if key == "sources" else key for key in shown]
-    table = Table("split", *titles, title=escape(command.output), title_justify="left")
+    table = Table(
+        "split",
+        *(key.replace("sources", "texts") for key in shown),
+        title=escape(command.output),
+        title_justify="left",
+    )
     for name, counts in splits.items():
-        sizes = (quantity(counts[key]) if key == "bytes" else f"{counts[key]:,}" for key in shown)
-        table.add_row(name, *sizes)
+        table.add_row(name, *(quantity(counts[k]) if k == "bytes" else f"{counts[k]:,}" for k in shown))
     console.print(table)
     if report.get("split_by") == "region":
         console.print(
