@@ -10,12 +10,12 @@ import tyro
 from pydantic import Field
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.cleaning import cleaning_lines
 from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.cli.rendering.inventory import show_inventory
+from parakit.cli.rendering.prepared_sets import split_table
 from parakit.cli.rendering.skipped_files import reading_lines, skipped_lines
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
@@ -331,23 +331,7 @@ def _examples(command: TextCommandConfig) -> None:
 
 def _show(command: TextCommandConfig, report: JsonObject) -> None:
     console = Console()
-    splits = {
-        name: counts if isinstance(counts, dict) else {"conversations": counts}
-        for name, counts in report["splits"].items()
-    }
-    keys = ["examples", "rankings", "conversations", "documents", "bytes"] + ["sources"] * (
-        "split_by" in report
-    )
-    shown = [key for key in keys if any(key in counts for counts in splits.values())]
-    table = Table(
-        "split",
-        *(key.replace("sources", "texts") for key in shown),
-        title=escape(command.output),
-        title_justify="left",
-    )
-    for name, counts in splits.items():
-        table.add_row(name, *(quantity(counts[k]) if k == "bytes" else f"{counts[k]:,}" for k in shown))
-    console.print(table)
+    console.print(split_table(report, command.output))
     if report.get("split_by") == "region":
         console.print(
             "too few texts to hold whole ones out: held out are regions at the ends of texts, each after a gap of"
