@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from parakit.reports.point_plot import Point, PointPlot, Series, axis_scale, draw_points
+from parakit.reports.point_plot import PlottedPoint, PointPlot, Series, axis_scale, draw_points
 from parakit.reports.sweeps.figures import Figure, Mean, RunResult, SweepResults
 from parakit.reports.sweeps.page import write_sweep_report
 from parakit.reports.sweeps.pictures import picture, pictures
@@ -116,7 +116,11 @@ def points_of(text: str) -> tuple[list[tuple[float, float]], list[tuple[float, f
 
 def test_points_are_where_their_values_are():
     series = [
-        Series("", [Point(10, 0.2, 0.1, 0.3), Point(100, 0.4, 0.3, 0.5), Point(1000, 0.8)], chance=0.25)
+        Series(
+            "",
+            [PlottedPoint(10, 0.2, 0.1, 0.3), PlottedPoint(100, 0.4, 0.3, 0.5), PlottedPoint(1000, 0.8)],
+            chance=0.25,
+        )
     ]
     text = draw_points(PointPlot("a < b & c", "parameters", "score", series, percent=True))
     dots, ends = points_of(text)
@@ -140,7 +144,10 @@ def test_an_axis_is_divided_by_powers_where_its_numbers_span_some():
 def test_one_point_and_equal_points_are_drawn():
     for values in ([0.0], [0.5, 0.5], [0.0, 0.0]):
         plot = PointPlot(
-            "t", "x", "y", [Series("s", [Point(i, value, value, value) for i, value in enumerate(values)])]
+            "t",
+            "x",
+            "y",
+            [Series("s", [PlottedPoint(i, value, value, value) for i, value in enumerate(values)])],
         )
         dots, _ = points_of(draw_points(plot))
         assert all(math.isfinite(place) for dot in dots for place in dot)

@@ -15,7 +15,7 @@ from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.cleaning import cleaning_lines
 from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.cli.rendering.inventory import show_inventory
-from parakit.cli.rendering.prepared_sets import split_table
+from parakit.cli.rendering.show_sets import split_table
 from parakit.cli.rendering.skipped_files import reading_lines, skipped_lines
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError

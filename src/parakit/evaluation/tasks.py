@@ -42,15 +42,7 @@ def run_tasks(
             f"{folder}: the model has no chat template",
             "leave out prompting: chat, or tune the model for chat first",
         )
-    own = [name for name in config.tasks if name in MEASURES]
-    for name in own:
-        if MEASURES[name].needs_data and data is None:
-            raise UserError(f"the measure {name} needs data", "name the folder with --data")
-    if config.n_shots is not None and len(own) == len(config.tasks):
-        raise UserError(
-            f"n_shots = {config.n_shots} has no effect: {', '.join(own)} have a fixed number of examples",
-            "leave it out",
-        )
+    _check_measures(config)
     prepared = _prepare(
         [name for name in config.tasks if name not in MEASURES],
         model,
@@ -82,6 +74,19 @@ def run_tasks(
         for one in prepared.get(name, ()):
             results[one.benchmark.name] = one.run()
     return results
+
+
+def _check_measures(config: TaskConfig) -> None:
+    """`UserError` for what Parakit's own measures among the tasks need, or do not take."""
+    own = [name for name in config.tasks if name in MEASURES]
+    for name in own:
+        if MEASURES[name].needs_data and config.data is None:
+            raise UserError(f"the measure {name} needs data", "name the folder with --data")
+    if config.n_shots is not None and len(own) == len(config.tasks):
+        raise UserError(
+            f"n_shots = {config.n_shots} has no effect: {', '.join(own)} have a fixed number of examples",
+            "leave it out",
+        )
 
 
 def _prepare(

@@ -26,7 +26,7 @@ Scale = Literal["linear", "log", "words"]
 
 
 @dataclass(frozen=True)
-class Point:
+class PlottedPoint:
     """A value at a place, with its interval; without one `low` and `high` are infinite."""
 
     x: float
@@ -40,7 +40,7 @@ class Series:
     """Points that belong together, joined by a line; `chance`: the score of guessing."""
 
     label: str
-    points: Sequence[Point]
+    points: Sequence[PlottedPoint]
     chance: float | None = None
 
 

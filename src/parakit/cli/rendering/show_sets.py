@@ -1,14 +1,19 @@
-"""What `parakit show` reports of preferences and examples: splits, skipped rows, first rows."""
+"""What `parakit show` reports of preferences and examples: splits, skipped rows, first rows; the table of a prepared set."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from rich.markup import escape
+from rich.table import Table
+
 from parakit.cli.rendering.show_shapes import ExampleReport, PreferenceReport, RankingRow, first_rows
 from parakit.common.files import JsonObject, read_json
+from parakit.common.formatting import quantity
 
 N_ROWS, MAX_CHARS = 3, 300
+_UNITS = ("examples", "rankings", "conversations", "documents", "bytes")
 
 
 def describe_preferences(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
@@ -44,3 +49,18 @@ def _skipped(report: JsonObject) -> dict[str, int]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= MAX_CHARS else text[:MAX_CHARS].rstrip() + " ..."
+
+
+def split_table(report: JsonObject, title: str) -> Table:
+    """A row for each split, with the sizes that its report has."""
+    splits = {
+        name: counts if isinstance(counts, dict) else {"conversations": counts}
+        for name, counts in report["splits"].items()
+    }
+    keys = [*_UNITS, "sources"] if "split_by" in report else [*_UNITS]
+    shown = [key for key in keys if any(key in counts for counts in splits.values())]
+    headings = ("texts" if key == "sources" else key for key in shown)
+    table = Table("split", *headings, title=escape(title), title_justify="left")
+    for name, counts in splits.items():
+        table.add_row(name, *(quantity(counts[k]) if k == "bytes" else f"{counts[k]:,}" for k in shown))
+    return table

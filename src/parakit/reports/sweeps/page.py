@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from markupsafe import Markup
-
 from parakit.common.files import write_json_atomic, write_text_atomic
 from parakit.common.formatting import compact
 from parakit.reports.rendering import page_template
@@ -41,7 +39,7 @@ def write_sweep_report(results: SweepResults, folder: Path, runs: str) -> Path:
         results=results,
         note=note(results),
         sentence=_sentence(results),
-        pictures=[Markup(text) for text in drawn.values()],  # whose texts were escaped when they were drawn
+        pictures=list(drawn.values()),
         headline=headline_tables(results),
         full=full_tables(results),
         tables=TABLES,

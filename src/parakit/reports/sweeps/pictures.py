@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from parakit.common.formatting import is_number
-from parakit.reports.point_plot import Point, PointPlot, Series, draw_points
+from parakit.reports.point_plot import PlottedPoint, PointPlot, Series, draw_points
 from parakit.reports.sweeps.figures import SHARE, Figure, SweepResults
 
 SIZE = "size"  # drawn by the parameters that the models have
@@ -30,14 +30,14 @@ def picture(results: SweepResults, figure: Figure, axis: str) -> PointPlot:
     """A figure against the values of the key `axis`; a line for each combination of the other keys' values."""
     others = [key for key in results.varied if key != axis]
     short = {key: key.rpartition(".")[2] for key in results.varied}
-    lines: dict[str, list[Point]] = {}
+    lines: dict[str, list[PlottedPoint]] = {}
     words = _words(results, axis)
     for setting, values in enumerate(results.settings):
         found = results.mean(setting, figure)
         if found is not None:
             label = ", ".join(f"{short[key]} {values[key]}" for key in others)
             place = float(words.index(str(values[axis]))) if words else _place(results, setting, values, axis)
-            lines.setdefault(label, []).append(Point(place, found.mean, found.low, found.high))
+            lines.setdefault(label, []).append(PlottedPoint(place, found.mean, found.low, found.high))
     guess = next((run.chance[figure] for run in results.runs if figure in run.chance), None)
     n = len(results.seeds)
     return PointPlot(

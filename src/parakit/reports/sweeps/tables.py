@@ -16,7 +16,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def headline_tables(results: SweepResults) -> list[Table]:
-    """The figures that come first, of each setting; beside one another as many as fit a page."""
+    """The figures that come first, of each setting; next to one another as many as fit a page."""
     if not results.varied:
         rows = [
             [_heading(figure), _cell(results, 0, figure), _n(results, 0, [figure])]
