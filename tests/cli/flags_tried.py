@@ -129,6 +129,8 @@ INERT = [
     ),
     *_inert("show", "SHARDS", seed="3", page="OUT", runs="TEXT"),
     *_inert("show", "SHARDS --document 0123", search="bird"),
+    *_inert("show", "SHARDS", plot="OUT"),
+    *_inert("show", "EVALUATION --family EVALUATION", seed="3", page="OUT", document="0", search="bird"),
     *_inert("import", "MODEL --output OUT", revision="main"),
 ]
 
@@ -228,7 +230,7 @@ OTHERS = {
     },
     "import": {"output", "dtype", "accept_config", "overwrite", "json"},
     "export": {"output", "format", "dtype", "max_shard_size", "evaluation", "json"},
-    "show": {"verify", "document", "json"},
+    "show": {"verify", "document", "family", "json"},
     "bench": {"prompt_tokens", "new_tokens", "n_sequences", "repeats", "device", "dtype", "json"},
     "predict": {
         *PENALTIES,

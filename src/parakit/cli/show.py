@@ -1,6 +1,7 @@
 """`parakit show`: describe what a folder holds and how it was made."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,12 +48,21 @@ class ShowCommandConfig(Config):
         default=(),
         description="With --document: more folders in which shards and runs of the corpus are looked for.",
     )
+    family: tuple[str, ...] = Field(
+        default=(),
+        description="Of an evaluation: the evaluations of other sizes of the model, or with other numbers of shots; the scores"
+        " are listed by both.",
+    )
+    plot: str | None = Field(
+        default=None, description="With --family: draw the scores with intervals to this SVG file."
+    )
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
         default=False, description="Print one JSON object."
     )
 
 
 _NEEDS = (
+    Needs(("plot",), lambda command: command.family, "there is one evaluation", "name others with --family"),
     Needs(
         ("runs",), lambda command: command.document is not None, "it is about a document", "add --document ID"
     ),
@@ -61,6 +71,12 @@ _NEEDS = (
         lambda command: command.document is None and command.search is None,
         "it is about the whole folder, and documents were requested",
         "leave --document and --search out",
+    ),
+    Needs(
+        ("verify", "seed", "page", "document", "search", "runs"),
+        lambda command: not command.family,
+        "scores of several evaluations are listed",
+        "leave --family out",
     ),
     Needs(
         ("search",),
@@ -77,6 +93,8 @@ def main(argv: list[str]) -> int:
     refuse_inert(command, _NEEDS)
     if is_remote(command.path):
         raise UserError(f"{command.path}: is on object storage", "copy the folder to this machine first")
+    if command.family:
+        return _show_family(command)
     if command.document is not None:
         folders = [Path(folder) for folder in command.runs]
         return show_document(Path(command.path), command.document, folders, command.as_json)
@@ -94,6 +112,30 @@ def main(argv: list[str]) -> int:
         print(json.dumps(description, ensure_ascii=False, indent=2))
     else:
         _show(description, Console())
+    return 0
+
+
+def _show_family(command: ShowCommandConfig) -> int:
+    """List, and draw, the scores of several evaluations."""
+    from parakit.evaluation.family import family_scores
+    from parakit.reports.sweeps.family import write_family_pictures
+
+    scores = family_scores([command.path, *command.family])
+    for file in write_family_pictures(scores, Path(command.plot)) if command.plot else ():
+        log(f"{file}: the picture")
+    if command.as_json:
+        print(json.dumps([score.to_dict() for score in scores], ensure_ascii=False))
+        return 0
+    rows = [
+        {
+            **{"benchmark": one.benchmark, "shots": one.n_shots, "parameters": one.parameters},
+            **{"score": f"{one.value:.4g}", "models": one.n_models},
+            "95 % interval": f"{one.low:.3g} to {one.high:.3g}" if one.low > -math.inf else "",
+            "guessing": one.chance,
+        }
+        for one in scores
+    ]
+    Console().print(_table(rows))
     return 0
 
 
