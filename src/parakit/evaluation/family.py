@@ -100,7 +100,7 @@ def _of_benchmarks(results: JsonObject, parameters: int) -> list[tuple[FamilySco
         main, protocol = one["scores"][one["main"]], one["protocol"]
         share = main["low"] >= 0 and main["high"] <= 1
         ends = (main["value"], main["low"], main["high"])
-        chance = CHANCE.get(name.split(",")[0])
+        chance = CHANCE["mmlu"] if name.startswith("mmlu_") else CHANCE.get(name)
         shots = int(protocol["n_shots"])
         score = FamilyScore(name, parameters, shots, *ends, is_share=share, chance=chance)
         same = {key: value for key, value in protocol.items() if key not in MAY_DIFFER}
