@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeGuard
 
 MISSING = "–"  # in the place of a value that was not measured
@@ -60,6 +61,12 @@ def percent(value: object, space: str = " ", missing: str = MISSING) -> str:
 def points(value: object) -> str:
     """A difference of shares in percentage points, with its sign: 0.123 as `+12.3`."""
     return f"{100 * value:+.1f}" if is_number(value) else MISSING
+
+
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """Each dotted key by its last part, where no other of `keys` ends in it."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: end if last.count(end) == 1 else key for key, end in zip(keys, last, strict=True)}
 
 
 def duration(seconds: float) -> str:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from jinja2 import Environment, PackageLoader
 
+from parakit.common.files import JsonObject
 from parakit.common.formatting import compact
 from parakit.reports.charts import ticks
 
@@ -58,6 +59,14 @@ class PointPlot:
 
 def draw_points(plot: PointPlot) -> str:
     """The picture as SVG text."""
+    environment = Environment(
+        loader=PackageLoader("parakit.reports", "page"), autoescape=True, trim_blocks=True
+    )
+    return environment.get_template("points.svg").render(geometry(plot))
+
+
+def geometry(plot: PointPlot) -> JsonObject:
+    """All that the template `points.svg` draws; a page includes it with these names."""
     series = plot.series[:MAX_SERIES]
     scale = axis_scale([point.x for one in series for point in one.points], bool(plot.words))
     legend, n_rows = _legend([one.label for one in series])
@@ -69,18 +78,17 @@ def draw_points(plot: PointPlot) -> str:
         share = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
         return round(bottom - (bottom - TOP) * min(max(share, 0.0), 1.0), 2)
 
-    environment = Environment(
-        loader=PackageLoader("parakit.reports", "page"), autoescape=True, trim_blocks=True
-    )
-    return environment.get_template("points.svg").render(
-        plot=plot,
-        box={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": bottom},
-        y_ticks=[(place_y(value), _written(value, plot.percent)) for value in y_ticks],
-        x_ticks=x_ticks,
-        curves=[_curve(one, colour, place_x, place_y) for one, colour in zip(series, PALETTE, strict=False)],
-        legend=legend,
-        left_out=len(plot.series) - len(series),
-    )
+    return {
+        "plot": plot,
+        "box": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": bottom},
+        "y_ticks": [(place_y(value), _written(value, plot.percent)) for value in y_ticks],
+        "x_ticks": x_ticks,
+        "curves": [
+            _curve(one, colour, place_x, place_y) for one, colour in zip(series, PALETTE, strict=False)
+        ],
+        "legend": legend,
+        "left_out": len(plot.series) - len(series),
+    }
 
 
 def axis_scale(places: Sequence[float], words: bool = False) -> Scale:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from parakit.common.errors import UserError
+from parakit.common.formatting import short_keys
 from parakit.common.settings import canonical_json
 from parakit.common.yaml_reading import YamlFault, parse_yaml
 
@@ -82,12 +83,6 @@ def settings_of(varied: Mapping[str, Sequence[Any]], n_seeds: int) -> list[Value
             "name fewer values or seeds, or start several sweeps",
         )
     return [dict(zip(varied, chosen, strict=True)) for chosen in itertools.product(*varied.values())]
-
-
-def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Each key by its last part, where no other key of the sweep ends in it."""
-    last = [key.rpartition(".")[2] for key in keys]
-    return {key: end if last.count(end) == 1 else key for key, end in zip(keys, last, strict=True)}
 
 
 def label(values: Values) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from parakit.common.files import write_json_atomic, write_text_atomic
 from parakit.common.formatting import compact
+from parakit.reports.point_plot import draw_points, geometry
 from parakit.reports.rendering import page_template
 from parakit.reports.sweeps.figures import SweepResults
 from parakit.reports.sweeps.pictures import pictures
@@ -33,13 +34,13 @@ def write_sweep_report(results: SweepResults, folder: Path, runs: str) -> Path:
     for old in folder.glob("*.svg"):
         if old.name not in drawn:
             old.unlink()
-    for name, text in drawn.items():
-        write_text_atomic(folder / name, text)
+    for name, plot in drawn.items():
+        write_text_atomic(folder / name, draw_points(plot))
     page = page_template("sweep.html").render(
         results=results,
         note=note(results),
         sentence=_sentence(results),
-        pictures=list(drawn.values()),
+        pictures=list(map(geometry, drawn.values())),
         headline=headline_tables(results),
         full=full_tables(results),
         tables=TABLES,

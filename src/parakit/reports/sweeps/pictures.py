@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from parakit.common.formatting import is_number
-from parakit.reports.point_plot import PlottedPoint, PointPlot, Series, draw_points
+from parakit.reports.point_plot import PlottedPoint, PointPlot, Series
 from parakit.reports.sweeps.figures import SHARE, Figure, SweepResults
+from parakit.reports.sweeps.tables import plain_name
 
 SIZE = "size"  # drawn by the parameters that the models have
 
 
-def pictures(results: SweepResults) -> dict[str, str]:
-    """SVG texts by file name, one for each main figure; none where nothing is varied."""
+def pictures(results: SweepResults) -> dict[str, PointPlot]:
+    """Pictures by file name, one for each main figure; none where nothing is varied."""
     if not results.varied:
         return {}
     axis = _axis(results)
@@ -21,8 +22,7 @@ def pictures(results: SweepResults) -> dict[str, str]:
     for figure in results.headlines:
         plot = picture(results, figure, axis)
         name = "-".join(word for word in (figure.name, figure.model) if word)
-        plain = "".join(character if character.isalnum() else "-" for character in name.lower())
-        drawn[f"{plain}.svg"] = draw_points(plot)
+        drawn[f"{plain_name(name.lower())}.svg"] = plot
     return drawn
 
 

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 
-from parakit.common.formatting import MISSING, number
+from parakit.common.formatting import MISSING, number, short_keys
 from parakit.reports.sweeps.figures import SHARE, Figure, Mean, SweepResults
 
 MAX_COLUMNS = 6  # of a table that fits a page
@@ -25,7 +25,7 @@ def headline_tables(results: SweepResults) -> list[Table]:
         return [(["figure", "mean", "seeds"], rows)]
     return [
         (
-            [*_columns(results), *(_heading(figure) for figure in figures), "seeds"],
+            [*short_keys(results.varied).values(), *(_heading(figure) for figure in figures), "seeds"],
             [
                 [
                     *_values(results, setting),
@@ -93,7 +93,7 @@ def latex(results: SweepResults) -> str:
                     "\\begin{table}",
                     "\\centering",
                     f"\\caption{{{_tex(results.name)}: {title.lower()}. {_tex(note(results))}}}",
-                    f"\\label{{tab:{_plain(results.name)}-{number_of}}}",
+                    f"\\label{{tab:{plain_name(results.name)}-{number_of}}}",
                     f"\\begin{{tabular}}{{{'l' * n_left}{'r' * (len(heading) - n_left)}}}",
                     "\\toprule",
                     " & ".join(map(_tex, heading)) + " \\\\",
@@ -169,11 +169,6 @@ def _heading(figure: Figure) -> str:
     return f"{figure.title}, %" if figure.unit == SHARE else figure.title
 
 
-def _columns(results: SweepResults) -> list[str]:
-    last = [key.rpartition(".")[2] for key in results.varied]
-    return [end if last.count(end) == 1 else key for key, end in zip(results.varied, last, strict=True)]
-
-
 def _values(results: SweepResults, setting: int) -> list[str]:
     return [str(results.settings[setting][key]) for key in results.varied]
 
@@ -206,5 +201,6 @@ def _tex(text: str) -> str:
     return "".join(_TEX.get(character, character) for character in text.replace("\n", " "))
 
 
-def _plain(text: str) -> str:
+def plain_name(text: str) -> str:
+    """A name for files and labels: letters and digits, and dashes for all else."""
     return "".join(character if character.isalnum() else "-" for character in text)
