@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from parakit.common.artifacts import has_kind
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
@@ -21,11 +22,16 @@ from parakit.evaluation.comparison.outcome import ModelScores
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.contamination.evaluations import (
     add_contamination,
-    is_evaluation,
     search_evaluation,
     texts_to_search,
 )
-from parakit.evaluation.evaluate import check_output, evaluate_model, summary, write_evaluation
+from parakit.evaluation.evaluate import (
+    check_output,
+    evaluate_model,
+    summary,
+    without_samples,
+    write_evaluation,
+)
 from parakit.evaluation.preferences import evaluate_preferences, read_rankings
 from parakit.inference.capabilities import require_capability
 from parakit.inference.folder_settings import warn_prefix_lm
@@ -82,7 +88,7 @@ def evaluate(
     so.
     """
     folder = resolve_model_folder(model)
-    if is_evaluation(folder):
+    if has_kind(folder, "evaluation"):
         others = {"compare": compare, "preferences": preferences, **settings}
         return _search_again(folder, contamination, out, overwrite, others)
     if preferences is not None:
@@ -136,10 +142,7 @@ def _search_again(
         overwrite=overwrite,
         make_card=lambda results: scored_card(Path(results["model"]["path"]), score_rows(results)),
     )
-    suites = {
-        name: {key: value for key, value in suite.items() if key != "samples"}
-        for name, suite in (found.get("suites") or {}).items()
-    }
+    suites = without_samples(found.get("suites") or {})
     return {"loss": {}, "examples": None, "benchmarks": {}, **found, "suites": suites} | _NOT_COMPARED
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.api import evaluate
-from parakit.common.artifacts import LINEAGE, read_lineage
+from parakit.common.artifacts import has_kind
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress, log
@@ -69,26 +69,22 @@ def _check_settings(paths: Sequence[Path], settings: JsonObject, out: str | Path
             f"{missing[0]}: no such folder", "name evaluation folders, or folders of models or builds"
         )
     given = [*settings, *(["out"] if out else [])]
-    if given and all(map(_is_evaluation, paths)):
+    if given and all(has_kind(path, "evaluation") for path in paths):
         raise UserError(
             f"{given[0]} has no effect: every folder is an evaluation, and nothing is evaluated",
             "remove it, or name the models",
         )
 
 
-def _is_evaluation(path: Path) -> bool:
-    return (path / LINEAGE).is_file() and read_lineage(path)["kind"] == "evaluation"
-
-
 def _evaluated(path: Path, place: Path, settings: JsonObject, running: JsonObject) -> Path:
     """The evaluation of `path`: itself, one in `place` that was finished before, or a new one there."""
-    if _is_evaluation(path):
+    if has_kind(path, "evaluation"):
         return path
     model = resolve_model_folder(path)
     config = EvaluationConfig.parse(settings, "evaluate")
     facts = {"evaluation": config.model_dump(mode="json"), "model": folder_fingerprint(model)}
     folder = place / f"{model.resolve().name}-{config_digest(facts)[:12]}"
-    if _is_evaluation(folder):
+    if has_kind(folder, "evaluation"):
         log(f"{path}: was evaluated before, in {folder}")
     else:
         evaluate(model, out=folder, **running, **settings)

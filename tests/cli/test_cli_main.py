@@ -42,6 +42,13 @@ def test_every_verb_has_a_module():
         assert callable(importlib.import_module(module_of(verb)).main)
 
 
+def test_commands_of_builds_and_evaluations_read_their_flags_without_numpy_and_templates():
+    modules = ", ".join(map(module_of, ("build", "evaluate", "compare", "judge")))
+    code = f"import sys, {modules}; print({{'numpy', 'torch', 'jinja2'}} & sys.modules.keys())"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.stdout.strip(), found.stderr) == ("set()", "")
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"), [("biuld", "build"), ("pre-train", "pretrain"), ("zzz", "--help")]
 )

@@ -19,11 +19,11 @@ from parakit.cli.rendering.tables import (
     show_suites,
     show_task,
 )
+from parakit.common.artifacts import has_kind
 from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
 from parakit.evaluation.comparison.config import CompareConfig
 from parakit.evaluation.config import EvaluationConfig
-from parakit.evaluation.contamination.evaluations import is_evaluation
 from parakit.primer.config import PrimerSuitesConfig
 from parakit.reports.summary_parts import TaskSummary
 
@@ -129,7 +129,7 @@ _NEEDS = (
     *EVALUATION_NEEDS,
     Needs(
         ("contamination",),
-        lambda command: command.tasks or command.run_suites or is_evaluation(command.model),
+        lambda command: command.tasks or command.run_suites or has_kind(command.model, "evaluation"),
         "no items are evaluated",
         "run tasks with --tasks, suites with --suites, or name an evaluation folder",
     ),

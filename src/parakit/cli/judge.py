@@ -11,11 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import check_judge_name, model_location
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.evaluation.judging.config import JudgeConfig
-from parakit.recipe.build_folder import resolve_model_folder
 
 
 class JudgeCommandConfig(JudgeConfig):
@@ -59,9 +59,9 @@ def main(argv: list[str]) -> int:
     check_output(out, overwrite=command.overwrite)
     settings = {name: getattr(command, name) for name in JudgeConfig.model_fields}
     job = JudgeJob(
-        judge=_location(command.judge),
+        judge=model_location(command.judge),
         config=JudgeConfig(**settings),
-        models=tuple(_location(model) for model in command.models),
+        models=tuple(model_location(model) for model in command.models),
         prompts=command.prompts,
         answers=command.answers,
         votes=command.votes,
@@ -90,19 +90,7 @@ def _check(command: JudgeCommandConfig) -> None:
             f"--max-new-tokens {command.max_new_tokens} is of answers that models write, and these are finished",
             "remove it",
         )
-    if command.judge_model and not _is_address(command.judge):
-        raise UserError(
-            f"--judge-model {command.judge_model} names a model at a URL, but --judge is {command.judge!r}",
-            "give the URL with --judge",
-        )
-
-
-def _location(where: str) -> str:
-    return where if _is_address(where) else str(resolve_model_folder(where))
-
-
-def _is_address(where: str) -> bool:
-    return where.startswith(("http://", "https://"))
+    check_judge_name(command.judge, command.judge_model)
 
 
 def _show(results: JsonObject) -> None:

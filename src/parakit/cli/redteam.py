@@ -11,11 +11,11 @@ from rich.table import Table
 
 from parakit.alignment.red_team.config import RedTeamConfig
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import check_judge_name, model_location
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.formatting import percent
 from parakit.common.progress import log
-from parakit.recipe.build_folder import resolve_model_folder
 
 
 class RedteamCommandConfig(RedTeamConfig):
@@ -46,9 +46,9 @@ def main(argv: list[str]) -> int:
 
     check_output(out, overwrite=command.overwrite)
     job = RedTeamJob(
-        _target(command.model),
+        model_location(command.model),
         config,
-        _target(command.against) if command.against else None,
+        model_location(command.against) if command.against else None,
         str(pick_device(command.device)),
     )
     results = red_team(job, out, command.overwrite)
@@ -73,16 +73,8 @@ def _config(command: RedteamCommandConfig) -> RedTeamConfig:
                     f"--{name.replace('_', '-')} is for the built-in suites, but --attacks names files",
                     "remove one of them",
                 )
-    if config.judge_model and not config.judge.startswith(("http://", "https://")):
-        raise UserError(
-            f"--judge-model {config.judge_model} names a model at a URL, but --judge is {config.judge!r}",
-            "give the URL with --judge",
-        )
+    check_judge_name(config.judge, config.judge_model)
     return config
-
-
-def _target(where: str) -> str:
-    return where if where.startswith(("http://", "https://")) else str(resolve_model_folder(where))
 
 
 def _show(results: JsonObject) -> None:

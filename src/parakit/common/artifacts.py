@@ -192,6 +192,11 @@ def read_lineage(folder: str | Path) -> JsonObject:
     return lineage
 
 
+def has_kind(folder: str | Path, kind: str) -> bool:
+    """Whether a folder holds an artifact of this kind."""
+    return (Path(folder) / LINEAGE).is_file() and read_lineage(folder)["kind"] == kind
+
+
 def verify_manifest(path: str | Path, names: Collection[str] | None = None) -> None:
     """Compare every file of an artifact (or those of `names` that it was written with) with its recorded size and sha256;
     `CorruptArtifact` names the first that differs.

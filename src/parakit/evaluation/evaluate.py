@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from parakit.data.row_report import RowReport, skip_summary
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.examples import evaluate_examples
 from parakit.evaluation.perplexity import evaluate_loss, evaluate_text, without_blocks
-from parakit.evaluation.results import write_items
+from parakit.evaluation.results import RESULTS, plain_benchmarks, write_items
 from parakit.evaluation.suites import run_suites
 from parakit.evaluation.tasks import run_tasks
 from parakit.inference.capabilities import model_kind
@@ -34,8 +35,6 @@ from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import LanguageModel, TransformerModel
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-
-RESULTS = "results.json"
 
 
 def evaluate_model(
@@ -50,8 +49,8 @@ def evaluate_model(
     their items.
 
     `advance` is called with the number of tokens counted and questions answered, `on_total` with how many are to come, where
-    that is known. `UserError` where the config names
-    nothing, where text or suites need a tokenizer and there is none, and where shards were made with another tokenizer.
+    that is known. `UserError` where the config names nothing, where text or suites need a tokenizer and there is none, and
+    where shards were made with another tokenizer.
     """
     if not any((config.tokens, config.text, config.suites, config.examples, config.tasks)):
         raise UserError(
@@ -190,7 +189,9 @@ def write_evaluation(
         result=summary(results),
     )
     with writing_artifact(path, lineage, overwrite) as folder:
-        write_json_atomic(folder / RESULTS, results | {"benchmarks": _without_items(results)})
+        write_json_atomic(
+            folder / RESULTS, results | {"benchmarks": plain_benchmarks(results.get("benchmarks", {}))}
+        )
         for name, benchmark in results.get("benchmarks", {}).items():
             write_items(folder, name, benchmark.items)
         if card is not None:
@@ -200,10 +201,6 @@ def write_evaluation(
 
 def summary(results: JsonObject) -> JsonObject:
     """The results without samples and items, and losses without their blocks."""
-    suites = {
-        name: {key: value for key, value in suite.items() if key != "samples"}
-        for name, suite in results["suites"].items()
-    }
     examples = results.get("examples")
     if examples is not None:
         examples = {key: value for key, value in examples.items() if key != "samples"}
@@ -212,13 +209,17 @@ def summary(results: JsonObject) -> JsonObject:
         **results,
         "loss": losses,
         "examples": examples,
-        "suites": suites,
-        "benchmarks": _without_items(results),
+        "suites": without_samples(results["suites"]),
+        "benchmarks": plain_benchmarks(results.get("benchmarks", {})),
     }
 
 
-def _without_items(results: JsonObject) -> JsonObject:
-    return {name: benchmark.without_items() for name, benchmark in results.get("benchmarks", {}).items()}
+def without_samples(suites: Mapping[str, Mapping[str, Any]]) -> JsonObject:
+    """Suites by name, without their answers."""
+    return {
+        name: {key: value for key, value in suite.items() if key != "samples"}
+        for name, suite in suites.items()
+    }
 
 
 def _losses(

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from parakit import primer
-from parakit.common.artifacts import open_artifact
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import JsonObject, read_json
+from parakit.common.files import JsonObject
 from parakit.evaluation.intervals import mean_interval
+from parakit.evaluation.results import open_evaluation
 
 MAY_DIFFER = {"n_shots", "prompts_digest"}
 SUITE_MEAN = "mean of the suites"
@@ -79,14 +79,10 @@ def family_scores(folders: Sequence[str | Path]) -> list[FamilyScore]:
 
 def _scores(folder: Path) -> list[tuple[FamilyScore, JsonObject]]:
     """Of one evaluation, each score with the part of its protocol that has to be the same."""
-    artifact = open_artifact(folder, "evaluation")
-    results = read_json(artifact.path / "results.json")
+    _, results = open_evaluation(
+        folder, "evaluate one of its models: parakit evaluate BUILD --suites --output FOLDER"
+    )
     again = "evaluate the model again: parakit evaluate MODEL --output FOLDER"
-    if "suite_mean" in results:
-        raise UserError(
-            f"{folder}: is the evaluation of all models of a build",
-            "evaluate one of its models: parakit evaluate BUILD --suites --output FOLDER",
-        )
     try:
         parameters = int(results["model"]["parameters"])
         return [*_of_benchmarks(results, parameters), *_of_suites(results, parameters)]

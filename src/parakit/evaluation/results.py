@@ -17,9 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from parakit.common.files import JsonObject, write_text_atomic
+from parakit.common.artifacts import Artifact, open_artifact
+from parakit.common.errors import UserError
+from parakit.common.files import JsonObject, read_json, write_text_atomic
 from parakit.evaluation.intervals import Estimate, bootstrap_mean, wilson_interval
 
+RESULTS = "results.json"
+"""The file of all figures, inside an evaluation folder."""
+PROGRAM = "parakit 1"
+"""What computes Parakit's own scores; the number changes where equal answers would get other scores."""
 ITEMS = "items"
 """The folder of the items, inside an evaluation folder."""
 
@@ -137,6 +143,27 @@ def write_items(folder: Path, name: str, items: Iterable[Item]) -> None:
     lines = [json.dumps(dataclasses.asdict(item), ensure_ascii=False) for item in items]
     (folder / ITEMS).mkdir(exist_ok=True)
     write_text_atomic(folder / ITEMS / f"{name}.jsonl", "".join(line + "\n" for line in lines))
+
+
+def plain_benchmarks(benchmarks: Mapping[str, BenchmarkResult]) -> JsonObject:
+    """Results by name as they are in results.json."""
+    return {name: one.without_items() for name, one in benchmarks.items()}
+
+
+def open_evaluation(folder: str | Path, hint: str) -> tuple[Artifact, JsonObject]:
+    """An evaluation of one model, and the content of its results.json. `UserError` for another folder, and with `hint` for
+    the evaluation of all models of a build.
+    """
+    artifact = open_artifact(folder, "evaluation")
+    results = read_json(artifact.path / RESULTS)
+    if "suite_mean" in results:
+        raise UserError(f"{folder}: is the evaluation of all models of a build", hint)
+    return artifact, results
+
+
+def read_benchmarks(folder: Path, results: Mapping[str, Any]) -> dict[str, BenchmarkResult]:
+    """All benchmarks of an evaluation folder with their items, by name."""
+    return {name: read_result(folder, name, results) for name in results.get("benchmarks") or {}}
 
 
 def read_result(folder: Path, name: str, results: Mapping[str, Any]) -> BenchmarkResult:

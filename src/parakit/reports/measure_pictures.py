@@ -13,7 +13,7 @@ import numpy as np
 from parakit.common.errors import UserError
 from parakit.common.files import read_json, write_text_atomic
 from parakit.evaluation.metrics.calibration import reliability
-from parakit.evaluation.results import BenchmarkResult, read_result
+from parakit.evaluation.results import RESULTS, BenchmarkResult, read_result
 
 SIDE = 400  # pixels of the square of a reliability diagram
 CELL = (64, 34)  # of a needle's cell
@@ -22,7 +22,7 @@ BLUE = "#2f6f9f"
 
 def write_picture(evaluation: Path, name: str, path: Path) -> Path:
     """Draw the measure `name` of an evaluation folder into the SVG file `path`; `UserError` for one without a picture."""
-    results = read_json(evaluation / "results.json")
+    results = read_json(evaluation / RESULTS)
     if name not in results.get("benchmarks", {}):
         raise UserError(f"{evaluation} has no result of {name}", f"parakit evaluate MODEL --tasks {name}")
     drawings = {"calibration": reliability_diagram, "needle": needle_table}

@@ -13,14 +13,14 @@ from parakit.common.files import JsonObject, read_json
 from parakit.common.progress import OnProgress
 from parakit.data.corpus import iter_corpus
 from parakit.data.examples import load_examples_report
-from parakit.evaluation.comparison.folders import RESULTS, scores_of, suite_result
+from parakit.evaluation.comparison.folders import scores_of, suite_result
 from parakit.evaluation.comparison.losses import loss_difference
 from parakit.evaluation.comparison.pipeline import compare_with_parents, compare_with_start
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.contamination.evaluations import contamination_by_model, texts_to_search
 from parakit.evaluation.evaluate import evaluate_task
 from parakit.evaluation.perplexity import LossResult, evaluate_loss, evaluate_text
-from parakit.evaluation.results import BenchmarkResult, read_result
+from parakit.evaluation.results import RESULTS, BenchmarkResult, read_benchmarks
 from parakit.evaluation.samples import answers, continuations, openings
 from parakit.evaluation.suites import SuiteAnswer, SuiteResult, run_suites
 from parakit.evaluation.tasks import run_tasks
@@ -274,7 +274,7 @@ def _evaluated(folder: Path) -> tuple[dict[str, SuiteResult], dict[str, Benchmar
         name: SuiteResult(**{**one, "samples": tuple(SuiteAnswer(**answer) for answer in one["samples"])})
         for name, one in results["suites"].items()
     }
-    return suites, {name: read_result(folder, name, results) for name in results["benchmarks"]}
+    return suites, read_benchmarks(folder, results)
 
 
 def _by_benchmark(results: Mapping[str, Mapping[str, BenchmarkResult]]) -> dict[str, JsonObject]:

@@ -126,7 +126,7 @@ def test_bias_pairs_differ_in_one_word_and_balance_each_other(given, check_resul
     assert len({pair.id for pair in pairs}) == len(pairs)
     first = Counter()
     for pair in pairs:
-        a, b = (text.lower().rstrip(".").split() for text in (pair.fitting, pair.other))
+        a, b = (text.lower().rstrip(".").split() for text in (pair.measured, pair.other))
         different = [(x, y) for x, y in zip(a, b, strict=True) if x != y]
         assert len(different) == 1, pair
         first[different[0][0]] += 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
+from parakit.inference.chat_models.locations import is_endpoint
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,19 @@ OVERWRITES = Needs(
 LOG_PROBABILITIES = Needs(
     ("log_probabilities",), lambda command: command.as_json, "the text is printed alone", "add --json"
 )
+
+
+def check_judge_name(judge: str, judge_model: str | None) -> None:
+    """`UserError` for the name of a judge's model where the judge is not at a URL."""
+    if judge_model and not is_endpoint(judge):
+        raise UserError(
+            f"--judge-model {judge_model} names a model at a URL, but --judge is {judge!r}",
+            "give the URL with --judge",
+        )
+
+
+def model_location(where: str) -> str:
+    """A URL as it is, or the model folder that a folder stands for."""
+    from parakit.recipe.build_folder import resolve_model_folder  # it loads all settings of a recipe
+
+    return where if is_endpoint(where) else str(resolve_model_folder(where))

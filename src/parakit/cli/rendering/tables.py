@@ -1,4 +1,8 @@
-"""Tables of results that several commands print."""
+"""Tables of results that several commands print.
+
+What words the figures of evaluations is imported where it is used: it loads numpy and the pages' templates, which would be
+half of the start of `parakit build`.
+"""
 
 from rich import box
 from rich.console import Console
@@ -8,9 +12,6 @@ from rich.table import Table
 from parakit.common.files import JsonObject
 from parakit.common.formatting import percent
 from parakit.evaluation.comparison.config import CompareConfig
-from parakit.evaluation.comparison.outcome import ScoreComparison
-from parakit.evaluation.contamination.figures import contamination_share
-from parakit.reports.comparison_page import difference_text, needed_text, p_text, score_name, value_text
 from parakit.reports.summary_parts import TaskSummary
 from parakit.reports.tasks import interval, metric_name, metric_value
 
@@ -31,6 +32,9 @@ def show_task(task: TaskSummary | None, console: Console) -> None:
 
 def show_comparison(found: JsonObject, config: CompareConfig, console: Console) -> None:
     """Print one model against the reference: every score with its verdict, what its items detect, and the whole verdict."""
+    from parakit.evaluation.comparison.outcome import ScoreComparison
+    from parakit.reports.comparison_page import difference_text, needed_text, p_text, score_name, value_text
+
     caption = "95 % intervals; p is corrected for the number of tests"
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False, caption=caption)
     for heading in ("score", "reference", "model", "difference", "n", "p", "verdict"):
@@ -85,6 +89,8 @@ def show_preferences(found: JsonObject, console: Console) -> None:
 
 def show_benchmarks(benchmarks: JsonObject, console: Console) -> None:
     """Every score of every benchmark with its interval; the score that stands for a benchmark is marked with an asterisk."""
+    from parakit.evaluation.contamination.figures import contamination_share
+
     table = Table(
         caption="* the score that stands for the benchmark; shots: examples in a prompt;"
         " leaked: items that are in the searched text"
@@ -123,6 +129,8 @@ def show_benchmarks(benchmarks: JsonObject, console: Console) -> None:
 
 def show_suites(suites: JsonObject, console: Console) -> None:
     """Accuracy on each of the primer's suites."""
+    from parakit.evaluation.contamination.figures import contamination_share
+
     table = Table("suite", "right", "95 % interval", "items", "asked as", "leaked")
     notes = []
     for name, suite in suites.items():

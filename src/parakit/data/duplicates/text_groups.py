@@ -109,10 +109,9 @@ def near_duplicate_groups(least: np.ndarray, n_shingles: np.ndarray) -> tuple[np
     long = np.flatnonzero(n_shingles >= MIN_SHINGLES)
     for band in range(0, RANGES - ROWS + 1, ROWS) if len(long) > 1 else ():
         rows = least[long, band : band + ROWS]
-        long_of_band = long[(rows != _EMPTY).any(1)]
-        _, first, bucket = np.unique(
-            _mixed(rows[(rows != _EMPTY).any(1)]), return_index=True, return_inverse=True
-        )
+        filled = (rows != _EMPTY).any(1)
+        long_of_band = long[filled]
+        _, first, bucket = np.unique(_mixed(rows[filled]), return_index=True, return_inverse=True)
         leaders = first[bucket]
         for k in np.flatnonzero(leaders != np.arange(len(leaders))):
             leader, text = int(long_of_band[leaders[k]]), int(long_of_band[k])

@@ -7,13 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parakit.common.artifacts import open_artifact
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import JsonObject, read_json
+from parakit.common.files import JsonObject
 from parakit.evaluation.comparison.outcome import ModelScores
-from parakit.evaluation.results import BenchmarkResult, Item, Protocol, digest, read_result, summarize_items
+from parakit.evaluation.results import (
+    PROGRAM,
+    BenchmarkResult,
+    Item,
+    Protocol,
+    digest,
+    open_evaluation,
+    read_benchmarks,
+    summarize_items,
+)
 
-RESULTS = "results.json"
 LOSS_SETTINGS = ("seq_len", "overlap", "max_document_chars", "text_start")
 """Of an evaluation's config: they decide a loss besides text and model."""
 _AGAIN = "evaluate the model again: parakit evaluate MODEL --output FOLDER"
@@ -23,17 +30,11 @@ def read_scores(folder: str | Path, *, name: str | None = None) -> ModelScores:
     """The scores in an evaluation folder, under `name` or its path. `UserError` for another folder, and for one that holds no
     score.
     """
-    artifact = open_artifact(folder, "evaluation")
-    results = read_json(artifact.path / RESULTS)
-    if "suite_mean" in results:
-        raise UserError(
-            f"{folder}: is the evaluation of all models of a build",
-            "name the build's folder or one of its models: parakit compare MODEL MODEL --suites",
-        )
+    artifact, results = open_evaluation(
+        folder, "name the build's folder or one of its models: parakit compare MODEL MODEL --suites"
+    )
     try:
-        benchmarks = {
-            task: read_result(artifact.path, task, results) for task in results.get("benchmarks") or {}
-        }
+        benchmarks = read_benchmarks(artifact.path, results)
         found = scores_of(name or str(folder), results, artifact.lineage["config"], benchmarks)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         if isinstance(error, UserError):
@@ -80,7 +81,7 @@ def suite_result(
     protocol = Protocol(
         task=f"primer/{suite}",
         version="1",
-        program="parakit 1",
+        program=PROGRAM,
         data_digest="",
         prompts_digest=digest(item.prompt for item in items),
         prompting=prompting,

@@ -7,24 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from parakit.common.artifacts import LINEAGE, Artifact, Lineage, open_artifact, read_lineage, writing_artifact
+from parakit.common.artifacts import LINEAGE, Artifact, Lineage, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, read_json, write_json_atomic, write_text_atomic
+from parakit.common.files import JsonObject, write_json_atomic, write_text_atomic
 from parakit.common.progress import OnProgress, log
 from parakit.evaluation.comparison.folders import suite_result
 from parakit.evaluation.contamination.figures import TextSearch, describe_contamination, find_contamination
 from parakit.evaluation.contamination.texts import LINEAGE_TEXTS, TrainingTexts, gather_texts
-from parakit.evaluation.results import ITEMS, BenchmarkResult, read_result
+from parakit.evaluation.results import (
+    ITEMS,
+    RESULTS,
+    BenchmarkResult,
+    open_evaluation,
+    plain_benchmarks,
+    read_benchmarks,
+)
 
-RESULTS = "results.json"
 MAX_LISTED = 100
 NONE = "none"
-
-
-def is_evaluation(path: str | Path) -> bool:
-    """Whether a folder holds an evaluation."""
-    folder = Path(path)
-    return (folder / LINEAGE).is_file() and read_lineage(folder)["kind"] == "evaluation"
 
 
 def texts_to_search(model: str | Path, names: Sequence[str]) -> TrainingTexts | None:
@@ -99,12 +99,7 @@ def search_evaluation(
     returns its results with `contamination`. `output`: an evaluation folder to write, with the same items; it may be
     `path` itself, with `overwrite`; `make_card`: its README.md from the results. `UserError` for an evaluation without items.
     """
-    artifact = open_artifact(path, "evaluation")
-    results = read_json(artifact.path / RESULTS)
-    if "suite_mean" in results:
-        raise UserError(
-            f"{path}: is the evaluation of all models of a build", "its figures are in the report"
-        )
+    artifact, results = open_evaluation(path, "its figures are in the report")
     if not (results.get("benchmarks") or results.get("suites")):
         raise UserError(
             f"{path}: holds no benchmark or suite whose items could be searched",
@@ -113,11 +108,9 @@ def search_evaluation(
     texts = texts_to_search(results["model"]["path"], names)
     if texts is None:
         raise UserError("contamination is none: nothing is left to do", "name texts, or remove it")
-    read = {name: read_result(artifact.path, name, results) for name in results.get("benchmarks") or {}}
-    results = add_contamination(results | {"benchmarks": read}, texts, advance, strict=True)
-    plain = results | {
-        "benchmarks": {name: one.without_items() for name, one in results["benchmarks"].items()}
-    }
+    results |= {"benchmarks": read_benchmarks(artifact.path, results)}
+    results = add_contamination(results, texts, advance, strict=True)
+    plain = results | {"benchmarks": plain_benchmarks(results["benchmarks"])}
     if output is not None:
         with writing_artifact(output, _lineage(artifact, names, output, plain), overwrite) as folder:
             if (artifact.path / ITEMS).is_dir():

@@ -14,9 +14,8 @@ from parakit.evaluation.judging.judges import GradedAnswer, Scores
 from parakit.evaluation.judging.prompts import TEMPLATES
 from parakit.evaluation.judging.ratings import rate
 from parakit.evaluation.judging.verdicts import matches_of, position_bias
-from parakit.evaluation.results import Item, Protocol, digest, summarize_items
+from parakit.evaluation.results import PROGRAM, Item, Protocol, digest, plain_benchmarks, summarize_items
 
-PROGRAM = "parakit 1"
 MAIN = "grade"
 
 
@@ -109,7 +108,7 @@ def graded_result(
         "n_verdicts": n_graded,
         "n_unjudged": len(rows) - n_graded,
         "n_without_answer": n_missing,
-        "benchmarks": {name: result.without_items() for name, result in results.items()},
+        "benchmarks": plain_benchmarks(results),
         "agreement": grade_agreement(by_answer, votes, seed) if votes else None,
     }
     return JudgingResult(figures, rows, items)

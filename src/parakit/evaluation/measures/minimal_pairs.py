@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
-from parakit.evaluation.measures.likelihood import text_log_likelihoods
+from parakit.evaluation.measures.likelihood import PairItem, measure_pairs
 from parakit.evaluation.measures.measure import MeasureInput
 from parakit.evaluation.measures.rows import draw, find_file, protocol, read_rows
-from parakit.evaluation.results import BenchmarkResult, Item, summarize_items
+from parakit.evaluation.results import BenchmarkResult, summarize_items
 from parakit.primer.minimal_pairs import generate_minimal_pairs
 
 BEHAVIOURS = {
@@ -43,15 +42,6 @@ such as "ever", which need a negation. Of meaning by context (A4) BLiMP has no s
 """
 N_PRIMER_PAIRS = 100  # of each behaviour
 BLIMP_KEYS = ("sentence_good", "sentence_bad", "UID", "pairID", "linguistics_term")
-
-
-class PairItem(NamedTuple):
-    """A minimal pair: its place in the data, its texts, and the group that it counts in."""
-
-    id: str
-    good: str
-    bad: str
-    group: str
 
 
 def measure_blimp(given: MeasureInput) -> BenchmarkResult:
@@ -90,13 +80,7 @@ def _measure(
     given: MeasureInput, task: str, data: Sequence[object], pairs: Sequence[PairItem]
 ) -> BenchmarkResult:
     """The result for some pairs of the data. `margin`: how much likelier the good one is, in nats."""
-    texts = [text for pair in pairs for text in (pair.good, pair.bad)]
-    values = text_log_likelihoods(given.model, given.tokenizer, texts, advance=given.advance)
-    items = []
-    for pair, good, bad in zip(pairs, values[::2], values[1::2], strict=True):
-        scores = {"accuracy": float(good > bad), "margin": good - bad}
-        answer = pair.good if good > bad else pair.bad
-        items.append(Item(pair.id, pair.bad, pair.good, answer, scores, pair.group))
+    texts, items = measure_pairs(given, pairs, "accuracy")
     return summarize_items(protocol(task, given, data, texts, chat=False), items, "accuracy")
 
 

@@ -13,10 +13,8 @@ from typing import Any, TypeVar
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.evaluation.measures.measure import MeasureInput
-from parakit.evaluation.results import Protocol, digest
+from parakit.evaluation.results import PROGRAM, Protocol, digest
 
-PROGRAM = "parakit 1"
-"""What computes the scores; the number changes where equal answers would get other scores."""
 T = TypeVar("T")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from parakit.inference.chat_models.chat_model import ChatModel
 from parakit.inference.chat_models.local import LocalChatModel
+from parakit.inference.chat_models.locations import is_endpoint
 from parakit.inference.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
 
 
@@ -16,8 +17,3 @@ def open_chat_model(location: str, *, model: str | None = None, device: str = "c
     if is_endpoint(location):
         return OpenAIChatModel(OpenAIChatConfig(url=location, model=model))
     return LocalChatModel.load(Path(location), device)
-
-
-def is_endpoint(location: str) -> bool:
-    """Whether a model's location is an endpoint's URL, not a folder."""
-    return location.startswith(("http://", "https://"))

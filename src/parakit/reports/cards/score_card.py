@@ -19,6 +19,7 @@ from parakit.common.formatting import number, percent
 from parakit.common.progress import log
 from parakit.common.yaml_reading import YamlFault, parse_yaml
 from parakit.evaluation.contamination.figures import describe_contamination
+from parakit.evaluation.results import PROGRAM, RESULTS
 from parakit.reports.cards.model_card import escape_markdown, model_card
 from parakit.reports.formatting import model_stages
 from parakit.reports.summary_schema import BuildSummary
@@ -78,7 +79,7 @@ def score_rows(results: JsonObject) -> list[ScoreRow]:
         if contamination and "scores_without" in contamination:
             scores = {"accuracy": contamination["scores_without"].get("right")}
             contamination = contamination | {"scores_without": scores}
-        protocol = {"program": "parakit 1", "version": "1", "n_shots": 0, "prompting": suite.get("prompting")}
+        protocol = {"program": PROGRAM, "version": "1", "n_shots": 0, "prompting": suite.get("prompting")}
         chance = (results.get("chance") or {}).get(name)
         rows.append(ScoreRow(f"primer/{name}", "accuracy", score, protocol, contamination, True, chance))
     for name, loss in (results.get("loss") or {}).items():
@@ -117,7 +118,7 @@ def card_with_evaluations(
     rows: dict[tuple[str, str], ScoreRow] = {}
     for path in evaluations:
         evaluation = open_artifact(path, "evaluation")
-        results = read_json(evaluation.path / "results.json")
+        results = read_json(evaluation.path / RESULTS)
         measured = str((results.get("model") or {}).get("path"))
         digests = {parent["digest"] for parent in evaluation.lineage["parents"]}
         if not (own in digests if own else Path(measured).resolve() == folder.resolve()):

@@ -31,16 +31,17 @@ from parakit.evaluation.judging.prompts import TEMPLATES
 from parakit.evaluation.judging.summary import JudgingResult, graded_protocol, graded_result, pairwise_result
 from parakit.evaluation.judging.verdicts import Duel, compare_duels, make_duels, verdict_row
 from parakit.evaluation.results import Item, write_items
-from parakit.inference.chat_models.loading import is_endpoint, open_chat_model
+from parakit.inference.chat_models.loading import open_chat_model
 from parakit.inference.chat_models.local import LocalChatModel
+from parakit.inference.chat_models.locations import is_endpoint
 from parakit.model.heads import RewardModel
 from parakit.reports.judging import render_judging
 from parakit.stages.judging.sources import (
-    CHUNK,
     AnswersByModel,
     JudgeJob,
     answers_from_files,
     answers_from_models,
+    chunk_size,
     file_stats,
     read_all_votes,
     short_names,
@@ -124,7 +125,9 @@ def _run_pairwise(
             bar.advance(len(chunk))
             return rows
 
-        found = cached_map(cache, duels, lambda duel: duel.content_id, compare, chunk_size=_chunk_size(job))
+        found = cached_map(
+            cache, duels, lambda duel: duel.content_id, compare, chunk_size=chunk_size(job.judge)
+        )
     rows = [verdict_row(duel, row["scores"]) for duel, row in zip(duels, found, strict=True)]
     return pairwise_result(rows, list(answers), n_missing, votes, job.config.seed)
 
@@ -151,16 +154,13 @@ def _run_graded(
             bar.advance(len(chunk))
             return rows
 
-        found = cached_map(cache, graded, lambda one: one[1].content_id, grade, chunk_size=_chunk_size(job))
+        found = cached_map(
+            cache, graded, lambda one: one[1].content_id, grade, chunk_size=chunk_size(job.judge)
+        )
     protocol = graded_protocol(questions, judge.name, job.config)
     n_missing = len(questions) * len(answers) - len(graded)
     scores = [row["scores"] for row in found]
     return graded_result(graded, scores, protocol, n_missing, votes, job.config.seed)
-
-
-def _chunk_size(job: JudgeJob) -> int:
-    """Pairs or answers that are kept together: few of an endpoint, which may fail; as many as make good batches of a model."""
-    return CHUNK if is_endpoint(job.judge) else 8 * CHUNK
 
 
 def _require_some(job: JudgeJob, judge: Judge, rows: Sequence[JsonObject]) -> None:

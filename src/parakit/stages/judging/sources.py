@@ -26,7 +26,8 @@ from parakit.evaluation.judging.inputs import (
     read_votes,
 )
 from parakit.evaluation.results import digest
-from parakit.inference.chat_models.loading import is_endpoint, open_chat_model
+from parakit.inference.chat_models.loading import open_chat_model
+from parakit.inference.chat_models.locations import is_endpoint
 
 CHUNK = 8  # what is kept together: an endpoint that fails loses no more
 
@@ -134,9 +135,17 @@ def _answer(
         return [{"answer": text} for text in texts]
 
     cache = work / f"answers-{config_digest(fingerprint)[:16]}.jsonl"
-    chunk_size = CHUNK if is_endpoint(where) else 8 * CHUNK
-    rows = cached_map(cache, questions, lambda one: digest([one.id, one.text]), answer, chunk_size=chunk_size)
+    rows = cached_map(
+        cache, questions, lambda one: digest([one.id, one.text]), answer, chunk_size=chunk_size(where)
+    )
     return {question.id: row["answer"] for question, row in zip(questions, rows, strict=True)}
+
+
+def chunk_size(where: str) -> int:
+    """Answers or verdicts that are kept together: few of an endpoint, which may fail; as many as make good batches of a
+    model.
+    """
+    return CHUNK if is_endpoint(where) else 8 * CHUNK
 
 
 def file_stats(where: str) -> list[list[object]]:

@@ -168,7 +168,7 @@ def render(
         )
     if template is None:
         raise UserError(
-            "this model has no chat template, so it cannot be question in a conversation",
+            "this model has no chat template, so it cannot be prompted with a conversation",
             "let it continue a text: parakit generate MODEL TEXT --prompting plain; or, if its publisher has a"
             " chat_template.jinja, put it into the folder",
         )
