@@ -132,6 +132,22 @@ INERT = [
     *_inert("show", "SHARDS", plot="OUT"),
     *_inert("show", "EVALUATION --family EVALUATION", seed="3", page="OUT", document="0", search="bird"),
     *_inert("import", "MODEL --output OUT", revision="main"),
+    *_inert("inspect attention", "MODEL --text bird", overwrite="", token="1", target="tree"),
+    *_inert("inspect attention", "MODEL --text bird --kind rollout", layer="0", head="0", output="OUT.html"),
+    *_inert("inspect heads", "MODEL", source="bird", method="mean", reference="TEXT/0.txt", patch_from="a b"),
+    *_inert("inspect heads", "MODEL", next_token="bird", against="tree"),
+    *_inert("inspect heads", "MODEL --text bird", pair="a b", n_tokens="4", n_sequences="2", seed="3"),
+    *_inert(
+        "inspect neurons",
+        "MODEL --text bird",
+        source="bird",
+        method="mean",
+        reference="TEXT/0.txt",
+        pair="a b",
+    ),
+    *_inert("inspect neurons", "MODEL --pair bird tree", layer="0", target="bird"),
+    *_inert("inspect activations", "MODEL --text bird", overwrite="", target="tree"),
+    *_inert("inspect behaviours", "MODEL", overwrite=""),
 ]
 
 PENALTIES = (
@@ -230,6 +246,11 @@ OTHERS = {
     },
     "import": {"output", "dtype", "accept_config", "overwrite", "json"},
     "export": {"output", "format", "dtype", "max_shard_size", "evaluation", "json"},
+    "inspect attention": {"text", "kind", "device", "dtype", "json"},
+    "inspect heads": {"text", "device", "dtype", "json"},
+    "inspect neurons": {"text", "n", "device", "dtype", "json"},
+    "inspect activations": {"text", "names", "output", "device", "dtype", "json"},
+    "inspect behaviours": {"pairs", "n_pairs", "n_heads", "seed", "output", "device", "dtype", "json"},
     "show": {"verify", "document", "family", "json"},
     "bench": {"prompt_tokens", "new_tokens", "n_sequences", "repeats", "device", "dtype", "json"},
     "predict": {

@@ -96,7 +96,8 @@ def _place(word: str, places: dict[str, str]) -> str:
 def flags_of(command: str) -> set[str]:
     """The flags of a command's own settings, by their outer names."""
     verb, *inner = command.split()
-    module = importlib.import_module(module_of(verb))
+    in_folder = verb == "inspect"  # whose verbs have a module each
+    module = importlib.import_module(f"parakit.cli.inspecting.{inner[0]}" if in_folder else module_of(verb))
     wanted = f"{verb}{inner[0] if inner else ''}commandconfig"
     (config,) = (
         value

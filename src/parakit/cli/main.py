@@ -35,10 +35,11 @@ VERBS = {
     "import": "Import a published model, from a folder or the Hugging Face hub.",
     "export": "Export a model as a plain Hugging Face folder.",
     "doctor": "Check a model and its data for silent mistakes before training.",
+    "inspect": "Look inside a model: attention, heads, neurons, and what changes without them.",
     "show": "Describe a folder: what it holds and how it was made.",
 }
-# `import` is a Python keyword, so its module has another name; `export` follows it.
-_MODULES = {"import": "import_model", "export": "export_model"}
+# `import` is a Python keyword and `inspect` a module of Python's, so theirs have other names; `export` follows.
+_MODULES = {"import": "import_model", "export": "export_model", "inspect": "inspect_model"}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,8 +9,12 @@ from rich.markup import escape
 
 def safe(text: Any) -> str:
     """Text without rich markup and terminal control codes."""
-    plain = "".join(
+    return escape(plain(text))
+
+
+def plain(text: Any) -> str:
+    """Text without terminal control codes, for what reads no markup."""
+    return "".join(
         letter if letter in "\n\t" or letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
         for letter in str(text)
     )
-    return escape(plain)

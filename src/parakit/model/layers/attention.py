@@ -82,7 +82,7 @@ class Attention(nn.Module):
         """x (B, T, d_model); mask (B or 1, 1, T, S): bool, True = may attend, or float, added to the scores;
         None: all keys, or the plain causal ones.
         """
-        return self.output(self._attend(*self._project(x, rotation, cache), attention_mask))
+        return self.output(self.attend(*self._project(x, rotation, cache), attention_mask))
 
     def _project(
         self, x: Tensor, rotation: Rotation | None, cache: Cache | None
@@ -100,8 +100,8 @@ class Attention(nn.Module):
         """(B, T, heads * D) -> (B, heads, T, D)"""
         return x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Average the values by the scores: (B, T, H * D)."""
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Average the values by the scores: query (B, H, T, D), keys and values (B, G, S, D) -> (B, T, H * D)."""
         if self._is_grouped_step(query, attention_mask):  # without copies of keys and values for each head
             grouped = query.reshape(len(query), key.shape[1], self.n_groups, self.head_dim)
             mixed = functional.scaled_dot_product_attention(
@@ -200,7 +200,7 @@ class GatedAttention(Attention):
         self, x: Tensor, rotation: Rotation | None, attention_mask: Tensor | None, cache: Cache | None
     ) -> Tensor:
         """As `Attention.forward`."""
-        attended = self._attend(*self._project(x, rotation, cache), attention_mask)
+        attended = self.attend(*self._project(x, rotation, cache), attention_mask)
         return self.output(attended * self.gate(x).sigmoid())
 
 
@@ -221,4 +221,4 @@ class CrossAttention(Attention):
             keys_values = self.key_norm(self._heads(self.key(source))), self._heads(self.value(source))
             if cache is not None:
                 cache.set_source(self.layer, *keys_values)
-        return self.output(self._attend(query, *keys_values, source_mask))
+        return self.output(self.attend(query, *keys_values, source_mask))

@@ -68,4 +68,4 @@ class DisentangledAttention(Attention):
         bias = (from_query + from_key) * (self.head_dim**-0.5 if self.scale is None else self.scale)
         if attention_mask is not None:
             bias = bias.masked_fill(~attention_mask, -torch.inf)
-        return self.output(self._attend(query, key, value, bias))
+        return self.output(self.attend(query, key, value, bias))

@@ -38,15 +38,16 @@ class LocalAttention(Attention):
         assert config.sliding_window is not None
         self.window = config.sliding_window
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """As `Attention.attend`; block by block where the mask is none or one of keys."""
         n_tokens = query.shape[2]
         of_keys = attention_mask is None or (
             attention_mask.dtype == torch.bool and attention_mask.shape[-2] == 1
         )
         if not of_keys or key.shape[2] != n_tokens:
-            return super()._attend(query, key, value, attention_mask)
+            return super().attend(query, key, value, attention_mask)
         if attention_mask is None and n_tokens <= (self.window if self.causal else self.window // 2 + 1):
-            return super()._attend(query, key, value, None)
+            return super().attend(query, key, value, None)
         block_len = min(max(self.window, CHUNK_LEN), n_tokens)
         left = self.window - 1 if self.causal else self.window // 2
         right = 0 if self.causal else left
@@ -62,7 +63,7 @@ class LocalAttention(Attention):
         )
         query, key, value = (x.transpose(1, 2).flatten(0, 1) for x in (blocks, *around))  # blocks are rows
         mask = mask.expand(len(blocks), -1, -1, -1).reshape(-1, 1, block_len, span)
-        mixed = super()._attend(query, key, value, mask)  # (B * N, C, H * D)
+        mixed = super().attend(query, key, value, mask)  # (B * N, C, H * D)
         return mixed.view(len(blocks), -1, mixed.shape[-1])[:, :n_tokens]
 
 
@@ -92,7 +93,8 @@ class LinearAttention(Attention):
     mask of keys (B, 1, 1, S) is free; one per pair (packed rows, several tokens behind a cache) costs as much as softmax.
     """
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """As `Attention.attend`, by features."""
         if self.n_groups > 1:
             key, value = key.repeat_interleave(self.n_groups, 1), value.repeat_interleave(self.n_groups, 1)
         with torch.autocast(query.device.type, enabled=False):  # long sums need float32
@@ -158,7 +160,8 @@ class LowRankAttention(Attention):
         for weight in (self.squeeze_key, self.squeeze_value):
             nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """As `Attention.attend`, to the projected keys and values."""
         n_tokens, limit = key.shape[2], self.squeeze_key.shape[1]
         if n_tokens > limit:
             raise UserError(
@@ -171,7 +174,7 @@ class LowRankAttention(Attention):
                 "give each row one document and a mask (B, S), or choose attention: softmax or linear",
             )
         key = _project(key, self.squeeze_key, attention_mask)
-        return super()._attend(query, key, _project(value, self.squeeze_value, attention_mask), None)
+        return super().attend(query, key, _project(value, self.squeeze_value, attention_mask), None)
 
 
 def _project(x: Tensor, weight: Tensor, key_mask: Tensor | None) -> Tensor:

@@ -1,0 +1,1 @@
+"""The verbs of `parakit inspect`, one module each."""

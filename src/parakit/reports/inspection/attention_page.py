@@ -1,0 +1,181 @@
+"""A page to point at: attention of every head for one text, in one HTML file without a network.
+
+Its script is the page's own: the security policy names the script's digest, so nothing else runs, and tokens, which may
+spell anything, pass through the template's autoescape and are shown as text. Weights are rounded to 1 / 255 of the greatest
+value; of long texts each row keeps as many of its largest weights as fit under `MAX_DATA_BYTES`, and the page says how many.
+
+Shapes: L layers, H heads, T queries, S keys, K weights that a row keeps.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from parakit.common.errors import UserError
+from parakit.common.files import JsonObject, write_text_atomic
+from parakit.inspection.attention import AttentionMaps
+from parakit.reports.rendering import page_template
+
+MAX_DATA_BYTES = 4_000_000
+TITLES = {
+    "attention": "self-attention",
+    "encoder.attention": "the source to itself",
+    "decoder.attention": "the target to itself",
+    "decoder.cross_attention": "the target to the source",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """The maps that a page shows together: one kind of attention of one stack."""
+
+    kind: str
+    layers: tuple[int, ...]
+    maps: np.ndarray  # (L, H, T, S)
+    queries: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+def attention_groups(maps: AttentionMaps) -> list[Group]:
+    """The maps by stack and kind."""
+    found: dict[str, list[str]] = {}
+    for name in maps.maps:
+        stack, _, rest = name.partition("blocks.")
+        found.setdefault(stack + rest.partition(".")[2], []).append(name)
+    return [
+        Group(
+            kind,
+            tuple(int(name.partition("blocks.")[2].partition(".")[0]) for name in names),
+            np.stack([maps.maps[name] for name in names]),
+            maps.queries(names[0]),
+            maps.keys(names[0]),
+        )
+        for kind, names in found.items()
+    ]
+
+
+def write_attention_page(
+    maps: AttentionMaps, path: str | Path, *, model: str, specials: tuple[str, ...] = (), first_head: int = 0
+) -> Path:
+    """Write the page to `path`, whole or not at all. `model` is its heading; `specials`: special tokens, which it shows
+    smaller; `first_head`: the number of the maps' first head. Raises `UserError` for a text whose page would be too large.
+    """
+    path = Path(path)
+    groups = attention_groups(maps)
+    template = page_template("attention.html")
+    script = page_template("attention.js").render()
+    page: JsonObject = {
+        "groups": _packed(groups, maps.kind, specials, first_head),
+        "start": _start(groups),
+    }
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text = template.render(
+        page={
+            "model": model,
+            "shape": _shape(groups),
+            "sees": "what each head attends to"
+            if maps.kind == "weights"
+            else "what each head brings from where",
+            "note": _note(maps, page["groups"]),
+        },
+        data=json.dumps(page, ensure_ascii=False),
+        script_hash=f"sha256-{digest}",
+    )
+    write_text_atomic(path, text)
+    return path
+
+
+def _packed(groups: list[Group], kind: str, specials: tuple[str, ...], first_head: int) -> list[JsonObject]:
+    """The groups with as many weights of each row as fit together."""
+    n_rows = sum(group.maps[..., 0].size for group in groups)
+    longest = max(len(group.keys) for group in groups)
+    n_kept = max(
+        1, min(longest, MAX_DATA_BYTES // n_rows)
+    )  # about a byte each when compressed, a guess that is checked
+    while True:
+        packed = [_pack(group, min(n_kept, len(group.keys)), _scale(group, kind)) for group in groups]
+        if sum(map(len, packed)) <= MAX_DATA_BYTES:
+            break
+        if n_kept == 1:
+            raise UserError(
+                f"{n_rows:,} rows of attention do not fit on a page under {MAX_DATA_BYTES / 1e6:g} MB",
+                "take a shorter text, or one layer with --layer",
+            )
+        n_kept = max(1, n_kept * 3 // 4)
+    return [
+        {
+            "title": TITLES.get(group.kind, group.kind),
+            "cross": group.kind.endswith("cross_attention"),
+            "layers": group.layers,
+            "heads": [first_head + head for head in range(group.maps.shape[1])],
+            "n_heads": group.maps.shape[1],
+            "queries": group.queries,
+            "keys": group.keys,
+            "n_prefix": 0 if group.kind.endswith("cross_attention") else len(group.keys) - len(group.queries),
+            "query_title": "target",
+            "key_title": "source",
+            "unit": "share" if kind == "weights" else "length",
+            "scale": _scale(group, kind),
+            "sink": kind == "weights" and bool((group.maps.sum(-1) < 0.98).any()),
+            "specials": sorted({*specials} & {*group.queries, *group.keys}),
+            "n_kept": min(n_kept, len(group.keys)),
+            "data": data,
+        }
+        for group, data in zip(groups, packed, strict=True)
+    ]
+
+
+def _scale(group: Group, kind: str) -> float:
+    return 1.0 if kind == "weights" else max(float(group.maps.max()), 1e-9)
+
+
+def _pack(group: Group, n_kept: int, scale: float) -> str:
+    """Weights as bytes, then where rows keep a part of their weights the keys of them as 16-bit numbers; deflated, base64."""
+    whole = np.rint(group.maps / scale * 255).clip(0, 255).astype(np.uint8)
+    if n_kept == whole.shape[-1]:
+        return base64.b64encode(zlib.compress(whole.tobytes(), 6)).decode()
+    keys = np.sort(
+        np.argpartition(255 - whole, n_kept - 1, axis=-1)[..., :n_kept], -1
+    )  # in order, which compresses
+    weights = np.take_along_axis(whole, keys, -1)
+    keys = np.where(weights == 0, 0, keys)  # a weight of nothing may stand anywhere
+    both = weights.tobytes() + keys.astype("<u2").tobytes()
+    return base64.b64encode(zlib.compress(both, 6)).decode()
+
+
+def _start(groups: list[Group]) -> JsonObject:
+    """What the page opens with: the last group (a target's view of its source), its middle layer, its last whole word."""
+    number = len(groups) - 1
+    group = groups[number]
+    words = [
+        i for i, token in enumerate(group.queries) if any(map(str.isalnum, token)) and token[:1] not in "[<"
+    ]
+    return {
+        "group": number,
+        "layer": len(group.layers) // 2,
+        "head": -1 if group.maps.shape[1] > 1 else 0,
+        "token": words[-1] if words else len(group.queries) - 1,
+    }
+
+
+def _shape(groups: list[Group]) -> str:
+    parts = {f"{len(group.layers)} layers × {group.maps.shape[1]} heads" for group in groups}
+    n_tokens = {len(group.queries) for group in groups} | {len(group.keys) for group in groups}
+    return f"{', '.join(sorted(parts))} · {max(n_tokens)} tokens"
+
+
+def _note(maps: AttentionMaps, packed: list[JsonObject]) -> str:
+    kept = [one for one in packed if one["n_kept"] < len(one["keys"])]
+    what = "Weights" if maps.kind == "weights" else "Lengths of weighted values"
+    lines = [f"{what} are computed from the model's queries and keys, and rounded to 1/255 of the greatest."]
+    if kept:
+        lines.append(f"Each row keeps its {min(one['n_kept'] for one in kept)} largest.")
+    lines += [f"{name} has no map: {reason}." for name, reason in list(maps.without_maps.items())[:3]]
+    return " ".join([*lines, "Made by Parakit; the page loads nothing."])
