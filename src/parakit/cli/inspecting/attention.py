@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
     if page is not None:
         from parakit.reports.inspection.attention_page import write_attention_page
 
-        name = Path(command.model).resolve().name
+        name = "/".join(Path(command.model).resolve().parts[-2:])
         write_attention_page(maps, page, model=name, specials=specials, first_head=command.head or 0)
         log(f"page: {page}")
     shown = _shown(maps, command)

@@ -24,6 +24,7 @@ from parakit.inspection.attention import AttentionMaps
 from parakit.reports.rendering import page_template
 
 MAX_DATA_BYTES = 4_000_000
+SINK_SHARE = 0.4  # of the last token's attention to the first one, from which on the page opens without it
 TITLES = {
     "attention": "self-attention",
     "encoder.attention": "the source to itself",
@@ -96,19 +97,18 @@ def _packed(groups: list[Group], kind: str, specials: tuple[str, ...], first_hea
     """The groups with as many weights of each row as fit together."""
     n_rows = sum(group.maps[..., 0].size for group in groups)
     longest = max(len(group.keys) for group in groups)
-    n_kept = max(
-        1, min(longest, MAX_DATA_BYTES // n_rows)
-    )  # about a byte each when compressed, a guess that is checked
+    n_kept = max(1, min(longest, MAX_DATA_BYTES // n_rows))  # about a byte each when compressed
+    ranked = [_largest(group, min(n_kept, len(group.keys)), _scale(group, kind)) for group in groups]
     while True:
-        packed = [_pack(group, min(n_kept, len(group.keys)), _scale(group, kind)) for group in groups]
-        if sum(map(len, packed)) <= MAX_DATA_BYTES:
+        packed = [_pack(*(one if one[0].shape[-1] <= n_kept else _cut(one, n_kept))) for one in ranked]
+        if (n_bytes := sum(map(len, packed))) <= MAX_DATA_BYTES:
             break
         if n_kept == 1:
             raise UserError(
                 f"{n_rows:,} rows of attention do not fit on a page under {MAX_DATA_BYTES / 1e6:g} MB",
                 "take a shorter text, or one layer with --layer",
             )
-        n_kept = max(1, n_kept * 3 // 4)
+        n_kept = max(1, min(n_kept - 1, n_kept * MAX_DATA_BYTES // n_bytes))
     return [
         {
             "title": TITLES.get(group.kind, group.kind),
@@ -136,15 +136,38 @@ def _scale(group: Group, kind: str) -> float:
     return 1.0 if kind == "weights" else max(float(group.maps.max()), 1e-9)
 
 
-def _pack(group: Group, n_kept: int, scale: float) -> str:
-    """Weights as bytes, then where rows keep a part of their weights the keys of them as 16-bit numbers; deflated, base64."""
-    whole = np.rint(group.maps / scale * 255).clip(0, 255).astype(np.uint8)
+def _largest(group: Group, n_kept: int, scale: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """Of each row the largest weights in 255ths of `scale`, (L, H, T, n_kept) uint8, the largest first, and their keys, uint16;
+    where all are kept, in the order of the keys, and None.
+    """
+    whole = np.rint(group.maps * np.float32(255 / scale)).clip(0, 255).astype(np.uint8)
     if n_kept == whole.shape[-1]:
-        return base64.b64encode(zlib.compress(whole.tobytes(), 6)).decode()
-    keys = np.sort(
-        np.argpartition(255 - whole, n_kept - 1, axis=-1)[..., :n_kept], -1
-    )  # in order, which compresses
-    weights = np.take_along_axis(whole, keys, -1)
+        return whole, None
+    keys = np.argpartition(255 - whole, n_kept - 1, axis=-1)[..., :n_kept]
+    return _by_weight(np.take_along_axis(whole, keys, -1), keys.astype(np.uint16))
+
+
+def _by_weight(weights: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(255 - weights, axis=-1, kind="stable")
+    return np.take_along_axis(weights, order, -1), np.take_along_axis(keys, order, -1)
+
+
+def _cut(ranked: tuple[np.ndarray, np.ndarray | None], n_kept: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest of what is kept already."""
+    weights, keys = ranked
+    if keys is None:
+        weights, keys = _by_weight(
+            weights, np.broadcast_to(np.arange(weights.shape[-1], dtype=np.uint16), weights.shape)
+        )
+    return weights[..., :n_kept], keys[..., :n_kept]
+
+
+def _pack(weights: np.ndarray, keys: np.ndarray | None) -> str:
+    """Weights as bytes, then where rows keep a part of their weights the keys of them as 16-bit numbers; deflated, base64."""
+    if keys is None:
+        return base64.b64encode(zlib.compress(weights.tobytes(), 6)).decode()
+    order = np.argsort(keys, axis=-1)  # which compresses
+    weights, keys = np.take_along_axis(weights, order, -1), np.take_along_axis(keys, order, -1)
     keys = np.where(weights == 0, 0, keys)  # a weight of nothing may stand anywhere
     both = weights.tobytes() + keys.astype("<u2").tobytes()
     return base64.b64encode(zlib.compress(both, 6)).decode()
@@ -154,6 +177,10 @@ def _start(groups: list[Group]) -> JsonObject:
     """What the page opens with: the last group (a target's view of its source), its middle layer, its last whole word."""
     number = len(groups) - 1
     group = groups[number]
+    is_self = not group.kind.endswith("cross_attention")
+    n_prefix = len(group.keys) - len(group.queries)
+    last = group.maps[..., -1, :]
+    in_sink = is_self and float(last[..., n_prefix].sum()) > SINK_SHARE * float(last.sum())
     words = [
         i for i, token in enumerate(group.queries) if any(map(str.isalnum, token)) and token[:1] not in "[<"
     ]
@@ -161,6 +188,7 @@ def _start(groups: list[Group]) -> JsonObject:
         "group": number,
         "layer": len(group.layers) // 2,
         "head": -1 if group.maps.shape[1] > 1 else 0,
+        "skip": in_sink,
         "token": words[-1] if words else len(group.queries) - 1,
     }
 

@@ -8,7 +8,7 @@
     if (className) element.className = className;
     return element;
   };
-  const state = { group: 0, layer: 0, head: -1, direction: "to", pinned: null, over: null };
+  const state = { group: 0, layer: 0, head: -1, direction: "to", pinned: null, over: null, skip: false };
   const percent = (value, group) => group.unit === "share"
     ? (value >= 0.0995 ? Math.round(100 * value) : (100 * value).toFixed(1)) + " %"
     : value.toPrecision(2);
@@ -34,7 +34,14 @@
   function rowOf(group, layer, head, query) {
     const values = new Float32Array(group.keys.length), heads = head < 0 ? group.n_heads : 1;
     for (let h = head < 0 ? 0 : head, n = 0; n < heads; h++, n++) addRow(group, layer, h, query, values, group.scale / 255 / heads);
+    if (state.skip) values[group.n_prefix] = 0;
     return values;
+  }
+  function firstOf(group, query) {
+    state.skip = false;
+    const value = rowOf(group, state.layer, state.head, query)[group.n_prefix];
+    state.skip = true;
+    return value;
   }
   function columnOf(group, layer, head, key) {
     const values = new Float32Array(group.queries.length);
@@ -84,16 +91,16 @@
   const offset = () => isCross() ? 0 : group().n_prefix;
   function pin(number) {
     state.pinned = state.pinned === number ? null : number;
-    pointing().elements.forEach((element, i) => { if (element.tabIndex > -2 && element.hasAttribute("role")) element.tabIndex = i - offset() === (state.pinned ?? 0) ? 0 : -1; });
+    pointing().elements.forEach((element, i) => { if (element.hasAttribute("role")) element.tabIndex = i - offset() === (state.pinned ?? 0) ? 0 : -1; });
     update();
   }
   function shade(values) {
     const g = group(), focus = focusOf();
-    const most = values ? Math.max(...values, 1e-9) : 1;
+    const most = values ? Math.max(...values, 1e-9) : 1;  // without the first token the rest is shown in full
     const shift = state.direction === "from" && !isCross() ? g.n_prefix : 0;
     for (const block of blocks) for (const list of [block.elements, block.inLine]) list.forEach((element, i) => {
       const answer = block === answering() && values ? values[i - shift] || 0 : 0;
-      const share = g.unit === "share" ? Math.sqrt(answer) : Math.sqrt(answer / most);
+      const share = Math.sqrt(answer / (g.unit === "share" && !state.skip ? 1 : most));
       element.style.background = share > 0.03 ? "color-mix(in srgb, var(--hot) " + Math.round(75 * share) + "%, transparent)" : "";
       const here = block === pointing() && focus !== null && i - offset() === focus;
       element.classList.toggle("here", here);
@@ -110,7 +117,11 @@
     status.append(make("b", shown(pointing().tokens[focus + offset()]).trim() || "␣"), state.direction === "to" ? " looks at " : " is looked at by ");
     best(values, 6).forEach((i, n) => status.append(n ? ", " : "", make("b", shown(tokens[i + shift]).trim() || "␣"), " " + percent(values[i], g)));
     const sum = values.reduce((a, b) => a + b, 0);
-    if (g.sink && state.direction === "to" && sum < 0.98) status.append(", at nothing (the head's sink) " + percent(Math.max(0, 1 - sum), g));
+    if (g.sink && !state.skip && state.direction === "to" && sum < 0.98) status.append(", at nothing (the head's sink) " + percent(Math.max(0, 1 - sum), g));
+    if (state.skip && state.direction === "to") {
+      const skipped = firstOf(g, focus);
+      if (skipped >= 0.005 * g.scale) status.append(", and " + percent(skipped, g) + " at the first token");
+    }
     status.append("  (" + nameOf(state.layer, state.head) + ").");
   }
 
@@ -122,7 +133,7 @@
     if (values) best(values, 24).forEach((i) => links.push([focusOf() + offset(), i + shift, values[i]]));
     else if (g.queries.length <= 160) for (let query = 0; query < g.queries.length; query++) {
       const row = rowOf(g, state.layer, state.head, query);
-      best(row, 2).forEach((key) => { if (row[key] > 0.08 * g.scale) links.push(state.direction === "to" ? [query + offset(), key, row[key]] : [key - (isCross() ? 0 : 0), query + offset(), row[key]]); });
+      best(row, 2).forEach((key) => { if (row[key] > 0.08 * g.scale) links.push(state.direction === "to" ? [query + offset(), key, row[key]] : [key, query + offset(), row[key]]); });
     }
     const spots = new Map(), spot = (element) => { if (!spots.has(element)) spots.set(element, middle(element)); return spots.get(element); };
     let highest = 26;
@@ -132,6 +143,10 @@
       const x = spot(from[a]), y = spot(to[b]), rise = Math.min(150, 12 + Math.abs(x - y) * 0.42);
       if (from[a] === to[b]) paths.push([x - 5, x + 5, 12, value]); else paths.push([x, y, rise, value]);
       highest = Math.max(highest, rise + 6);
+    }
+    if (values) {
+      const strip = at("strip"), here = spot(from[focusOf() + offset()]);
+      if (here < strip.scrollLeft || here > strip.scrollLeft + strip.clientWidth - 60) strip.scrollLeft = here - strip.clientWidth * 0.7;
     }
     svg.replaceChildren();
     svg.setAttribute("width", line.offsetWidth); svg.setAttribute("height", highest);
@@ -152,14 +167,14 @@
   function mix(share) { return palette[0].map((cold, i) => Math.round(cold + (palette[1][i] - cold) * share)); }
   function pixels(g, layer, head, size) {
     const rows = Math.min(g.queries.length, size), columns = Math.min(g.keys.length, size);
-    const image = new ImageData(columns, rows), sums = new Float32Array(columns);
+    const image = new ImageData(columns, rows), sums = new Float32Array(columns), full = state.skip ? g.scale * 0.4 : g.scale;
     for (let y = 0; y < rows; y++) {
       const first = Math.floor(y * g.queries.length / rows), last = Math.max(first + 1, Math.floor((y + 1) * g.queries.length / rows));
       sums.fill(0);
       for (let query = first; query < last; query++) rowOf(g, layer, head, query).forEach((value, key) => {
         const x = Math.floor(key * columns / g.keys.length); sums[x] = Math.max(sums[x], value);
       });
-      for (let x = 0; x < columns; x++) image.data.set([...mix(Math.sqrt(Math.min(1, sums[x] / g.scale))), 255], 4 * (y * columns + x));
+      for (let x = 0; x < columns; x++) image.data.set([...mix(Math.sqrt(Math.min(1, sums[x] / full))), 255], 4 * (y * columns + x));
     }
     return image;
   }
@@ -167,7 +182,8 @@
   function drawMap() {
     const g = group(), canvas = at("map"), key = [state.group, state.layer, state.head].join();
     const nKeys = g.keys.length, nQueries = g.queries.length, labels = Math.max(nKeys, nQueries) <= 72;
-    const cell = Math.max(1, Math.min(26, Math.floor((labels ? 900 : 1000) / Math.max(nKeys, nQueries)))), left = labels ? 120 : 0, top = labels ? 96 : 0;
+    const left = labels ? 120 : 0, top = labels ? 96 : 0, wide = canvas.parentElement.clientWidth - 38 - left;
+    const cell = Math.max(labels ? 11 : 1, Math.min(26, Math.floor(Math.min(wide / nKeys, 700 / nQueries))));
     if (key !== mapKey) {
       mapImage = document.createElement("canvas"); mapImage.width = nKeys; mapImage.height = nQueries;
       mapImage.getContext("2d").putImageData(pixels(g, state.layer, state.head, Math.max(nKeys, nQueries)), 0, 0); mapKey = key;
@@ -274,6 +290,7 @@
   at("group").addEventListener("change", (event) => open(Number(event.target.value)));
   at("layer").addEventListener("change", (event) => choose(Number(event.target.value), state.head));
   at("head").addEventListener("change", (event) => choose(state.layer, Number(event.target.value)));
+  at("skip").addEventListener("change", (event) => { state.skip = event.target.checked; mapKey = ""; buildGrid(); update(); });
   at("direction").addEventListener("change", (event) => { state.direction = event.target.value; state.pinned = state.over = null; buildText(); update(); });
   document.addEventListener("keydown", (event) => {
     if (event.target.tagName === "SELECT" || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -294,7 +311,7 @@
   await Promise.all(page.groups.map(unpack));
   options(at("group"), page.groups.map((one, i) => [i, one.title]));
   at("group-field").hidden = page.groups.length < 2;
-  state.layer = page.start.layer; state.head = page.start.head;
+  state.layer = page.start.layer; state.head = page.start.head; state.skip = at("skip").checked = page.start.skip;
   open(page.start.group);
   state.pinned = page.start.token;
   update();
