@@ -134,6 +134,16 @@ EVALUATIONS = [
 ]
 
 
+PROGRESS = [
+    {
+        "step": step,
+        "tokens": step * 8192,
+        "samples": [{"prompt": "One morning the fox", "completion": text}],
+    }
+    for step, text in ((75, " the the and a the."), (225, " saw the key."), (600, " went to the old house."))
+]
+
+
 def full_stages() -> dict:
     pieces = pieces_of("The| fox| did| not| find| the| key|,| so| it| asked| M|ira| for| 2|7| more|.")
     french = pieces_of("Le| ch|at| n|'|est| pas| content|\n|:| «| O|ù| est| la| cl|é| ?| »")
@@ -153,7 +163,7 @@ def full_stages() -> dict:
             **{"bytes_per_token": 4.18, "tokens_per_word": 1.21, "samples": [pieces, french]},
         },
         "shards": {"seconds": 2.4, "tokens": 2_347_474},
-        "pretrain": training(600, 8.3, 1.5, 8192, samples=CONTINUATIONS),
+        "pretrain": training(600, 8.3, 1.5, 8192, samples=CONTINUATIONS, samples_by_step=PROGRESS),
         "finetune": training(180, 2.4, 0.42, 4096, **TUNED),
         "evaluate": {"seconds": 41.0},
     }

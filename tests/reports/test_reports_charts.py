@@ -1,7 +1,9 @@
 """The charts place what was measured where it belongs, and figures read well."""
 
 import math
+import re
 
+import numpy as np
 import pytest
 from report_sample import curve, full_summary, parsed, rendered
 
@@ -27,6 +29,29 @@ def test_a_long_run_is_drawn_with_few_points():
     assert loss.curves[0].path.count("L") < 300
     assert loss.curves[0].band.endswith("Z")
     assert len(rendered(full_summary())) < 300_000
+
+
+def test_the_part_of_the_loss_that_moves_has_an_axis_of_its_own():
+    """Of a run that falls from 9 to 3 at once and then to 2.9, the first plot shows 3 to 2.9, the second all of it."""
+    steps = [{"tokens": 100 * (i + 1), "loss": 9.0 if i == 0 else 3.0 - 0.001 * i} for i in range(100)]
+    held_out = [{"tokens": 5000, "loss": 3.1}, {"tokens": 10_000, "loss": 3.0}]
+    late, whole, *_ = training_plots(TrainingSummary(metrics=steps, validations=held_out))
+    assert (late.title, whole.title) == ("Loss", "Loss, whole run")
+    shown = [float(label) for _, label in late.y_ticks]
+    assert 2.8 <= shown[0] <= 2.901
+    assert 3.1 <= shown[-1] <= 3.3
+    assert float(whole.y_ticks[-1][1]) >= 9
+    assert [label for _, label in whole.x_ticks] == ["100", "1 k", "10 k"]
+    np.testing.assert_allclose([place for place, _ in whole.x_ticks], [0, 50, 100], atol=0.01)
+    for line in (*late.curves, *whole.curves):
+        places = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.-]+)", line.path)]
+        assert all(-0.1 <= y <= 1000.1 for y in places)
+
+
+def test_a_run_whose_loss_falls_evenly_has_one_plot():
+    steps = [{"tokens": 100 * (i + 1), "loss": 5.0 - 0.01 * i} for i in range(100)]
+    titles = [plot.title for plot in training_plots(TrainingSummary(metrics=steps))]
+    assert titles == ["Loss"]
 
 
 @pytest.mark.parametrize(

@@ -234,5 +234,17 @@ def test_the_page_sums_up_the_last_model_of_the_pipeline():
     assert f"held-out questions: {100 * mean:.1f} %; before tuning, 25.5 %." in shown
 
 
+def test_what_the_model_wrote_at_points_of_the_run_is_shown_in_order():
+    text = " ".join(Page(rendered(full_summary())).text)
+    places = [
+        text.index(part)
+        for part in ("614 k tokens", "the the and a", "1.84 M tokens", "saw the key", "old house")
+    ]
+    assert places == sorted(places)
+    summary = full_summary()
+    summary["stages"]["pretrain"]["samples_by_step"] = summary["stages"]["pretrain"]["samples_by_step"][:1]
+    assert "at points of the run" not in rendered(summary)
+
+
 def test_a_build_without_comparisons_has_no_such_section():
     assert "Effect of each stage" not in Page(rendered(full_summary())).words

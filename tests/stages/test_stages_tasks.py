@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from parakit.checkpoints import load_model
 from parakit.common import UserError
 from parakit.common.seeds import rng
 from parakit.compression.config import DistillConfig
+from parakit.data.corpus import iter_corpus
 from parakit.model.presets import config_for_size, default_hyperparameters
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.data import make_corpus, make_example_shards, make_examples, make_shards, make_tokenizer
@@ -94,7 +96,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         folder / "corpus",
     )
     tokenizer = make_tokenizer(corpus, TokenizerConfig(vocab_size=330, n_sentinels=6), folder / "tokenizer")
-    found: dict[str, Any] = {"tokenizer": tokenizer}
+    found: dict[str, Any] = {"tokenizer": tokenizer, "corpus": corpus}
     for family in ("decoder", "encoder", "encoder-decoder"):
         found[family] = make_shards(corpus, folder / "tokenizer", folder / family, family=family)
     for task, family, _ in TASKS:
@@ -266,3 +268,36 @@ def test_token_vectors_begin_as_counts_where_that_is_asked_for(made, objective, 
         deviation[start] = float(model.trunk.token_embedding.weight.detach()[seen.astype(np.int64)].std())
     assert deviation["cooccurrence"] == pytest.approx(DEVIATION, rel=0.02)
     assert deviation["random"] == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize(("name", "family", "_"), [*PRETRAINING, TASKS[0]])
+def test_models_of_text_write_samples_at_points_of_their_run(made, name, family, _):
+    model, task = task_of(made, name, family)
+    if (name, family) not in (("next_token", "decoder"), ("masked", "encoder")):
+        assert task.sample is None
+        return
+    assert task.sample is not None
+    random_state, state = torch.get_rng_state(), copy.deepcopy(model.state_dict())
+    found = task.sample(model)
+    held_out = [document.text for document in iter_corpus(made["corpus"], "validation")]
+    for sample in found:
+        first = sample["prompt"].removesuffix("[MASK]").strip()
+        assert any(text.startswith(first) for text in held_out)
+        assert sample["completion"]
+    assert len(found) == 2
+    assert found == task.sample(model)  # drawn from a stream of its own, and nothing of the run changes
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+def test_a_run_logs_what_its_model_writes(made, tmp_path):
+    model, task = task_of(made, "next_token", "decoder")
+    training = PretrainConfig.parse(
+        {"seq_len": SEQ_LEN, "max_steps": 3, "batch_tokens": 96, "validate_every": 1}
+    )
+    splits = Splits.of_text(made["decoder"], "decoder")
+    plan = resolve_plan(training, default_hyperparameters(model.config), splits.train)
+    figures = train(TrainingSetup("pretrain", model, made["tokenizer"], task, plan, tmp_path))
+    assert [row["step"] for row in figures["samples_by_step"]] == [1, 2, 3]
+    assert [row["tokens"] for row in figures["samples_by_step"]] == [96, 192, 288]
+    assert all(len(row["samples"]) == 2 for row in figures["samples_by_step"])

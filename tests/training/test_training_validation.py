@@ -1,12 +1,15 @@
-"""The loss on what was not trained on: exact, the same every time, and without a trace."""
+"""The loss on what was not trained on: exact, the same every time, and without a trace; what is logged of it."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from parakit.common.errors import UserError
+from parakit.training.metrics import SAMPLE, MetricsLog, chart_rows
 from parakit.training.micro_batches import to_micro_batch
 from parakit.training.validation import one_epoch, validation_loss
 from tests.training.tiny_tasks import TASKS, cut, woken
@@ -63,3 +66,32 @@ def test_nothing_to_measure_and_a_loss_that_is_no_number_are_errors() -> None:
     torch.nn.init.constant_(model.label_head.weight, torch.nan)
     with pytest.raises(UserError, match="loss is nan"):
         validation_loss(model, one_epoch(task.source(), 4), task.objective)
+
+
+def log_run(folder: Path, n_steps: int, every: int) -> None:
+    with MetricsLog(folder) as metrics:
+        for step in range(1, n_steps + 1):
+            metrics.write("step", step, tokens=10, loss=1.0)
+            if step % every == 0:
+                metrics.write("validation", step, loss=1.0)
+                metrics.write(SAMPLE, step, samples=[{"prompt": "the", "completion": str(step)}])
+
+
+def test_few_points_are_all_there_with_their_tokens(tmp_path):
+    log_run(tmp_path, 12, 4)
+    found = chart_rows(tmp_path)
+    assert [(row["step"], row["tokens"]) for row in found["samples_by_step"]] == [(4, 40), (8, 80), (12, 120)]
+    assert found["samples_by_step"][1]["samples"] == [{"prompt": "the", "completion": "8"}]
+    assert len(found["validations"]) == 3
+
+
+def test_of_many_points_six_remain_most_of_them_early(tmp_path):
+    log_run(tmp_path, 640, 10)
+    steps = [row["step"] for row in chart_rows(tmp_path)["samples_by_step"]]
+    assert steps == [10, 20, 50, 120, 280, 640]
+
+
+def test_a_run_without_samples_has_no_key(tmp_path):
+    with MetricsLog(tmp_path) as metrics:
+        metrics.write("step", 1, tokens=10, loss=1.0)
+    assert "samples_by_step" not in chart_rows(tmp_path)

@@ -18,6 +18,8 @@ from parakit.reports.summary_parts import SuiteSummary
 from parakit.reports.summary_schema import BuildSummary, LineageEntry, TrainingSummary
 
 MAX_POINTS = 300
+EARLY = 0.1  # of a run: what is before it does not stretch the axis of its loss
+HIDDEN = 2.0  # times the range of the rest of the run: from here on its beginning hides it
 ALIGNMENT_METRICS = (  # of steps and validations: key, title, unit
     ("accuracy", "Pair accuracy", "share of pairs with a positive margin"),
     ("reward", "Reward", "mean of the answers"),
@@ -135,7 +137,7 @@ def training_plots(figures: TrainingSummary) -> list[Plot]:
     rate = [("", "plain", _points(metrics, "learning_rate"))]
     speed = [("", "plain", _points(metrics, "tokens_per_second"))]
     plots = [
-        _plot("Loss", figures.loss_unit, loss, _decimal),
+        *loss_plots(figures.loss_unit, loss),
         *(
             _plot(
                 title,
@@ -152,6 +154,30 @@ def training_plots(figures: TrainingSummary) -> list[Plot]:
         _plot("Throughput", "tokens per second", speed, _round, n_ticks=2, from_zero=True),
     ]
     return [plot for plot in plots if plot]
+
+
+def loss_plots(unit: str, series: list[tuple[str, str, list[Point]]]) -> list[Plot | None]:
+    """The loss where it still moves, and where its beginning hides that, the whole run over a logarithmic axis.
+
+    A new model's loss falls within the first steps to a fraction of its start; on one axis with these, the rest of the run
+    is a flat line. So the first plot's axis fits what comes behind the first `EARLY` of the run.
+    """
+    points = [point for _, _, found in series for point in found]
+    end = max((x for x, _ in points), default=0.0)
+    late = [y for x, y in points if x >= EARLY * end]
+    whole = max((y for _, y in points), default=0.0) - min((y for _, y in points), default=0.0)
+    if not late or whole <= HIDDEN * (max(late) - min(late)):
+        return [_plot("Loss", unit, series, _decimal)]
+    low, high = min(late), max(late) + (max(late) - min(late)) / 4
+    shown = [(label, style, _below(found, high)) for label, style, found in series]
+    first = _plot("Loss", unit, shown, _decimal, limits=(low, high))
+    return [first, _plot("Loss, whole run", unit, series, _decimal, n_ticks=2, log_x=True)]
+
+
+def _below(points: list[Point], limit: float) -> list[Point]:
+    """The points behind the last of the beginning that is above `limit`; later ones above it are drawn at it."""
+    start = next((i for i, (_, y) in enumerate(points) if y <= limit), len(points))
+    return [(x, min(y, limit)) for x, y in points[start:]]
 
 
 def time_slices(summary: BuildSummary) -> list[Slice]:
@@ -241,27 +267,42 @@ def _plot(
     write: Callable[[float], str],
     n_ticks: int = 4,
     from_zero: bool = False,
+    limits: tuple[float, float] | None = None,
+    log_x: bool = False,
 ) -> Plot | None:
+    """`limits`: what the y axis encloses instead of all points; `log_x`: from the first positive x, logarithmically."""
+    series = [(label, style, [p for p in found if p[0] > 0 or not log_x]) for label, style, found in series]
     points = [point for _, _, found in series for point in found]
     if not points:
         return None
-    x_high = max(x for x, _ in points) or 1.0
-    y_ticks = ticks(0.0 if from_zero else min(y for _, y in points), max(y for _, y in points), n_ticks)
+    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points) or 1.0
+    lowest = 0.0 if from_zero else min(y for _, y in points)
+    y_ticks = ticks(*(limits or (lowest, max(y for _, y in points))), n_ticks)
     low, high = y_ticks[0], y_ticks[-1]
+    log_x = log_x and x_high > x_low
+
+    def across(x: float) -> float:
+        return math.log(x / x_low) / math.log(x_high / x_low) if log_x else x / x_high
 
     def place(point: Point) -> Point:
-        return 1000 * point[0] / x_high, 1000 - 1000 * (point[1] - low) / (high - low)
+        return 1000 * across(point[0]), 1000 - 1000 * (point[1] - low) / (high - low)
 
     curves = [_curve(label, style, found, place, write) for label, style, found in series if found]
-    x_ticks = [x for x in ticks(0.0, x_high) if x <= x_high]
+    x_ticks = _powers(x_low, x_high) if log_x else [x for x in ticks(0.0, x_high) if x <= x_high]
     return Plot(
         title,
         unit,
         curves,
         [(round(100 - 100 * (y - low) / (high - low), 2), write(y)) for y in y_ticks],
-        [(round(100 * x / x_high, 2), _round(x)) for x in x_ticks],
+        [(round(100 * across(x), 2), _round(x)) for x in x_ticks],
         "tokens",
     )
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """The powers of ten in low..high; its two ends where there are fewer than two."""
+    found = [10.0**n for n in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+    return found if len(found) > 1 else [low, high]
 
 
 def _curve(

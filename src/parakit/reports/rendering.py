@@ -55,6 +55,7 @@ from parakit.reports.summary_schema import (
     FileLoss,
     MixtureRow,
     TokenizerSummary,
+    TrainingSummary,
 )
 from parakit.reports.tasks import interval, main_metric, metric_name, metric_value, task_section
 
@@ -246,6 +247,20 @@ class TrainedStage:
     plots: list[charts.Plot]
     mixture: tuple[MixtureRow, ...] = ()
     file_losses: tuple[FileLoss, ...] = ()
+    progress: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    """By prompt: what the model wrote after so many tokens."""
+
+
+def _progress(figures: TrainingSummary) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """The completions of each prompt in the order of the run; none of a single point, which the samples have."""
+    if len(figures.samples_by_step) < 2:
+        return ()
+    by_prompt: dict[str, list[tuple[str, str]]] = {}
+    for point in figures.samples_by_step:
+        for sample in point.samples:
+            when = f"{compact(point.tokens)} tokens"
+            by_prompt.setdefault(sample.prompt, []).append((when, sample.completion))
+    return tuple((prompt, tuple(rows)) for prompt, rows in by_prompt.items())
 
 
 def _size_of_first(summary: BuildSummary) -> JsonObject | None:
@@ -272,6 +287,7 @@ def _trained(summary: BuildSummary, name: str) -> TrainedStage:
         charts.training_plots(figures),
         figures.mixture,
         figures.file_losses,
+        _progress(figures),
     )
 
 

@@ -196,6 +196,14 @@ class FileLoss(SummaryPart):
     times: float
 
 
+class StepSamples(SummaryPart):
+    """What the model wrote after a step of its training."""
+
+    step: int
+    tokens: int
+    samples: tuple[Sample, ...]
+
+
 class TrainingSummary(StageSummary):
     """A stage that trained a model. Further keys are numbers: the metrics of the last validation, such as `accuracy`,
     `reward` and `kl`.
@@ -226,6 +234,9 @@ class TrainingSummary(StageSummary):
     metrics: tuple[JsonObject, ...] = ()
     validations: tuple[JsonObject, ...] = ()
     samples: tuple[Sample | SamplePair, ...] = ()
+    samples_by_step: tuple[StepSamples, ...] = Field(
+        default=(), description="What the model wrote at a few points of the run."
+    )
     before: JsonObject = Field(default_factory=dict)  # the validation before the first step
     before_after: BeforeAfterSummary | None = None
     expert_load: dict[str, list[float]] = Field(default_factory=dict)

@@ -21,16 +21,14 @@ from parakit.evaluation.contamination.evaluations import contamination_by_model,
 from parakit.evaluation.evaluate import evaluate_task
 from parakit.evaluation.perplexity import LossResult, evaluate_loss, evaluate_text
 from parakit.evaluation.results import RESULTS, BenchmarkResult, read_benchmarks
-from parakit.evaluation.samples import answers, continuations, openings
+from parakit.evaluation.samples import answers, continuations, openings, text_samples
 from parakit.evaluation.suites import SuiteAnswer, SuiteResult, run_suites
 from parakit.evaluation.tasks import run_tasks
 from parakit.inference.folder_settings import is_chat_tuned
-from parakit.inference.prediction.fill_mask import PLACEHOLDER, MaskedPosition, fill_masks
 from parakit.model.heads import (
     Classifier,
     Embedder,
     LanguageModel,
-    MaskedLanguageModel,
     SequenceToSequence,
     TransformerModel,
 )
@@ -141,28 +139,9 @@ def _samples(
     if isinstance(model, LanguageModel) and both:
         answered = answers(model, tokenizer, questions) if chat else []
         return answered + continuations(model, tokenizer, prompts)
-    if isinstance(model, LanguageModel):
-        return answers(model, tokenizer, questions) if chat else continuations(model, tokenizer, prompts)
-    if isinstance(model, MaskedLanguageModel) and prompts:
-        masked = [prompt if PLACEHOLDER in prompt else _mask_last_word(prompt) for prompt in prompts]
-        filled = fill_masks(model, tokenizer, masked)
-        return [
-            {"prompt": prompt, "completion": "; ".join(map(_candidates, positions))}
-            for prompt, positions in zip(masked, filled, strict=True)
-        ]
-    return []
-
-
-def _candidates(position: MaskedPosition) -> str:
-    return ", ".join(
-        f"{candidate.text.strip()} {candidate.probability:.0%}" for candidate in position.candidates
-    )
-
-
-def _mask_last_word(text: str) -> str:
-    """A text with its last word masked."""
-    words = text.split()
-    return " ".join([*words[:-1], PLACEHOLDER])
+    if isinstance(model, LanguageModel) and chat:
+        return answers(model, tokenizer, questions)
+    return text_samples(model, tokenizer, prompts)
 
 
 def _text_losses(

@@ -14,6 +14,7 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.settings import Family
 from parakit.evaluation.perplexity import evaluate_loss
+from parakit.evaluation.samples import MAX_PROGRESS_TOKENS, text_samples
 from parakit.model.config import ModelConfig
 from parakit.model.heads import TransformerModel
 from parakit.stages.config import EmbedTask, ReplayShare, SpanCorruption, TranslateTask, replay_of
@@ -33,6 +34,7 @@ Data = TokenShards | ExampleShards
 Validator = Callable[[TransformerModel], JsonObject]
 VALIDATION_SEED = 20_170_612  # masks the same tokens in every run, so that losses can be compared
 VALIDATION_TOKENS = 8192  # of one forward pass
+N_PROMPTS, PROMPT_TOKENS = 2, 12  # of the samples at points of a run
 
 
 @dataclass(frozen=True)
@@ -185,10 +187,22 @@ class TaskBuilder:
             data=splits.train,
             objective=spec.make_objective(self.setup.settings),
             validate=self._validator(splits.validation, plan, held_out),
+            sample=self._sampler(splits.validation),
             long_rows={
                 split: rows for split, one in found.items() if (rows := getattr(one, "long_rows", None))
             },
         )
+
+    def _sampler(self, validation: Data) -> Callable[[TransformerModel], list[JsonObject]] | None:
+        """What is written at points of a run on text: the beginnings of held-out documents, continued or filled in."""
+        if self.spec.name not in ("next_token", "masked") or not isinstance(validation, TokenShards):
+            return None
+        tokenizer, prompts = self.setup.tokenizer, shard_openings(validation, self.setup.tokenizer)
+
+        def sample(model: TransformerModel) -> list[JsonObject]:
+            return text_samples(model, tokenizer, prompts, max_new_tokens=MAX_PROGRESS_TOKENS)
+
+        return sample
 
     @property
     def _reads_windows(self) -> bool:
@@ -243,6 +257,15 @@ def _objective_loss(
 ) -> Validator:
     """The loss of one pass over a split, or over its first `max_rows` rows."""
     return lambda model: {"loss": validation_loss(model, one_epoch(source, n_rows, max_rows), objective).loss}
+
+
+def shard_openings(shards: TokenShards, tokenizer: Tokenizer) -> list[str]:
+    """The first words of the first documents of a split, as prompts."""
+    prompts = []
+    for start, end in zip(shards.offsets[:N_PROMPTS], shards.offsets[1:], strict=False):
+        text = tokenizer.decode(shards.token_ids[start : min(int(end), int(start) + PROMPT_TOKENS)]).strip()
+        prompts.append(text.rsplit(None, 1)[0] if " " in text else text)
+    return [prompt for prompt in prompts if prompt]
 
 
 def first_documents(shards: TokenShards, max_tokens: int | None) -> TokenShards:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 LOST = "lost"  # the kind of a row in place of the metrics of all steps up to its own
+SAMPLE = "sample"  # the kind of a row with what the model wrote at its step
+MAX_SAMPLED_POINTS = 6
 FLUSH_SECONDS = 5.0
 
 
@@ -179,13 +181,27 @@ def step_summary(run_dir: Path) -> JsonObject:
 
 
 def chart_rows(run_dir: Path, max_rows: int = 400) -> dict[str, list[JsonObject]]:
-    """Metrics for the report: at most `max_rows` step rows with cumulative tokens, and every validation."""
+    """Metrics for the report: at most `max_rows` step rows with cumulative tokens, every validation, and what the model
+    wrote at a few points of the run.
+    """
     n_tokens = 0
-    steps: list[JsonObject] = []
-    validations: list[JsonObject] = []
+    rows: dict[str, list[JsonObject]] = {"step": [], "validation": [], SAMPLE: []}
     for row in read_metrics(run_dir / METRICS):
         n_tokens += row["tokens"] if row["kind"] == "step" else 0
-        if row["kind"] in ("step", "validation"):
-            (steps if row["kind"] == "step" else validations).append(row | {"tokens": n_tokens})
+        if row["kind"] in rows:
+            rows[row["kind"]].append(row | {"tokens": n_tokens})
+    steps = rows["step"]
     every = max(1, -(-len(steps) // max_rows))
-    return {"metrics": steps[::every], "validations": validations}
+    found = {"metrics": steps[::every], "validations": rows["validation"]}
+    sampled = [{key: row[key] for key in ("step", "tokens", "samples")} for row in _few_points(rows[SAMPLE])]
+    return found | ({"samples_by_step": sampled} if sampled else {})
+
+
+def _few_points(rows: list[JsonObject]) -> list[JsonObject]:
+    """The first row, the last, and those between at about equal ratios of their steps: a model changes fastest at first."""
+    if len(rows) <= MAX_SAMPLED_POINTS:
+        return rows
+    first, last = rows[0]["step"], rows[-1]["step"]
+    wanted = [first * (last / first) ** (i / (MAX_SAMPLED_POINTS - 1)) for i in range(MAX_SAMPLED_POINTS)]
+    chosen = {min(range(len(rows)), key=lambda i: abs(rows[i]["step"] - step)) for step in wanted}
+    return [rows[i] for i in sorted(chosen)]

@@ -124,6 +124,8 @@ class TrainingTask:
     validate: Callable[[TransformerModel], JsonObject]
     step_metrics: Callable[[], dict[str, float]] | None = None
     """Further metrics to log of the step that just ended."""
+    sample: Callable[[TransformerModel], list[JsonObject]] | None = None
+    """What the model writes now, as prompts and completions: logged at every validation. None: nothing."""
     should_stop: Callable[[int], bool] | None = None
     """Whether to end the run early after this many steps; None: never."""
     long_rows: Mapping[str, LongRows] = field(default_factory=dict)

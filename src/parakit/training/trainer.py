@@ -30,7 +30,7 @@ from parakit.training import compilation, doctor
 from parakit.training.doctor.registry import log_warnings
 from parakit.training.interruption import TrainingInterrupted, stop_signals
 from parakit.training.loop import SpikeGuard, StepRecord, train_steps
-from parakit.training.metrics import MetricsLog
+from parakit.training.metrics import SAMPLE, MetricsLog
 from parakit.training.micro_batches import Objective, TrainingBatch, to_micro_batch
 from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.pace import Pace, TimeBudget
@@ -379,6 +379,8 @@ def _validate(setup: TrainingSetup, trainer: Trainer, step: int, metrics: Metric
         metrics.write("experts", step, load=load)
     with trainer.pace.validation() if trainer.pace else contextlib.nullcontext():
         result = setup.task.validate(setup.model)
+        if setup.task.sample is not None:
+            metrics.write(SAMPLE, step, samples=setup.task.sample(setup.model))
     if setup.before is not None:
         result = _with_forgetting(result, setup.before)
     metrics.write("validation", step, **result)

@@ -11,13 +11,14 @@ import torch
 
 from parakit.common.errors import UserError
 from parakit.evaluation.measures import memorization, needle
-from parakit.evaluation.measures.analogies import closest, measure_analogies, read_analogies
+from parakit.evaluation.measures.analogies import measure_analogies
 from parakit.evaluation.measures.answers import GeneratedAnswers
 from parakit.evaluation.measures.memorization import make_canaries, measure_exposure, measure_extraction
 from parakit.evaluation.measures.needle import measure_needle
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.completion import context_ids, prompt_ids
 from parakit.inference.generation.decoding import generate_choices
+from parakit.inference.prediction.analogies import closest, read_analogies
 from parakit.model import DecoderConfig, LanguageModel
 
 

@@ -8,31 +8,17 @@ words that are one token.
 
 from __future__ import annotations
 
-import gzip
-from pathlib import Path
-from typing import NamedTuple
-
 import numpy as np
 
 from parakit.common.errors import UserError
 from parakit.evaluation.measures.measure import MeasureInput
 from parakit.evaluation.measures.rows import draw, find_file, protocol
 from parakit.evaluation.results import BenchmarkResult, Item, summarize_items
+from parakit.inference.prediction.analogies import closest, read_analogies, to_unit
 from parakit.inference.prediction.embeddings import embed
 from parakit.model.heads import LanguageModel
 
 FILES = ("word_analogy/questions-words.txt.gz", "word_analogy/questions-words.txt")
-ROWS_AT_ONCE = 1024
-
-
-class Analogy(NamedTuple):
-    """a is to b as c is to d; `group` is its category."""
-
-    a: str
-    b: str
-    c: str
-    d: str
-    group: str
 
 
 def measure_analogies(given: MeasureInput) -> BenchmarkResult:
@@ -74,47 +60,12 @@ def measure_analogies(given: MeasureInput) -> BenchmarkResult:
     return summarize_items(found, items, "accuracy")
 
 
-def closest(vectors: np.ndarray, questions: np.ndarray) -> np.ndarray:
-    """The index of the answer to each question (a, b, c, ...) of indices into unit `vectors` (W, D): (Q, >= 3) -> (Q,)."""
-    found = np.empty(len(questions), np.int64)
-    for start in range(0, len(questions), ROWS_AT_ONCE):
-        part = questions[start : start + ROWS_AT_ONCE]
-        a, b, c = (vectors[part[:, i]] for i in range(3))
-        similarity = (b - a + c) @ vectors.T  # (rows, W); the length of b - a + c changes no order
-        np.put_along_axis(similarity, part[:, :3], -np.inf, axis=1)
-        found[start : start + ROWS_AT_ONCE] = similarity.argmax(1)
-    return found
-
-
-def read_analogies(path: Path) -> list[Analogy]:
-    """Lines of four words under lines `: CATEGORY`; `UserError` for another line."""
-    found, group = [], "all"
-    with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8") as file
-    ):
-        for number, line in enumerate(file, 1):
-            words = line.split()
-            if words[:1] == [":"]:
-                group = " ".join(words[1:])
-            elif len(words) == 4:
-                found.append(Analogy(words[0], words[1], words[2], words[3], group))
-            elif words:
-                raise UserError(f"{path.name}, line {number}: {len(words)} words", "an analogy has four")
-    return list(dict.fromkeys(found))
-
-
 def _vectors(given: MeasureInput, words: list[str]) -> tuple[list[str], np.ndarray]:
     """The words that have a vector, and their unit vectors (W, D) float32."""
     if not isinstance(given.model, LanguageModel):
-        return words, _unit(embed(given.model, given.tokenizer, words, normalize=True))
+        return words, to_unit(embed(given.model, given.tokenizer, words, normalize=True))
     table = given.model.trunk.token_embedding.weight.detach()
     found = {word: given.tokenizer.encode(f" {word}") for word in words}
     known = [word for word, ids in found.items() if len(ids) == 1]
     rows = table[[found[word][0] for word in known]].float().cpu().numpy() if known else np.zeros((0, 1))
-    return known, _unit(rows)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return known, to_unit(rows)
