@@ -81,6 +81,7 @@ NEVER_TORCH = {"data", "primer"}
 WEB = {"fastapi", "starlette", "uvicorn"}
 EXTRA_OF_PACKAGE = {"data": "data", "serving": "serve", "evaluation": "eval", "assistants": "assist"}
 IMPORT_NAME = {
+    "opentsne": "openTSNE",
     "pyyaml": "yaml",
     "tensorboardx": "tensorboardX",
     "lm-eval": "lm_eval",

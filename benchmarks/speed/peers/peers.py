@@ -22,6 +22,7 @@ PEERS_DIR = Path(os.environ.get("PARAKIT_PEERS") or ROOT / ".peers")
 PEERS = {
     "transformers": ["transformers==5.23.0", "torch==2.13.0", "numpy"],
     "llama": ["llama-cpp-python==0.3.36"],  # built from source: about ten minutes
+    "gensim": ["gensim==4.4.0", "numpy"],
     "trl": ["trl==1.16.0", "transformers==5.23.0", "torch==2.13.0", "numpy"],
 }
 

@@ -12,6 +12,11 @@ COMMANDS = {
     "heads": "What kind each head is, and what a pair of texts or a token owes to it.",
     "neurons": "The neurons that decide a pair of texts, or are most active in a text.",
     "behaviours": "Five behaviours of attention: accuracy, the heads that carry each, and its answers without them.",
+    "lens": "What each layer predicts: the logit lens, and a tuned lens trained on your text.",
+    "next": "The likeliest next tokens at every position, under temperature and top-p.",
+    "embeddings": "Neighbours of words, analogies, similarity of texts, and a map of vectors.",
+    "diff": "What differs between two checkpoints by layer and matrix; what an adapter changed.",
+    "experts": "Which experts each token goes to, and how evenly they are loaded.",
     "activations": "Write what a model computes for a text to a file.",
 }
 """Each verb is a module `inspecting/VERB.py` with a `main(argv)`, and its settings `InspectVERBCommandConfig`."""

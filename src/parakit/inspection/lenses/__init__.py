@@ -1,0 +1,1 @@
+"""What each layer predicts: the logit lens and the tuned lens."""

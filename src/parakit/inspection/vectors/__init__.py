@@ -1,0 +1,1 @@
+"""Vectors of words and texts: what is near what."""
