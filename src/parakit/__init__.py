@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from parakit.api import evaluate as evaluate
     from parakit.api import load as load
     from parakit.api_comparison import compare as compare
+    from parakit.api_judging import judge as judge
     from parakit.api_training import align as align
     from parakit.api_training import build as build
     from parakit.api_training import distill as distill
     from parakit.api_training import finetune as finetune
     from parakit.api_training import pretrain as pretrain
     from parakit.api_training import quantize as quantize
+    from parakit.api_training import sweep as sweep
     from parakit.compression.gguf_export import export_gguf as export_gguf
     from parakit.compression.merging.models import merge_models as merge_models
     from parakit.inference.loaded_model import Model as Model
@@ -40,10 +42,12 @@ __getattr__, __dir__ = lazy_exports(
         "evaluate": "api",
         "export_gguf": "compression.gguf_export",
         "finetune": "api_training",
+        "judge": "api_judging",
         "load": "api",
         "merge_models": "compression.merging.models",
         "pretrain": "api_training",
         "quantize": "api_training",
+        "sweep": "api_training",
     },
 )
 
@@ -58,8 +62,10 @@ __all__ = [
     "evaluate",
     "export_gguf",
     "finetune",
+    "judge",
     "load",
     "merge_models",
     "pretrain",
     "quantize",
+    "sweep",
 ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +13,8 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress
 from parakit.common.settings import Config
-from parakit.evaluation.comparison.folders import read_scores
-from parakit.evaluation.comparison.losses import LossDifference, seed_spread, verdict
+from parakit.evaluation.comparison.folders import read_scores, scores_of
+from parakit.evaluation.comparison.losses import compare_losses, seed_spread, verdict
 from parakit.evaluation.comparison.models import compare_models
 from parakit.evaluation.comparison.outcome import ModelScores
 from parakit.evaluation.config import EvaluationConfig
@@ -110,13 +108,11 @@ def evaluate(
         folder, config, device=str(pick_device(device)), advance=on_progress, on_total=on_total
     )
     results = add_contamination(results, texts) if texts else results
-    with contextlib.ExitStack() as stack:
-        if earlier and not out:  # items are compared as they are written
-            out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "evaluation"
-        if out:
-            card = scored_card(folder, score_rows(summary(results)))
-            write_evaluation(out, results, config, overwrite=overwrite, card=card)
-        compared = _compared(earlier, read_scores(out, name=str(model))) if earlier and out else {}
+    if out:
+        card = scored_card(folder, score_rows(summary(results)))
+        write_evaluation(out, results, config, overwrite=overwrite, card=card)
+    measured = scores_of(str(model), results, config.model_dump(mode="json"), results["benchmarks"])
+    compared = _compared(earlier, measured) if earlier else {}
     return (
         summary(results) | {"examples": results["examples"]} | _NOT_COMPARED | compared
     )  # with its few samples
@@ -165,13 +161,12 @@ def _compared(others: Sequence[ModelScores], scores: ModelScores) -> JsonObject:
         row.name: dataclasses.asdict(row) for row in found.scores if row.verdict and row.kind != "loss"
     }
     losses = {}
-    for row in [row for row in found.scores if row.kind == "loss"]:
-        spread = seed_spread([one.loss[row.name][row.metric] for one in others if row.name in one.loss])
-        difference = LossDifference(row.difference, row.low, row.high, row.unit, row.n, row.p_value)
-        losses[row.name] = vars(difference) | {
+    for name, difference in compare_losses(others[0].loss, scores.loss).items():
+        spread = seed_spread([one.loss[name][difference.metric] for one in others if name in one.loss])
+        losses[name] = vars(difference) | {
             "above_noise": difference.above_noise,
             "seeds": None if spread is None else vars(spread),
-            "verdict": verdict(difference, spread, row.second),
+            "verdict": verdict(difference, spread, scores.loss[name][difference.metric]),
         }
     return {"comparison": found.without_items(), "compared": compared, "compared_loss": losses}
 

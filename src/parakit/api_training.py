@@ -18,6 +18,9 @@ from parakit.recipe.build_folder import resolve_model_folder
 from parakit.recipe.builder import build as run_build
 from parakit.recipe.builder import built_in_recipe, load_recipe, recipe_for_model, recipe_for_text
 from parakit.recipe.config import RecipeConfig, parse_time
+from parakit.recipe.sweeps.plan import plan_sweep
+from parakit.recipe.sweeps.results import report
+from parakit.recipe.sweeps.running import run_sweep
 from parakit.reports.summary_schema import BuildSummary
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.job import run_job
@@ -43,22 +46,57 @@ def build(
     one for `text` (files and folders), or the built-in one. `settings` override the recipe's, under dotted keys:
     {"pretrain.max_steps": 100}. Raises `UserError` for unknown keys, missing files and what a stage refuses.
     """
-    if isinstance(recipe, RecipeConfig):
-        if text or model or settings:
-            raise UserError(
-                "text, a model or settings were given with a RecipeConfig", "set them in the recipe"
-            )
-        return run_build(recipe, Path(builds))
-    if text and recipe is not None:
-        raise UserError("both a recipe and text were given", "name the text in the recipe, under text.paths")
-    if model and recipe is not None:
-        raise UserError("both a recipe and a model were given", "name the model in the recipe, under start")
+    if not isinstance(recipe, RecipeConfig):
+        return run_build(_recipe(recipe, text, model, settings or {}), Path(builds))
+    if text or model or settings:
+        raise UserError("text, a model or settings were given with a RecipeConfig", "set them in the recipe")
+    return run_build(recipe, Path(builds))
+
+
+def sweep(
+    recipe: str | Path | None = None,
+    *,
+    seeds: int | Sequence[int] | None = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    parallel: int = 1,
+    text: Sequence[str | Path] = (),
+    model: str | Path | None = None,
+    builds: str | Path = "builds",
+    settings: Mapping[str, Any] | None = None,
+) -> JsonObject:
+    """Build a recipe once for each of `seeds` (how many, or which) and each combination of the values of `vary`, by dotted
+    key: {"pretrain.learning_rate": [0.01, 0.02]}; a stage that several runs share is made once. Returns every figure with
+    mean and 95 % interval over the seeds (`figures`), and what became of each run (`runs`).
+
+    `recipe`, `text`, `model`, `builds` and `settings` are those of `build`; `parallel`: runs at the same time. Report and
+    tables are in `builds`/NAME/sweep. A call that was interrupted resumes when it is repeated; a run that fails stops no
+    other. Raises `UserError` for runs that would be the same, and for another sweep in the same folder.
+    """
+    planned = plan_sweep(
+        lambda varied: _recipe(recipe, text, model, {**(settings or {}), **varied}),
+        Path(builds),
+        seeds,
+        vary or {},
+        fetch=True,
+    )
+    failures = {one.run: one.message for one in run_sweep(planned, parallel) if one.status == "failed"}
+    return report(planned, failures)[0].to_dict()
+
+
+def _recipe(
+    recipe: str | Path | None,
+    text: Sequence[str | Path],
+    model: str | Path | None,
+    settings: Mapping[str, Any],
+) -> RecipeConfig:
+    """The recipe of a file, for a model, for text, or the built-in one, with `settings` laid over it."""
+    if recipe is not None and (text or model):
+        what, key = ("text", "text.paths") if text else ("a model", "start")
+        raise UserError(f"both a recipe and {what} were given", f"name it in the recipe, under {key}")
+    paths = [str(path) for path in text]
     if model:
-        made = recipe_for_model(str(model), [str(path) for path in text], settings)
-        return run_build(made, Path(builds))
-    if text:
-        return run_build(recipe_for_text([str(path) for path in text], settings), Path(builds))
-    return run_build(load_recipe(recipe or built_in_recipe(), settings), Path(builds))
+        return recipe_for_model(str(model), paths, settings)
+    return recipe_for_text(paths, settings) if text else load_recipe(recipe or built_in_recipe(), settings)
 
 
 def pretrain(

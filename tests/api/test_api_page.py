@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from parakit.recipe.sweeps import running
+from tests.recipe.test_recipe_sweeps import here
 from tests.sample_text import sentences
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
@@ -54,6 +56,7 @@ def test_every_example_of_the_page_runs_and_prints_what_it_shows(
     for name in ("encoder", "classifier", "translator"):
         (builds / name).symlink_to(folders / name)
     write_inputs(tmp_path)
+    monkeypatch.setattr(running, "start_process", here)  # runs of a sweep, in this process
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
     assert len(blocks) > 6

@@ -13,7 +13,15 @@ from parakit.recipe import build, load_recipe
 from parakit.recipe.graph import planned_keys
 from parakit.recipe.stage_list import stages_of
 from parakit.recipe.sweeps.child import build_run
-from parakit.recipe.sweeps.grid import MAX_RUNS, parse_seeds, parse_vary, run_name, settings_of
+from parakit.recipe.sweeps.grid import (
+    MAX_RUNS,
+    check_varied,
+    parse_seeds,
+    parse_vary,
+    run_name,
+    seed_numbers,
+    settings_of,
+)
 from parakit.recipe.sweeps.plan import Sweep, plan_sweep, read_sweep
 from parakit.recipe.sweeps.running import environment, run_sweep
 
@@ -52,15 +60,16 @@ def make(text_recipe) -> Callable:
 
 
 def test_seeds_are_a_number_or_a_list():
-    assert parse_seeds(None, 4) == (4,)
-    assert parse_seeds("3", 4) == (4, 5, 6)
-    assert parse_seeds("3,7, 11", 0) == (3, 7, 11)
+    assert seed_numbers(None, 4) == (4,)
+    assert seed_numbers(parse_seeds("3"), 4) == (4, 5, 6)
+    assert seed_numbers(parse_seeds("3,7, 11"), 0) == seed_numbers([3, 7, 11], 0) == (3, 7, 11)
+    assert seed_numbers([7], 0) == (7,)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "1,x", "3,3", "", "1001", "1.5"])
 def test_seeds_that_are_none_are_refused(text):
-    with pytest.raises(UserError, match="--seeds"):
-        parse_seeds(text, 0)
+    with pytest.raises(UserError, match="seed"):
+        seed_numbers(parse_seeds(text), 0)
 
 
 def test_values_are_read_as_yaml():
@@ -80,13 +89,13 @@ def test_values_are_read_as_yaml():
         (["a=1", "a=2"], "is given twice"),
         (["a=1,1.0,1"], "the value 1 is there twice"),
         (["a=[1"], "not readable as YAML values"),
-        (["seed=1,2"], "a flag of their own"),
+        (["seed=1,2"], "a setting of their own"),
         (["name=a,b"], "named after their values"),
     ],
 )
 def test_values_that_are_none_are_refused(words, message):
     with pytest.raises(UserError, match=message):
-        parse_vary(words)
+        check_varied(parse_vary(words))
 
 
 def test_a_grid_has_a_limit():
@@ -119,7 +128,7 @@ def test_every_run_has_a_folder_of_its_own():
 def test_the_recipe_in_the_plan_is_the_recipe(path, tmp_path, monkeypatch):
     """Written down and read again, every stage has the same settings as in a build of the file itself."""
     monkeypatch.setattr("parakit.recipe.sweeps.plan.check_recipe", lambda recipe: None)
-    sweep = plan_sweep(lambda overrides: load_recipe(path, overrides), tmp_path, "2", [])
+    sweep = plan_sweep(lambda overrides: load_recipe(path, overrides), tmp_path, 2, {})
     for run in sweep.runs:
         recipe = load_recipe(path, {"seed": run.seed})
         direct = planned_keys(stages_of(recipe, tmp_path / "elsewhere"))
@@ -132,7 +141,7 @@ def test_the_recipe_in_the_plan_is_the_recipe(path, tmp_path, monkeypatch):
 
 
 def test_runs_share_what_does_not_differ_and_equal_single_builds(make, tmp_path, capsys):
-    sweep = plan_sweep(make, tmp_path / "builds", "2", ["pretrain.learning_rate=0.01,0.02"])
+    sweep = plan_sweep(make, tmp_path / "builds", 2, {"pretrain.learning_rate": [0.01, 0.02]})
     names = [run.name for run in sweep.runs]
     assert names == [f"learning_rate-{rate}-seed-{seed}" for rate in (0.01, 0.02) for seed in (0, 1)]
     planned = {name: {d.stage.name: (d.run, d.reason) for d in sweep.decisions(name)} for name in names}
@@ -175,15 +184,15 @@ def test_runs_share_what_does_not_differ_and_equal_single_builds(make, tmp_path,
 
 def test_further_seeds_take_what_is_there_and_another_plan_is_refused(make, tmp_path):
     builds = tmp_path / "builds"
-    run_sweep(plan_sweep(make, builds, "1", []), start=here)
-    more = plan_sweep(make, builds, "2", [])
+    run_sweep(plan_sweep(make, builds, 1, {}), start=here)
+    more = plan_sweep(make, builds, 2, {})
     why = {name: [d.reason for d in more.decisions(name)] for name in ("seed-0", "seed-1")}
     assert set(why["seed-0"]) == {"up to date"}
     assert why["seed-1"][:3] == ["taken from seed-0"] * 3
     with pytest.raises(UserError, match="the run seed-0 is not among these"):
-        plan_sweep(make, builds, "3,4", []).check_folder()
+        plan_sweep(make, builds, [3, 4], {}).check_folder()
     with pytest.raises(UserError, match=r"seed-0: pretrain\.max_steps is 6 there, 7 here"):
-        plan_sweep(lambda o: make({**o, "pretrain.max_steps": 7}), builds, "2", []).check_folder()
+        plan_sweep(lambda o: make({**o, "pretrain.max_steps": 7}), builds, 2, {}).check_folder()
     assert [run.name for run in read_sweep(builds / "mine").runs] == ["seed-0"]
     # the single build of the same name may be next to it
     build(make({}), builds)
@@ -191,7 +200,7 @@ def test_further_seeds_take_what_is_there_and_another_plan_is_refused(make, tmp_
 
 
 def test_a_failing_run_stops_no_other_and_is_not_repeated_elsewhere(make, tmp_path, monkeypatch):
-    sweep = plan_sweep(make, tmp_path / "builds", "3", [])
+    sweep = plan_sweep(make, tmp_path / "builds", 3, {})
     from parakit.stages import pretraining
 
     run_job = pretraining.PretrainJob
@@ -209,7 +218,7 @@ def test_a_failing_run_stops_no_other_and_is_not_repeated_elsewhere(make, tmp_pa
     again = run_sweep(sweep, start=here)
     assert [one.message for one in again] == ["up to date", "", "up to date"]
     # a stage that all need fails once
-    sweep = plan_sweep(lambda o: make({**o, "name": "other"}), tmp_path / "builds", "3", [])
+    sweep = plan_sweep(lambda o: make({**o, "name": "other"}), tmp_path / "builds", 3, {})
     from parakit.stages import data
 
     def spilt(*_, **__):
@@ -224,15 +233,15 @@ def test_a_failing_run_stops_no_other_and_is_not_repeated_elsewhere(make, tmp_pa
 
 def test_runs_that_would_be_the_same_are_refused(make, tmp_path):
     with pytest.raises(UserError, match="seed-0 and seed-1 are the same build"):
-        plan_sweep(lambda o: make({**o, "pretrain.seed": 3}), tmp_path, "2", [])
+        plan_sweep(lambda o: make({**o, "pretrain.seed": 3}), tmp_path, 2, {})
 
 
 def test_an_unknown_key_names_the_closest(make, tmp_path):
     with pytest.raises(UserError, match=r"pretrain\.learning_rat") as raised:
-        plan_sweep(make, tmp_path, "2", ["pretrain.learning_rat=0.1"])
+        plan_sweep(make, tmp_path, 2, {"pretrain.learning_rat": [0.1]})
     assert "learning_rate" in raised.value.hint
     with pytest.raises(UserError, match="max_steps"):
-        plan_sweep(make, tmp_path, "2", ["pretrain.max_steps=3,many"])
+        plan_sweep(make, tmp_path, 2, {"pretrain.max_steps": [3, "many"]})
 
 
 def test_runs_at_once_share_the_cores_and_the_accelerators():

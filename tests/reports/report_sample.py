@@ -144,6 +144,23 @@ PROGRESS = [
 ]
 
 
+def benchmark(value: float, n_touched: int) -> dict:
+    """A model's result on a benchmark of 200 items, some of them in its training text."""
+    low, high = interval(value, 200)
+    score = {"value": value, "low": low, "high": high, "n": 200, "higher_is_better": True}
+    protocol = {
+        **{"task": "arc_easy", "version": "1.0", "program": "lm-eval 0.4.13", "data_digest": "d7"},
+        **{"prompts_digest": "5be1c0ffee5be1c0ffee", "n_shots": 5, "prompting": "plain", "settings": {}},
+    }
+    texts = [{"kind": "corpus", "path": "builds/primer/corpus", "n_bytes": 9_812_442, "digest": "c1" * 16}]
+    found = {"texts": texts, "unknown": [], "n": 200, "n_touched": n_touched}
+    found |= {"share": n_touched / 200, "scores_without": {"acc": score | {"value": value - 0.01}}}
+    return score | {
+        **{"metric": "acc", "n_truncated": 7, "scores": {"acc": score}},
+        **{"protocol": protocol, "contamination": found},
+    }
+
+
 def full_stages() -> dict:
     pieces = pieces_of("The| fox| did| not| find| the| key|,| so| it| asked| M|ira| for| 2|7| more|.")
     french = pieces_of("Le| ch|at| n|'|est| pas| content|\n|:| «| O|ù| est| la| cl|é| ?| »")
@@ -212,6 +229,7 @@ def full_summary() -> dict:
         "suites": suites(),
         "suite_mean": {"base": 0.2551, "tuned": 0.8894},
         "chance": {name: chance for name, (_, _, chance) in SUITES.items()},
+        "benchmarks": {"arc_easy": {"base": benchmark(0.275, 0), "tuned": benchmark(0.465, 3)}},
         "evaluations": EVALUATIONS,
         "lineage": [
             {

@@ -24,7 +24,9 @@ def test_the_card_of_a_build_has_the_scores_of_its_last_model_as_the_hub_reads_t
     hub = pytest.importorskip("huggingface_hub")
     card = hub.ModelCard(build_card(BuildSummary.model_validate(full_summary())))
     found = {one.dataset_name: one for one in card.data.eval_results}
-    assert set(found) == {f"primer/{name}" for name in SUITES}
+    assert set(found) == {"arc_easy", *(f"primer/{name}" for name in SUITES)}
+    assert found["arc_easy"].metric_value == 0.465
+    assert found["arc_easy"].metric_args["contamination"] == "1.5 % (3 of 200 items)"
     assert found["primer/facts"].metric_value == 0.936
     assert found["primer/facts"].metric_args["n"] == 250
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-generation")

@@ -84,6 +84,12 @@ def test_the_page_has_every_figure():
         "le chien noir",
     ):
         assert figure in shown, figure
+    for figure in (
+        *("arc_easy", "46.5 %", "5 shots, plain text", "5be1c0ffee5b", "version 1.0, lm-eval 0.4.13"),
+        *("1.5 % (3 of 200 items)", "45.5 %"),
+        "arc_easy, after tuning: 7 of 200 prompts were longer than the context window",
+    ):
+        assert figure in shown, figure
     assert "14 - 5 = 9. Tom has 9 apples." in shown
     assert shown.count("Tom has 14 apples. He gives 5") == len(SUITES)
 
@@ -135,7 +141,18 @@ def test_text_never_becomes_markup(poison):
 
 @pytest.mark.parametrize(
     "gone",
-    ["suites", "evaluations", "lineage", "recipe", "hardware", "seconds", "chance", "suite_mean", "stages"],
+    [
+        "suites",
+        "benchmarks",
+        "evaluations",
+        "lineage",
+        "recipe",
+        "hardware",
+        "seconds",
+        "chance",
+        "suite_mean",
+        "stages",
+    ],
 )
 def test_what_is_missing_does_not_appear(gone):
     summary = full_summary()
@@ -143,6 +160,7 @@ def test_what_is_missing_does_not_appear(gone):
     page = Page(rendered(summary))
     titles = {
         "suites": "Accuracy on the suites",
+        "benchmarks": "Benchmarks",
         "evaluations": "Bits per byte on other texts",
         "lineage": "Lineage",
     }
@@ -174,6 +192,7 @@ def test_a_base_model_alone_has_one_bar_a_suite():
     summary = full_summary()
     summary["suites"] = {name: {"base": results["base"]} for name, results in summary["suites"].items()}
     summary["suite_mean"] = {"base": 0.2551}
+    del summary["benchmarks"]
     shown = Page(rendered(summary)).words
     assert "after tuning" not in shown
     assert "25.5 %" in shown

@@ -23,8 +23,7 @@ from parakit.data.fetching.locations import HUB, is_on_network
 from parakit.evaluation.comparison.config import GateConfig
 from parakit.reports.before_after import effect
 from parakit.reports.formatting import final_stage, measured_text, next_command, training, vocabulary_facts
-from parakit.reports.stage_comparison import loss_change
-from parakit.reports.start_comparison import figure_rows
+from parakit.reports.model_comparisons import figure_rows, loss_change
 from parakit.reports.summary_schema import BuildSummary, VocabularySummary
 from parakit.training.task_names import TaskName
 
@@ -141,14 +140,15 @@ def main(argv: list[str]) -> int:
 
 def _sweep(command: BuildConfig) -> int:
     """Run the recipe over seeds and values; 1 where a run failed."""
+    from parakit.recipe.sweeps.grid import parse_seeds, parse_vary
     from parakit.recipe.sweeps.plan import plan_sweep
     from parakit.recipe.sweeps.running import run_sweep
 
     sweep = plan_sweep(
         lambda varied: _gated(command, _recipe(command, varied)),
         Path(command.builds),
-        command.seeds,
-        command.vary,
+        None if command.seeds is None else parse_seeds(command.seeds),
+        parse_vary(command.vary),
         fetch=not command.dry_run,
     )
     if command.dry_run:
@@ -248,6 +248,8 @@ def _plan_table(rows: list[dict[str, Any]]) -> str:
 
 
 def _show(summary: BuildSummary, folder: Path) -> None:
+    from parakit.reports.benchmarks import benchmark_lines
+
     console = Console(stderr=True)
     if summary.suites:
         models = list(summary.suite_mean)
@@ -266,9 +268,8 @@ def _show(summary: BuildSummary, folder: Path) -> None:
             table.add_row(suite, *cells, f"{100 * summary.chance.get(suite, 0):.0f}")
         table.add_row("mean", *(f"{100 * summary.suite_mean[model]:.0f}" for model in models), "")
         console.print(table)
-    for name, scores in summary.benchmarks.items():
-        each = [f"{model} {one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for model, one in scores.items()]
-        log(f"{name}, {next(iter(scores.values())).metric}: {'; '.join(each)}")
+    for line in benchmark_lines(summary):
+        log(line)
     show_task(summary.task, console)
     last = final_stage(summary)
     final = training(summary, last)

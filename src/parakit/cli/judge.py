@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+import parakit
 from parakit.cli.rendering.arguments import parse_command
-from parakit.cli.rendering.conditions import check_judge_name, model_location
-from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.evaluation.judging.config import JudgeConfig
@@ -50,69 +49,33 @@ class JudgeCommandConfig(JudgeConfig):
 def main(argv: list[str]) -> int:
     """Run `parakit judge` with these arguments."""
     command = parse_command(JudgeCommandConfig, argv, "parakit judge")
-    _check(command)
-    out = Path(command.output)
-    from parakit.common.devices import pick_device
-    from parakit.evaluation.evaluate import check_output
-    from parakit.stages.judging import JudgeJob, judge_models
-
-    check_output(out, overwrite=command.overwrite)
     settings = {name: getattr(command, name) for name in JudgeConfig.model_fields}
-    job = JudgeJob(
-        judge=model_location(command.judge),
-        config=JudgeConfig(**settings),
-        models=tuple(model_location(model) for model in command.models),
+    results = parakit.judge(
+        command.judge,
+        models=command.models,
         prompts=command.prompts,
         answers=command.answers,
         votes=command.votes,
-        device=str(pick_device(command.device)),
+        out=command.output,
+        overwrite=command.overwrite,
+        device=command.device,
+        **{name: value for name, value in settings.items() if name in command.model_fields_set},
     )
-    results = judge_models(job, out, command.overwrite)
     if command.as_json:
         print(json.dumps(results, ensure_ascii=False))
     else:
         _show(results)
-    log(f"verdicts and report: {out / 'report.html'}")
+    log(f"verdicts and report: {Path(command.output) / 'report.html'}")
     return 0
 
 
-def _check(command: JudgeCommandConfig) -> None:
-    """`UserError` for flags that contradict each other or would do nothing."""
-    if bool(command.models) == bool(command.answers):
-        raise UserError(
-            "name either --models, which answer the prompts, or files of --answers",
-            "parakit judge --models A B --prompts FILE --judge JUDGE --output FOLDER",
-        )
-    if command.models and command.prompts is None:
-        raise UserError("the models have nothing to answer", "name a file with --prompts")
-    if command.answers and "max_new_tokens" in command.model_fields_set:
-        raise UserError(
-            f"--max-new-tokens {command.max_new_tokens} is of answers that models write, and these are finished",
-            "remove it",
-        )
-    check_judge_name(command.judge, command.judge_model)
-
-
 def _show(results: JsonObject) -> None:
-    from parakit.reports.judging import grade_rows, trust_lines
+    from parakit.reports.judging import judged_rows, trust_lines
 
-    console = Console()
-    if results["kind"] == "pairwise":
-        table = Table("model", "rating", "95 % interval", "Elo", "won", "tied", "lost")
-        for row in results["ratings"]:
-            rating = row["bradley_terry"]
-            table.add_row(
-                escape(row["model"]),
-                f"{rating['value']:.0f}",
-                f"{rating['low']:.0f} to {rating['high']:.0f}",
-                f"{row['elo']['value']:.0f}",
-                *(str(row[name]) for name in ("wins", "ties", "losses")),
-            )
-    else:
-        table = Table("model", "grade, 1 to 5", "95 % interval", "answers")
-        for row in grade_rows(results):
-            interval = f"{row['low']:.2f} to {row['high']:.2f}"
-            table.add_row(escape(row["model"]), f"{row['value']:.2f}", interval, str(row["n"]))
+    console, rows = Console(), judged_rows(results)
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
     console.print(table)
     for line in [*trust_lines(results), *(f"{note}." for note in results.get("notes", ()))]:
         console.print(escape(line))

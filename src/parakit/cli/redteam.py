@@ -11,7 +11,7 @@ from rich.table import Table
 
 from parakit.alignment.red_team.config import RedTeamConfig
 from parakit.cli.rendering.arguments import parse_command
-from parakit.cli.rendering.conditions import check_judge_name, model_location
+from parakit.cli.rendering.conditions import check_judge_name
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.formatting import percent
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
     out = Path(command.output)
     from parakit.common.devices import pick_device
     from parakit.evaluation.evaluate import check_output
+    from parakit.recipe.build_folder import model_location
     from parakit.stages.red_team import RedTeamJob, red_team
 
     check_output(out, overwrite=command.overwrite)

@@ -77,6 +77,11 @@ def family_scores(folders: Sequence[str | Path]) -> list[FamilyScore]:
     return [one for one in scores if one.benchmark in common]
 
 
+def guessing(benchmark: str) -> float | None:
+    """The share of a benchmark's items that guessing gets right; None where that is not known."""
+    return CHANCE["mmlu"] if benchmark.startswith("mmlu_") else CHANCE.get(benchmark)
+
+
 def _scores(folder: Path) -> list[tuple[FamilyScore, JsonObject]]:
     """Of one evaluation, each score with the part of its protocol that has to be the same."""
     _, results = open_evaluation(
@@ -96,9 +101,8 @@ def _of_benchmarks(results: JsonObject, parameters: int) -> list[tuple[FamilySco
         main, protocol = one["scores"][one["main"]], one["protocol"]
         share = main["low"] >= 0 and main["high"] <= 1
         ends = (main["value"], main["low"], main["high"])
-        chance = CHANCE["mmlu"] if name.startswith("mmlu_") else CHANCE.get(name)
         shots = int(protocol["n_shots"])
-        score = FamilyScore(name, parameters, shots, *ends, is_share=share, chance=chance)
+        score = FamilyScore(name, parameters, shots, *ends, is_share=share, chance=guessing(name))
         same = {key: value for key, value in protocol.items() if key not in MAY_DIFFER}
         rows.append((score, same | {"items": one["n"], "main": one["main"]}))
     return rows

@@ -251,7 +251,7 @@ def encode_documents(
 
 
 def _start_id(tokenizer: Tokenizer) -> list[int]:
-    start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    start = tokenizer.start_id
     if start is None:
         raise UserError(
             "this tokenizer has neither BOS nor EOS to put before a text", "use text_start: tokenizer"

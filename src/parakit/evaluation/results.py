@@ -28,6 +28,8 @@ PROGRAM = "parakit 1"
 """What computes Parakit's own scores; the number changes where equal answers would get other scores."""
 ITEMS = "items"
 """The folder of the items, inside an evaluation folder."""
+MODELS = "models"
+"""The folder of the evaluation of each model, inside that of all models of a build."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,13 @@ def plain_benchmarks(benchmarks: Mapping[str, BenchmarkResult]) -> JsonObject:
 
 def open_evaluation(folder: str | Path, hint: str) -> tuple[Artifact, JsonObject]:
     """An evaluation of one model, and the content of its results.json. `UserError` for another folder, and with `hint` for
-    the evaluation of all models of a build.
+    the evaluation of all models of a build that has none of each.
     """
     artifact = open_artifact(folder, "evaluation")
     results = read_json(artifact.path / RESULTS)
     if "suite_mean" in results:
+        inside = sorted(path.as_posix() for path in (artifact.path / MODELS).glob("*"))
+        hint = f"name that of one model: {', '.join(inside)}" if inside else hint
         raise UserError(f"{folder}: is the evaluation of all models of a build", hint)
     return artifact, results
 

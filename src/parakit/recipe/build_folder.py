@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from parakit.common.files import read_json
+from parakit.inference.chat_models.locations import is_endpoint
 from parakit.recipe.post_training import chat_stage_names
 
 BUILD, RECIPE = "build.json", "recipe.json"
@@ -18,6 +19,11 @@ def resolve_model_folder(path: str | Path) -> Path:
             if (path / stage).is_dir():
                 return path / stage
     return path
+
+
+def model_location(where: str | Path) -> str:
+    """The URL of an endpoint as it is, or the model folder that a folder stands for."""
+    return where if isinstance(where, str) and is_endpoint(where) else str(resolve_model_folder(where))
 
 
 def _model_stages(build: Path) -> list[str]:

@@ -8,12 +8,18 @@ from pathlib import Path
 from parakit.common.files import JsonObject
 from parakit.evaluation.comparison.config import GATE
 from parakit.recipe.config import RecipeConfig
-from parakit.recipe.graph import Stage
+from parakit.recipe.graph import Stage, fingerprint
+from parakit.stages.data_config import EvaluateConfig
 
 
 def gates_of(recipe: RecipeConfig, models: Mapping[str, str]) -> dict[str, str]:
     """The gate's stage of every model, in pipeline order; none without a gate."""
     return {name: f"{GATE}{stage}" for name, stage in models.items()} if recipe.evaluate.gate else {}
+
+
+def task_files(config: EvaluateConfig) -> list[str]:
+    """The tasks that are files."""
+    return [name for name in config.tasks if name.endswith((".yaml", ".yml"))]
 
 
 def with_gates(
@@ -36,6 +42,8 @@ def _gate(recipe: RecipeConfig, folder: Path, model: str, parent: str | None) ->
     config = recipe.evaluate
     unused = {"texts", "n_beams", "contamination"} | (set() if parent else {"gate"})
     settings: JsonObject = {"evaluate": config.model_dump(mode="json", exclude=unused)}
+    if files := task_files(config):
+        settings["inputs"] = fingerprint(files)
 
     def run(out: Path) -> None:
         from parakit.stages.comparison.gate import run_gate

@@ -210,8 +210,11 @@ def _unused_of_task(recipe: RecipeSections) -> Iterator[tuple[str, str]]:
         yield "evaluate.max_new_tokens", "there are no suites, and nothing is translated"
     if evaluate.n_beams != defaults.n_beams and not translates:
         yield "evaluate.n_beams", "nothing is translated"
-    if evaluate.contamination != defaults.contamination and not evaluate.suites:
-        yield "evaluate.contamination", "there are no suites, so there are no items to search for"
+    if evaluate.contamination != defaults.contamination and not (evaluate.suites or evaluate.tasks):
+        yield (
+            "evaluate.contamination",
+            "there are no suites and no tasks, so there are no items to search for",
+        )
     if evaluate.gate and not (evaluate.suites or evaluate.tasks):
         yield "evaluate.gate", "there are no suites and no tasks, so no model is compared with its parent"
     for key in ("data", "limit", "n_shots", "system_prompt", "fetch", "seed"):

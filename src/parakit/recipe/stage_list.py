@@ -18,7 +18,7 @@ from parakit.common.locks import PARTIAL
 from parakit.common.progress import progress
 from parakit.recipe.build_time import BuildTime
 from parakit.recipe.config import RecipeConfig
-from parakit.recipe.gates import gates_of, with_gates
+from parakit.recipe.gates import gates_of, task_files, with_gates
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
 from parakit.recipe.post_training import post_training_models, post_training_stages, seeded
 from parakit.recipe.start import start_stage
@@ -270,7 +270,7 @@ def _evaluate(recipe: RecipeConfig, folder: Path, is_timed: bool) -> Stage:
     config, models = recipe.evaluate, models_of(recipe)
     settings: JsonObject = {
         "evaluate": config.model_dump(mode="json", exclude={"gate"}),
-        "inputs": fingerprint(config.texts),
+        "inputs": fingerprint([*config.texts, *task_files(config), *config.contamination]),
         "models": models,
         "samples": [list(recipe.prompts), list(recipe.questions)],
     }
@@ -306,6 +306,7 @@ def _evaluate(recipe: RecipeConfig, folder: Path, is_timed: bool) -> Stage:
                 held_out={name: folder / stage for name, stage in held_out.items()},
                 held_out_of_start=encode_held_out(texts, folder / START, Path(work)),
                 evaluated={name: folder / gate for name, gate in gates.items()},
+                out=inside,
             )
             write_json_atomic(inside / "results.json", lineage.result)
 

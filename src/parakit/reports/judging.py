@@ -22,7 +22,7 @@ def render_judging(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
         "results": results,
         "pairwise": pairwise,
         "trust": trust_lines(results),
-        "grades": [] if pairwise else grade_rows(results),
+        "rows": judged_rows(results),
         "examples": shown,
     }
     return page_template("judging.html").render(page)
@@ -62,13 +62,30 @@ def trust_lines(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def grade_rows(results: Mapping[str, Any]) -> list[JsonObject]:
-    """Each model's mean grade with its interval, best first."""
-    rows = [
-        {"model": name, **result["scores"][result["main"]]}
-        for name, result in results.get("benchmarks", {}).items()
+def judged_rows(results: Mapping[str, Any]) -> list[JsonObject]:
+    """A row for each model, best first: its rating and its comparisons, or its mean grade; the keys are headings."""
+    rated = [
+        {
+            "model": row["model"],
+            "rating": round(row["bradley_terry"]["value"]),
+            "95 % interval": f"{row['bradley_terry']['low']:.0f} to {row['bradley_terry']['high']:.0f}",
+            "Elo": round(row["elo"]["value"]),
+            "won": row["wins"],
+            "tied": row["ties"],
+            "lost": row["losses"],
+        }
+        for row in results.get("ratings", ())
     ]
-    return sorted(rows, key=lambda row: -row["value"])
+    graded = {name: found["scores"][found["main"]] for name, found in results.get("benchmarks", {}).items()}
+    return rated or [
+        {
+            "model": name,
+            "grade, 1 to 5": f"{grade['value']:.2f}",
+            "95 % interval": f"{grade['low']:.2f} to {grade['high']:.2f}",
+            "answers": grade["n"],
+        }
+        for name, grade in sorted(graded.items(), key=lambda item: -item[1]["value"])
+    ]
 
 
 def _comparisons(rows: Sequence[Mapping[str, Any]]) -> list[JsonObject]:

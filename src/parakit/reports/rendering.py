@@ -20,6 +20,7 @@ from parakit.evaluation.contamination.figures import describe_contamination
 from parakit.reports import charts
 from parakit.reports.alignment import outcome
 from parakit.reports.before_after import stage_effects
+from parakit.reports.benchmarks import benchmark_section
 from parakit.reports.corpus_section import corpus_section
 from parakit.reports.formatting import (
     ROLES,
@@ -46,9 +47,14 @@ from parakit.reports.formatting import (
     task,
     training,
 )
+from parakit.reports.model_comparisons import (
+    figure_rows,
+    loss_change,
+    sample_rows,
+    stage_deltas,
+    trained_stages,
+)
 from parakit.reports.quantization import quantization_section
-from parakit.reports.stage_comparison import loss_change, stage_deltas, trained_stages
-from parakit.reports.start_comparison import figure_rows, sample_rows
 from parakit.reports.summary_parts import Sample
 from parakit.reports.summary_schema import (
     BuildSummary,
@@ -65,6 +71,7 @@ MAX_ANSWERS = 8
 TITLES = {
     "start": "Compared with the published model",
     "suites": "Accuracy on the suites",
+    "benchmarks": "Benchmarks",
     "stages": "Effect of each stage",
     "before-after": "Before and after each stage",
     "task": "Task metrics",
@@ -116,12 +123,13 @@ def _page(summary: BuildSummary) -> JsonObject:
         "titles": TITLES,
         "roles": roles(summary),
         "models": {role: ROLES.get(role, humanize(role)) for role in roles(summary)},
+        "model_names": {name: ROLES.get(name, humanize(name)) for name in model_stages(summary)},
         "means": suite_means(summary),
         "start_rows": figure_rows(summary.against_start),
-        "start_models": {name: ROLES.get(name, humanize(name)) for name in model_stages(summary)},
         "start_samples": sample_rows(summary),
         "suite_rows": charts.suite_rows(summary),
         "answers": _answers(summary),
+        "benchmarks": benchmark_section(summary),
         "deltas": stage_deltas(summary),
         "effects": stage_effects(summary),
         "task": task_section(summary),
@@ -140,6 +148,7 @@ def _page(summary: BuildSummary) -> JsonObject:
     shown = {
         "start": page["start_rows"] or page["start_samples"],
         "suites": page["suite_rows"],
+        "benchmarks": page["benchmarks"],
         "stages": page["deltas"],
         "before-after": page["effects"],
         "task": page["task"],

@@ -18,7 +18,7 @@ from parakit.common.errors import CorruptArtifact
 from parakit.common.files import JsonObject, read_json
 from parakit.common.hardware import describe_hardware, parakit_version, versions
 from parakit.evaluation.comparison.config import GATE
-from parakit.reports.start_comparison import compare_with_start
+from parakit.reports.model_comparisons import compare_with_start
 from parakit.reports.summary_schema import BuildSummary
 
 

@@ -74,17 +74,30 @@ class SuiteSummary(SummaryPart):
     )
 
 
-class BenchmarkSummary(SummaryPart):
-    """One model's main score on a benchmark, with its 95 % interval."""
+class BenchmarkScore(SummaryPart):
+    """A score with its 95 % interval over `n` items."""
 
-    metric: str
     value: float
     low: float
     high: float
     n: int
     higher_is_better: bool = True
+
+
+class BenchmarkSummary(BenchmarkScore):
+    """One model's main score on a benchmark, all of its scores, and what they belong to."""
+
+    metric: str
     n_truncated: int = Field(
         default=0, description="Prompts that lost their beginning to the context window."
+    )
+    scores: dict[str, BenchmarkScore] = Field(default_factory=dict, description="All scores, by metric.")
+    protocol: JsonObject = Field(
+        default_factory=dict,
+        description="What decides a score besides the model: program, task version, shots, prompting, digests.",
+    )
+    contamination: JsonObject | None = Field(
+        default=None, description="How many of its items are in the text that the model was trained on."
     )
 
 

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from parakit import primer
 from parakit.checkpoints.loading import load_model
-from parakit.common.files import JsonObject, read_json
+from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress
 from parakit.data.corpus import iter_corpus
 from parakit.data.examples import load_examples_report
-from parakit.evaluation.comparison.folders import scores_of, suite_result
 from parakit.evaluation.comparison.losses import loss_difference
-from parakit.evaluation.comparison.pipeline import compare_with_parents, compare_with_start
 from parakit.evaluation.config import EvaluationConfig
-from parakit.evaluation.contamination.evaluations import contamination_by_model, texts_to_search
+from parakit.evaluation.contamination.evaluations import without_further_items
 from parakit.evaluation.evaluate import evaluate_task
 from parakit.evaluation.perplexity import LossResult, evaluate_loss, evaluate_text
-from parakit.evaluation.results import RESULTS, BenchmarkResult, read_benchmarks
+from parakit.evaluation.results import BenchmarkResult
 from parakit.evaluation.samples import answers, continuations, openings, text_samples
-from parakit.evaluation.suites import SuiteAnswer, SuiteResult, run_suites
-from parakit.evaluation.tasks import run_tasks
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.model.heads import (
     Classifier,
@@ -32,7 +28,13 @@ from parakit.model.heads import (
     SequenceToSequence,
     TransformerModel,
 )
-from parakit.stages.data_config import EvaluateConfig, chosen_limit
+from parakit.stages.comparison.evaluations import (
+    compare_stages,
+    model_results,
+    with_contamination,
+    write_evaluations,
+)
+from parakit.stages.data_config import EvaluateConfig
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -50,74 +52,53 @@ def measure(
     held_out: Mapping[str, Path] | None = None,
     held_out_of_start: Mapping[str, Path] | None = None,
     evaluated: Mapping[str, Path] | None = None,
+    out: Path | None = None,
 ) -> JsonObject:
     """Evaluate `models`, in the order of the pipeline: each was made from the one before. One named `start` is the
     published model that the build began with: it answers and continues as the others do.
 
-    `suites.<suite>.<model>` with accuracy, interval and answers; `benchmarks.<name>.<model>`; `against_parent.<model>` and,
-    by suite, `suites_against_start`: the differences; `evaluations`, a row for each text and model, those of `held_out` too.
-    `held_out_of_start` holds the same texts as the start's tokenizer encodes them, where it is another one;
-    `samples.<model>`, its continuations of `prompts` or answers to `questions`; `task` and `task_of_start`, the figures
-    of the tuned model and of the start, if it has the head, on the held-out part of `examples`. `evaluated`: the gate's
-    evaluation folder of each model, whose answers are taken.
+    `suites.<suite>.<model>` with accuracy, interval and answers; `benchmarks.<name>.<model>` with its scores and protocol;
+    `against_parent.<model>` and, by name, `suites_against_start` and `benchmarks_against_start`: the differences;
+    `evaluations`, a row for each text and model, those of `held_out` too. `held_out_of_start` holds the same texts as the
+    start's tokenizer encodes them, where it is another one; `samples.<model>`, its continuations of `prompts` or answers to
+    `questions`; `task` and `task_of_start`, the figures of the tuned model and of the start, if it has the head, on the
+    held-out part of `examples`. `evaluated`: the gate's evaluation folder of each model, whose answers are taken. `out`: a
+    folder that is being made, where each model's own evaluation folder is written.
     """
     samples: dict[str, list[JsonObject]] = {}
-    suites: dict[str, JsonObject] = {}
-    suite_results: dict[str, dict[str, SuiteResult]] = {}
+    results: dict[str, JsonObject] = {}
     losses: dict[str, dict[str, LossResult]] = {}
     tasks: dict[str, JsonObject] = {}
-    benchmarks: dict[str, dict[str, BenchmarkResult]] = {}
+    gates = evaluated or {}
     for name, path in models.items():
         model, tokenizer = load_model(path)
         assert tokenizer is not None, "a model that a build made has its tokenizer"
         chat = is_chat_tuned(path)
         samples[name] = _samples(model, tokenizer, chat, prompts, questions, both="start" in models)
         if isinstance(model, LanguageModel):
-            folder = (evaluated or {}).get(name)
-            answered = (
-                _evaluated(folder) if folder else _answer(config, model, tokenizer, path, chat, advance)
-            )
-            suite_results[name], benchmarks[name] = answered
-            for suite, result in suite_results[name].items():
-                suites.setdefault(suite, {})[name] = _with_sample_answers(dataclasses.asdict(result))
             losses[name] = _text_losses(config, model, tokenizer, advance)
+            results[name] = model_results(
+                config, model, tokenizer, path, advance, texts=losses[name], evaluated=gates.get(name)
+            )
             sets = (held_out_of_start if name == "start" else None) or held_out or {}
             losses[name] |= _held_out_losses(sets, model, advance, in_bytes=bool(held_out_of_start))
         if examples is not None and (name == "tuned" or (name == "start" and _has_head_for(model, examples))):
             tasks[name] = _task_metrics(config, model, tokenizer, examples, advance)
-    _add_contamination(config, models, suite_results, suites)
+    results = with_contamination(config, results)
+    if out is not None:
+        write_evaluations(config, results, out)
+    suites = _by_name(results, "suites", _suite_figures)
     return {
         "suites": suites,
         "suite_mean": {name: _mean(suites, name) for name in models} if suites else {},
         "chance": dict(primer.CHANCE) if suites else {},
-        "benchmarks": _by_benchmark(benchmarks),
-        **_compare(suite_results, benchmarks),
+        "benchmarks": _by_name(results, "benchmarks", _benchmark_figures),
+        **compare_stages(results),
         "evaluations": _loss_rows(losses),
         "samples": samples,
         "task": tasks.get("tuned"),
         "task_of_start": tasks.get("start"),
     }
-
-
-def _add_contamination(
-    config: EvaluateConfig,
-    models: Mapping[str, Path],
-    results: Mapping[str, Mapping[str, SuiteResult]],
-    suites: Mapping[str, JsonObject],
-) -> None:
-    """Search what each model was trained on for the items of its suites; the figures go into `suites`."""
-    texts = {name: texts_to_search(models[name], config.contamination) for name in results if results[name]}
-    searched = {name: found for name, found in texts.items() if found is not None}
-    answered = {
-        name: {
-            suite: suite_result(suite, [vars(sample) for sample in one.samples], one.prompting)
-            for suite, one in results[name].items()
-        }
-        for name in searched
-    }
-    for name, by_suite in contamination_by_model(answered, searched).items():
-        for suite, figures in by_suite.items():
-            suites[suite][name]["contamination"] = figures
 
 
 def opening_prompts(corpus: Path) -> tuple[str, ...]:
@@ -205,7 +186,29 @@ def _has_head_for(model: TransformerModel, examples: Path) -> bool:
     return isinstance(model, {"embed": Embedder, "translate": SequenceToSequence}.get(task, ()))
 
 
-def _with_sample_answers(result: JsonObject) -> JsonObject:
+def _by_name(
+    results: Mapping[str, JsonObject], part: str, figures: Callable[[Any], JsonObject]
+) -> dict[str, JsonObject]:
+    """Of the suites or benchmarks: the figures by name and model."""
+    found: dict[str, JsonObject] = {}
+    for model, one in results.items():
+        for name, result in one[part].items():
+            found.setdefault(name, {})[model] = figures(result)
+    return found
+
+
+def _benchmark_figures(result: BenchmarkResult) -> JsonObject:
+    """The main score with its interval, all scores, and what they belong to; without items and groups."""
+    found = result.without_items()
+    main = found["scores"][result.main] | {"metric": result.main, "n_truncated": result.n_truncated}
+    return main | {
+        "scores": found["scores"],
+        "protocol": found["protocol"],
+        "contamination": without_further_items(result.contamination),
+    }
+
+
+def _suite_figures(result: JsonObject) -> JsonObject:
     """The figures with a few of the answers, under the keys of the report."""
     ordered = sorted(result["samples"], key=lambda sample: sample["correct"])
     n_wrong = sum(not sample["correct"] for sample in ordered)
@@ -220,73 +223,10 @@ def _with_sample_answers(result: JsonObject) -> JsonObject:
         }
         for s in chosen
     ]
-    return result | {"samples": shown}
-
-
-def _answer(
-    config: EvaluateConfig,
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    path: Path,
-    chat: bool,
-    advance: OnProgress,
-) -> tuple[dict[str, SuiteResult], dict[str, BenchmarkResult]]:
-    """The suites and the tasks of the config."""
-    items = primer.generate_suites(config.suites) if config.suites else {}
-    suites = run_suites(
-        model, tokenizer, items, chat=chat, max_new_tokens=config.max_new_tokens, advance=advance
-    )
-    # a limit of the suites' short answers is none of the tasks', unless it was chosen
-    limit = chosen_limit(config)
-    tasks = (
-        run_tasks(model, tokenizer, path, config, chat=chat, max_new_tokens=limit, advance=advance)
-        if config.tasks
-        else {}
-    )
-    return suites, tasks
-
-
-def _evaluated(folder: Path) -> tuple[dict[str, SuiteResult], dict[str, BenchmarkResult]]:
-    """The suites and the tasks of an evaluation folder, with every answer."""
-    results = read_json(folder / RESULTS)
-    suites = {
-        name: SuiteResult(**{**one, "samples": tuple(SuiteAnswer(**answer) for answer in one["samples"])})
-        for name, one in results["suites"].items()
-    }
-    return suites, read_benchmarks(folder, results)
-
-
-def _by_benchmark(results: Mapping[str, Mapping[str, BenchmarkResult]]) -> dict[str, JsonObject]:
-    """Each benchmark's main score by model, with its interval."""
-    found: dict[str, JsonObject] = {}
-    for model, benchmarks in results.items():
-        for name, one in benchmarks.items():
-            figures = dataclasses.asdict(one.scores[one.main]) | {"metric": one.main}
-            found.setdefault(name, {})[model] = figures | {"n_truncated": one.n_truncated}
+    found = result | {"samples": shown}
+    if "contamination" in result:
+        found["contamination"] = without_further_items(result["contamination"])
     return found
-
-
-def _compare(
-    suites: Mapping[str, Mapping[str, SuiteResult]],
-    benchmarks: Mapping[str, Mapping[str, BenchmarkResult]],
-) -> JsonObject:
-    """Every model against the one before it, and against the start."""
-    scores = {
-        model: scores_of(
-            model,
-            {"suites": {name: dataclasses.asdict(one) for name, one in suites[model].items()}},
-            {},
-            benchmarks[model],
-        )
-        for model in suites
-        if suites[model] or benchmarks[model]
-    }
-    against_parent = compare_with_parents(scores)
-    start = scores.pop("start", None)
-    return {
-        "against_parent": against_parent,
-        "suites_against_start": compare_with_start(start, scores) if start else {},
-    }
 
 
 def _mean(suites: Mapping[str, Mapping[str, Any]], model: str) -> float:

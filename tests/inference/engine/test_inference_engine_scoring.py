@@ -57,6 +57,25 @@ def test_scores_are_those_of_whole_passes(name, variant, monkeypatch):
     check_by_whole_passes(model, questions(model.config.vocab_size, model.config.max_seq_len - 8))
 
 
+@pytest.mark.parametrize(
+    ("name", "variant"), [("llama", None), ("gemma2", None), ("qwen3_5_text", None), LONGROPE]
+)
+def test_a_cache_for_one_text_is_enough(name, variant, monkeypatch):
+    model = tiny_decoder(name, variant)
+    sizes = []
+    make = scoring.PagedCache
+
+    def small(*args, **settings):
+        sizes.append(settings["memory_bytes"])
+        return make(*args, **settings)
+
+    monkeypatch.setattr(scoring, "PagedCache", small)
+    monkeypatch.setattr(scoring, "CACHE_BYTES", 0)
+    monkeypatch.setattr(scoring, "N_LONGEST", 1)
+    check_by_whole_passes(model, questions(model.config.vocab_size, model.config.max_seq_len - 8))
+    assert sizes[0] < 10**6
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2"])
 def test_the_compiled_kernels_give_the_same_scores(name):
     model = copy.deepcopy(tiny_decoder(name)).float()

@@ -54,10 +54,3 @@ def check_judge_name(judge: str, judge_model: str | None) -> None:
             f"--judge-model {judge_model} names a model at a URL, but --judge is {judge!r}",
             "give the URL with --judge",
         )
-
-
-def model_location(where: str) -> str:
-    """A URL as it is, or the model folder that a folder stands for."""
-    from parakit.recipe.build_folder import resolve_model_folder  # it loads all settings of a recipe
-
-    return where if is_endpoint(where) else str(resolve_model_folder(where))

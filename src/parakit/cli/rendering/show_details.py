@@ -10,27 +10,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from parakit.cli.rendering.show_adapters import describe_adapter
 from parakit.cli.rendering.show_corpus import describe_corpus
-from parakit.cli.rendering.show_models import describe_model, flat
-from parakit.cli.rendering.show_sets import describe_examples, describe_preferences
-from parakit.cli.rendering.show_shapes import (
-    CountReport,
-    EvaluationResults,
-    JudgingResults,
-    RedTeamResults,
-    ShardIndex,
+from parakit.cli.rendering.show_evaluations import (
+    RESULTS,
+    benchmark_rows,
+    describe_evaluation,
+    describe_judging,
+    describe_red_team,
+    suite_rows,
 )
+from parakit.cli.rendering.show_models import describe_adapter, describe_model, flat
+from parakit.cli.rendering.show_sets import describe_examples, describe_preferences
+from parakit.cli.rendering.show_shapes import CountReport, ShardIndex
 from parakit.cli.rendering.show_sweep import sweep_rows
 from parakit.common.artifacts import LINEAGE, MANIFEST, open_artifact, read_lineage, verify_manifest
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file, read_json
 from parakit.recipe.build_state import SWEEP
-from parakit.reports.judging import grade_rows
 from parakit.reports.summary import read_summary
 from parakit.reports.summary_parts import FigureComparison
 
-RESULTS = "results.json"
 N_SAMPLES, SAMPLE_CHARS, MAX_DEPTH = 3, 400, 12
 
 
@@ -117,7 +116,9 @@ def _build(path: Path, inside: list[Path]) -> JsonObject:
     figures: JsonObject = {"artifacts": rows}
     if (path / "summary.json").is_file():
         summary = read_summary(path / "summary.json")
-        figures["suites"] = _suite_rows(summary.to_dict().get("suites") or {})
+        found = summary.to_dict()
+        figures["benchmarks"] = benchmark_rows(found.get("benchmarks") or {})
+        figures["suites"] = suite_rows(found.get("suites") or {})
         figures["against the published model"] = _start_rows(summary.against_start)
     swept = read_json(path / SWEEP / RESULTS) if (path / SWEEP / RESULTS).is_file() else None
     what = f"a build with {len(rows)} artifacts; `parakit show` describes each" if rows else "a sweep"
@@ -242,89 +243,6 @@ def _shards(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str,
     )
 
 
-def _evaluation(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
-    results = read_json(path / "results.json", EvaluationResults)
-    keys = ("bits_per_byte", "perplexity", "n_bytes", "n_documents", "n_end_tokens", "end_nats_per_token")
-    texts = [
-        {"text": name} | {key: loss.get(key) for key in keys}
-        for name, loss in (results.get("loss") or {}).items()
-    ]
-    texts += [
-        {"text": row.get("name"), "model": row.get("model")} | {key: row.get(key) for key in keys}
-        for row in results.get("evaluations") or []
-    ]
-    suites = _suite_rows(results.get("suites") or {})
-    return (
-        f"an evaluation: {len(suites)} suite results, {len(texts)} texts",
-        {"suites": suites, "text": texts},
-        {},
-    )
-
-
-def _red_team(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
-    results = read_json(path / "results.json", RedTeamResults)
-    rows = [
-        {
-            "category": name.replace("_", " "),
-            "model": role,
-            "success": "" if found["success"] is None else f"{found['success']:.1%}",
-            "95 % interval": _interval(found),
-            "attacks": found["n"],
-        }
-        for role, figures in results["categories"].items()
-        for name, found in figures.items()
-    ]
-    return f"a red-team report, judged by {results['judge']}", {"attacks that succeed": rows}, {}
-
-
-def _judging(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
-    """One line, and a row for each model, best first."""
-    results = read_json(path / "results.json", JudgingResults)
-    rated = [
-        {
-            "model": row["model"],
-            "rating": round(row["bradley_terry"]["value"]),
-            "95 % interval": f"{row['bradley_terry']['low']:.0f} to {row['bradley_terry']['high']:.0f}",
-            "won": row["wins"],
-            "tied": row["ties"],
-            "lost": row["losses"],
-        }
-        for row in results.get("ratings", [])
-    ]
-    graded = [
-        {
-            "model": row["model"],
-            "grade": f"{row['value']:.2f}",
-            "95 % interval": f"{row['low']:.2f} to {row['high']:.2f}",
-            "answers": row["n"],
-        }
-        for row in grade_rows(results)
-    ]
-    return f"models judged by {results['judge']}", {"models": rated or graded}, {}
-
-
-def _suite_rows(suites: JsonObject) -> list[JsonObject]:
-    """A row per suite and model; an evaluation of one model has no level of models."""
-    rows = []
-    for suite, results in suites.items():
-        for model, result in ({"": results} if "accuracy" in results else results).items():
-            rows.append(
-                {
-                    "suite": suite,
-                    "model": model,
-                    "accuracy": f"{result['accuracy']:.1%}",
-                    "95 % interval": _interval(result),
-                    "questions": result.get("n"),
-                }
-            )
-    return rows
-
-
-def _interval(result: JsonObject) -> str:
-    low, high = result.get("low"), result.get("high")
-    return "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
-
-
 def _machine(hardware: JsonObject) -> str:
     return ", ".join(str(hardware[key]) for key in ("accelerator", "processor") if hardware.get(key))
 
@@ -343,7 +261,7 @@ READERS: dict[str, Reader] = {
     "shards": _shards,
     "model": describe_model,
     "adapter": describe_adapter,
-    "evaluation": _evaluation,
-    "red_team": _red_team,
-    "judging": _judging,
+    "evaluation": describe_evaluation,
+    "red_team": describe_red_team,
+    "judging": describe_judging,
 }

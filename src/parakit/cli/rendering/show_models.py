@@ -1,4 +1,4 @@
-"""What `parakit show` reports of a model folder, Parakit's or published. Never imports torch."""
+"""What `parakit show` reports of a model folder, Parakit's or published, and of an adapter's. Never imports torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parakit.checkpoints.adapters.base_model import BASE, CONFIG, WEIGHTS, base_folder
+from parakit.checkpoints.folder_safety import read_small_json
+from parakit.checkpoints.safetensors_io import read_header
 from parakit.cli.rendering.show_shapes import ModelResult
 from parakit.common.artifacts import LINEAGE
+from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size
 from parakit.common.json_reading import check_shape
@@ -33,6 +37,20 @@ MODEL_FIGURES = {
     "tokens": "tokens trained on",
     "tokens_per_second": "tokens per second",
     "seconds": "seconds of training",
+}
+_ADAPTERS = {
+    "LORA": "low-rank factors added to the base's matrices",
+    "PROMPT_TUNING": "trained vectors before the text",
+    "PREFIX_TUNING": "trained keys and values before the text, in every layer",
+}
+_ADAPTER_SETTINGS = {
+    "r": "rank",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "use_rslora": "rank-stabilized",
+    "use_dora": "trained magnitudes (DoRA)",
+    "num_virtual_tokens": "virtual tokens",
+    "trainable_token_indices": "tokens with trained embeddings",
 }
 _ARTICLES = {"encoder": "an encoder", "decoder": "a decoder", "encoder-decoder": "an encoder-decoder"}
 _HEADS = {
@@ -215,3 +233,36 @@ def flat(settings: JsonObject, prefix: str = "") -> JsonObject:
                 else json.dumps(value, ensure_ascii=False)
             )
     return flattened
+
+
+def describe_adapter(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
+    """One line, figures in groups, no samples."""
+    peft = read_small_json(path / CONFIG)
+    entries = read_header(path / WEIGHTS)
+    n = 0
+    for entry in entries.values():
+        size = 1
+        for length in entry.shape:
+            size *= length
+        n += size
+    about: JsonObject = {"kind": _ADAPTERS.get(str(peft.get("peft_type")), str(peft.get("peft_type")))}
+    about |= {name: str(peft[key]) for key, name in _ADAPTER_SETTINGS.items() if peft.get(key)}
+    for key, name in (("target_modules", "modules"), ("modules_to_save", "fully trained")):
+        if isinstance(modules := peft.get(key), list):
+            about[name] = ", ".join(map(str, modules[:12])) + (" ..." if len(modules) > 12 else "")
+    about |= {"parameters": n, "base": str(peft.get(BASE))}
+    try:
+        about["base folder"] = str(base_folder(path).resolve())
+    except UserError:
+        about["base folder"] = "missing"
+    result = lineage.get("result") or {}
+    measured = {
+        label: result[key]
+        for key, label in (
+            ("loss", "loss"),
+            ("bits_per_byte", "bits per byte"),
+            ("seconds", "seconds of training"),
+        )
+        if isinstance(result.get(key), int | float)
+    }
+    return f"an adapter of {n:,} parameters", {"measured": measured, "adapter": about}, {}

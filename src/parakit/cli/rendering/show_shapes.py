@@ -95,6 +95,7 @@ class EvaluationResults(BaseModel):
     loss: dict[str, JsonObject] | None = None
     evaluations: list[JsonObject] | None = None
     suites: dict[str, LineageSuite | dict[str, LineageSuite]] | None = None
+    benchmarks: dict[str, JsonObject] | None = None
 
 
 class AttackFigures(BaseModel):
@@ -126,6 +127,7 @@ class RatingRow(BaseModel):
 
     model: str
     bradley_terry: RatingInterval
+    elo: RatingInterval
     wins: int
     ties: int
     losses: int

@@ -21,6 +21,8 @@ from parakit.common.seeds import rng
 from parakit.evaluation.intervals import percentiles, student_t
 
 N_RESAMPLES = 2000
+METRICS = {"bits per byte": "bits_per_byte", "nats per token": "loss_nats_per_token"}
+"""The fields of a `LossResult` by the unit in which they are compared."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class LossDifference:
     unit: str
     n_blocks: int
     p_value: float
+
+    @property
+    def metric(self) -> str:
+        """The field of a `LossResult` that differs so."""
+        return METRICS[self.unit]
 
     @property
     def above_noise(self) -> bool:
@@ -65,7 +72,8 @@ def loss_difference(
         raise UserError("the two evaluations are of different texts", "evaluate both on the same files")
     weights = np.array(first["block_tokens"], float)
     in_bytes = first["bits_per_byte"] is not None and second["bits_per_byte"] is not None
-    key, unit = ("bits_per_byte", "bits per byte") if in_bytes else ("loss_nats_per_token", "nats per token")
+    unit = "bits per byte" if in_bytes else "nats per token"
+    key = METRICS[unit]
     # each model's nats, such that their sum over all blocks divided by that of `weights` is its figure
     scaled = [
         np.array(one["block_nats"]) * (one[key] * weights.sum() / sum(one["block_nats"]))

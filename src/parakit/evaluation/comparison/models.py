@@ -249,13 +249,13 @@ def _pooled(tested: Sequence[_Tested]) -> list[_Tested]:
 
 
 def _loss_row(name: str, first: Mapping[str, Any], found: LossDifference) -> ScoreComparison:
-    key = "bits_per_byte" if found.unit == "bits per byte" else "loss_nats_per_token"
+    value = first[found.metric]
     return ScoreComparison(
         "loss",
         name,
-        key,
-        first[key],
-        first[key] + found.difference,
+        found.metric,
+        value,
+        value + found.difference,
         found.difference,
         found.low,
         found.high,

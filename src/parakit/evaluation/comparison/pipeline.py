@@ -42,12 +42,13 @@ def compare_with_parents(scores: Mapping[str, ModelScores]) -> JsonObject:
 
 
 def compare_with_start(start: ModelScores, models: Mapping[str, ModelScores]) -> JsonObject:
-    """Every model against the first, by suite: the differences by model."""
-    found: JsonObject = {}
+    """Every model against the first: of `suites` and of `benchmarks`, by name, the differences by model."""
+    found: JsonObject = {"suites": {}, "benchmarks": {}}
     compared = compare_models(start, list(models.values()), ACROSS_STAGES) if models else []
     for model, one in zip(models, compared, strict=True):
-        for suite, figures in _figures(one, "suite").items():
-            found.setdefault(suite, {})[model] = figures
+        for part, kind in (("suites", "suite"), ("benchmarks", "benchmark")):
+            for name, figures in _figures(one, kind).items():
+                found[part].setdefault(name, {})[model] = figures
     return found
 
 

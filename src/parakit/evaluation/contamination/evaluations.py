@@ -39,51 +39,59 @@ def texts_to_search(model: str | Path, names: Sequence[str]) -> TrainingTexts | 
 
 
 def add_contamination(
-    results: JsonObject, texts: TrainingTexts, advance: OnProgress | None = None, *, strict: bool = False
+    results: JsonObject,
+    texts: TrainingTexts,
+    advance: OnProgress | None = None,
+    *,
+    search: TextSearch | None = None,
+    strict: bool = False,
 ) -> JsonObject:
-    """The results of `evaluate_model` with `contamination` at each benchmark and suite. `strict`: a text that cannot be read
-    is a `UserError`, else it is among the unknown ones.
+    """The results of `evaluate_model` with `contamination` at each benchmark and suite. `search`: one for the same items that
+    may have read some of the texts. `strict`: a text that cannot be read is a `UserError`, else it is among the unknown ones.
     """
-    suites = {
-        name: suite_result(name, suite["samples"], suite["prompting"])
-        for name, suite in (results.get("suites") or {}).items()
-    }
-    benchmarks: dict[str, BenchmarkResult] = results.get("benchmarks") or {}
-    if not (benchmarks or suites):
+    items = _searched_results(results)
+    if not items:
         return results
-    for text in texts.texts:
-        log(f"contamination: searching {text.path} ({text.kind})")
     for reason in texts.unknown:
         log(f"contamination: not searched: {reason}")
-    both = {f"benchmarks/{name}": one for name, one in benchmarks.items()}
-    both |= {f"suites/{name}": one for name, one in suites.items()}
-    found = find_contamination(both, texts, advance, strict=strict)
+    found = find_contamination(items, texts, advance, search, strict=strict)
     return results | {
-        "benchmarks": {name: found[f"benchmarks/{name}"] for name in benchmarks},
+        "benchmarks": {name: found[f"benchmarks/{name}"] for name in results.get("benchmarks") or {}},
         "suites": {
-            name: results["suites"][name] | {"contamination": found[f"suites/{name}"].contamination}
-            for name in suites
+            name: suite | {"contamination": found[f"suites/{name}"].contamination}
+            for name, suite in (results.get("suites") or {}).items()
         },
     }
 
 
 def contamination_by_model(
-    results: Mapping[str, Mapping[str, BenchmarkResult]], texts: Mapping[str, TrainingTexts]
-) -> dict[str, dict[str, JsonObject]]:
-    """The contamination of models on the same items, by model and benchmark, with the first `MAX_LISTED` touched items.
-    `results`: by model and benchmark, each model after those that it was made from, so that each text is read once.
+    results: Mapping[str, JsonObject], texts: Mapping[str, TrainingTexts]
+) -> dict[str, JsonObject]:
+    """`add_contamination` for the results of models on the same items, each after those that it was made from, so that each
+    text is read once. A model without `texts` is not searched.
     """
-    items = {name: one.items for found in results.values() for name, one in found.items()}
-    search = TextSearch(items)
-    by_model: dict[str, dict[str, JsonObject]] = {}
-    for model, found in results.items():
-        by_model[model] = {}
-        for name, result in find_contamination(found, texts[model], search=search).items():
-            figures: JsonObject = dict(result.contamination or {})
-            if "touched" in figures:
-                figures["touched"] = dict(islice(figures["touched"].items(), MAX_LISTED))
-            by_model[model][name] = figures
-    return by_model
+    every = {name: one.items for found in results.values() for name, one in _searched_results(found).items()}
+    search = TextSearch(every)
+    return {
+        model: add_contamination(found, texts[model], search=search) if model in texts else found
+        for model, found in results.items()
+    }
+
+
+def _searched_results(results: JsonObject) -> dict[str, BenchmarkResult]:
+    """Benchmarks and suites, whose names may be the same, with their items."""
+    benchmarks: dict[str, BenchmarkResult] = results.get("benchmarks") or {}
+    suites = (results.get("suites") or {}).items()
+    return {f"benchmarks/{name}": one for name, one in benchmarks.items()} | {
+        f"suites/{name}": suite_result(name, suite["samples"], suite["prompting"]) for name, suite in suites
+    }
+
+
+def without_further_items(contamination: JsonObject | None) -> JsonObject | None:
+    """The figures with the first `MAX_LISTED` of the touched items."""
+    if contamination is None or "touched" not in contamination:
+        return contamination
+    return contamination | {"touched": dict(islice(contamination["touched"].items(), MAX_LISTED))}
 
 
 def search_evaluation(

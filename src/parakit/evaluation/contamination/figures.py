@@ -59,6 +59,7 @@ class TextSearch:
             if key in self._read:
                 continue
             documents = Digested(text.documents())
+            log(f"contamination: searching {text.path} ({text.kind})")
             try:
                 for n_bytes in self._search.read(documents):
                     if advance is not None:

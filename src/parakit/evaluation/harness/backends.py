@@ -26,6 +26,7 @@ TokenPair = tuple[list[int], list[int]]
 ContinuationLikelihood = tuple[float, bool]
 """Of a continuation: its log-likelihood in nats, and whether greedy decoding gives it."""
 MAX_TARGET_LOGITS = 2**25  # of a pass
+MAX_SOURCE_TOKENS = 2**14
 
 
 class Backend(Protocol):
@@ -89,8 +90,9 @@ class _EncoderDecoderBackend:
     def score(self, pairs: Sequence[TokenPair]) -> list[ContinuationLikelihood]:
         scores: list[ContinuationLikelihood] = [(0.0, True)] * len(pairs)
         device = next(self.model.parameters()).device
-        longest = max((len(target) for _, target in pairs), default=1)
-        n_rows = max(1, min(64, MAX_TARGET_LOGITS // (longest * self.model.config.decoder.vocab_size)))
+        longest = max((len(source) for source, _ in pairs), default=1)
+        n_logits = max((len(target) for _, target in pairs), default=1) * self.model.config.decoder.vocab_size
+        n_rows = max(1, min(64, MAX_TARGET_LOGITS // n_logits, MAX_SOURCE_TOKENS // max(1, longest)))
         with evaluation_mode(self.model):
             for rows in rows_by_length([source for source, _ in pairs], n_rows):
                 sources, mask = pad_rows([pairs[row][0] for row in rows], device)

@@ -68,8 +68,7 @@ class HarnessModel(TemplateLM):
     @property
     def prefix_token_id(self) -> int:
         """What stands before a text whose every token counts."""
-        bos = self.text_tokenizer.bos_id
-        return self.eot_token_id if bos is None else int(bos)
+        return _require(self.text_tokenizer.start_id, "BOS and no EOS")
 
     @property
     def tokenizer_name(self) -> str:

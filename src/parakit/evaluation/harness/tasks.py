@@ -111,11 +111,8 @@ class TaskLoader:
         from lm_eval.tasks._index import Entry, Kind, TaskIndex
         from lm_eval.tasks._yaml_loader import load_yaml
 
-        kinds = {"task": Kind.TASK, "python_task": Kind.PY_TASK, "group": Kind.GROUP, "tag": Kind.TAG}
         manager = TaskManager(include_defaults=False)
-        for known, one in self.index.items():
-            path = None if one.path is None else self._folder / one.path
-            manager.task_index[known] = Entry(known, kinds[one.kind], path, tags=set(one.members))
+        manager.task_index.update(self._entries)
         if not name.endswith((".yaml", ".yml")):
             find(self.index, name)
             return manager, name
@@ -133,6 +130,18 @@ class TaskLoader:
             ) from None
         manager.task_index[meant] = Entry(meant, kind, Path(name).resolve())
         return manager, meant
+
+    @functools.cached_property
+    def _entries(self) -> dict[str, Any]:
+        """The index in the form of lm-eval's."""
+        from lm_eval.tasks._index import Entry, Kind
+
+        kinds = {"task": Kind.TASK, "python_task": Kind.PY_TASK, "group": Kind.GROUP, "tag": Kind.TAG}
+        found = {}
+        for name, one in self.index.items():
+            path = None if one.path is None else self._folder / one.path
+            found[name] = Entry(name, kinds[one.kind], path, tags=set(one.members))
+        return found
 
     @contextlib.contextmanager
     def _documents(self, name: str) -> Iterator[None]:

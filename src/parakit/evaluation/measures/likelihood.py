@@ -19,7 +19,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 def text_continuation(tokenizer: Tokenizer, text: str) -> Continuation:
     """A text's ids after BOS, or EOS where the tokenizer has no BOS, so that its first token counts too."""
-    start = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    start = tokenizer.start_id
     if start is None:
         raise UserError("the tokenizer has neither BOS nor EOS", "a text needs one before its first token")
     ids = prompt_ids(tokenizer, text)

@@ -25,8 +25,10 @@ from parakit.inference.capabilities import require_capability
 from parakit.inference.engine.config import EngineConfig
 from parakit.inference.engine.forward import ForwardPass, Work
 from parakit.inference.engine.memory import cache_memory
+from parakit.inference.engine.page_store import page_bytes
 from parakit.inference.engine.paged_cache import CacheRow, PagedCache
 from parakit.inference.generation.completion import check_ids, check_prompt
+from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
 from parakit.model.precision import at_least_float32
 from parakit.model.quantized import weight_like
@@ -34,6 +36,8 @@ from parakit.model.quantized import weight_like
 MAX_ROWS = 64
 STEP_TOKENS = 512
 MAX_LOGITS = 2**25  # of a pass: logits are (C, vocab_size)
+CACHE_BYTES = 2**28  # of the cache, or what `N_LONGEST` of the longest texts need
+N_LONGEST = 4
 
 Continuation = tuple[Sequence[int], Sequence[int]]
 """The ids of a context, and of what may follow it."""
@@ -120,7 +124,9 @@ class _Scorer:
         decoder: Any = model.trunk.config
         self.cache = PagedCache(
             decoder,
-            memory_bytes=cache_memory(config, weight.device)[0],
+            memory_bytes=min(
+                cache_memory(config, weight.device)[0], _cache_bytes(decoder, longest, weight.dtype)
+            ),
             max_rows=max_rows,
             step_tokens=STEP_TOKENS,
             max_seq_len=longest,
@@ -143,18 +149,24 @@ class _Scorer:
                 )
 
     def groups(self, texts: Sequence[_Text]) -> Iterator[list[_Text]]:
-        """Neighbours whose tree fits in the rows and pages of the cache, though they shared nothing."""
+        """Neighbours whose tree fits in the rows and pages of the cache: a text needs pages for what it does not share with the
+        one before it, and one more for the page in which they part.
+        """
         n_pages = min((group.pool.n_pages for group in self.cache.groups), default=sys.maxsize)
         group: list[_Text] = []
         n_held = 0
         for text in texts:
-            needed = -(-len(text.inputs) // self.cache.page_size) + 1
+            shared = _n_equal(group[-1].inputs, text.inputs, 0) if group and self.shares else 0
+            needed = self._n_pages(len(text.inputs) - shared)
             if group and (len(group) == self.cache.max_rows or n_held + needed > n_pages):
                 yield group
-                group, n_held = [], 0
+                group, n_held, needed = [], 0, self._n_pages(len(text.inputs))
             group.append(text)
             n_held += needed
         yield group
+
+    def _n_pages(self, n_tokens: int) -> int:
+        return -(-n_tokens // self.cache.page_size) + 1
 
     def score(self, texts: list[_Text]) -> None:
         """The log-probabilities of all targets of a group."""
@@ -206,6 +218,13 @@ class _Scorer:
         return self.cache.new_row(node.texts[0].inputs[: first_wanted + 1 if self.shares else node.end])
 
 
+def _cache_bytes(config: DecoderConfig, longest: int, dtype: torch.dtype) -> int:
+    """Enough for a few texts: those of a benchmark share most of their tokens, and a larger cache is no faster."""
+    page_size = min(EngineConfig().page_size, longest)
+    page = page_bytes(config, config.n_layers, page_size, dtype)
+    return max(CACHE_BYTES, N_LONGEST * (-(-longest // page_size) + 2) * page)
+
+
 def _split(texts: Sequence[_Text], start: int, parent: CacheRow | None, longest: int) -> Iterator[_Node]:
     """The nodes below `parent`, of the sorted texts that go on after `start` tokens, which are the same in all."""
     found = [
@@ -222,8 +241,14 @@ def _split(texts: Sequence[_Text], start: int, parent: CacheRow | None, longest:
 
 def _n_equal(first: Sequence[int], second: Sequence[int], start: int) -> int:
     """How many tokens two sequences begin with alike, at least `start`."""
-    n = min(len(first), len(second))
-    return next((i for i in range(start, n) if first[i] != second[i]), n)
+    low, high = start, min(len(first), len(second))
+    while low < high:  # slices are compared much faster than tokens
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 @torch.inference_mode()

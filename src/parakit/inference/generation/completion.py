@@ -102,8 +102,7 @@ def context_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 def _first_ids(tokenizer: Tokenizer) -> list[int]:
     """What a text begins with of which nothing is known."""
-    first = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
-    return [] if first is None else [first]
+    return [] if tokenizer.start_id is None else [tokenizer.start_id]
 
 
 def check_prompt(n_prompt_tokens: int, max_seq_len: int, other_way: str = "") -> None:

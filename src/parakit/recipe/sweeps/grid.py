@@ -19,26 +19,35 @@ Values = Mapping[str, Any]
 """Of one setting of a sweep: the value of each key that is varied."""
 
 
-def parse_seeds(text: str | None, first: int) -> tuple[int, ...]:
-    """`5`: five seeds from `first` on; `3,7,11`: these; None: `first` alone."""
-    if text is None:
-        return (first,)
+Seeds = int | Sequence[int]
+"""How many seeds, or which."""
+
+
+def parse_seeds(text: str) -> Seeds:
+    """`5`: how many; `3,7,11`: these."""
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() for word in words):
         raise UserError(
             f"--seeds {text!r} is neither a number of seeds nor a list of them",
             "write --seeds 5, or the seeds themselves: --seeds 3,7,11",
         )
-    numbers = [int(word) for word in words]
-    if len(numbers) > 1:
-        if repeated := [seed for seed in numbers if numbers.count(seed) > 1]:
-            raise UserError(f"--seeds {text}: the seed {repeated[0]} is there twice", "name each seed once")
-        return tuple(numbers)
-    if not 1 <= numbers[0] <= MAX_RUNS:
-        raise UserError(
-            f"--seeds {text}: a number of seeds is between 1 and {MAX_RUNS}", "write for example --seeds 5"
-        )
-    return tuple(range(first, first + numbers[0]))
+    return tuple(map(int, words)) if len(words) > 1 else int(words[0])
+
+
+def seed_numbers(seeds: Seeds | None, first: int) -> tuple[int, ...]:
+    """So many seeds from `first` on, or these; None: `first` alone."""
+    if seeds is None:
+        return (first,)
+    if isinstance(seeds, int):
+        if not 1 <= seeds <= MAX_RUNS:
+            raise UserError(f"{seeds} seeds, and there are 1 to {MAX_RUNS}", "write for example --seeds 5")
+        return tuple(range(first, first + seeds))
+    numbers = list(seeds)
+    if not numbers:
+        raise UserError("the list of seeds is empty", "name seeds, or how many there are")
+    if repeated := [seed for seed in numbers if numbers.count(seed) > 1]:
+        raise UserError(f"the seed {repeated[0]} is there twice", "name each seed once")
+    return tuple(numbers)
 
 
 def parse_vary(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
@@ -53,10 +62,6 @@ def parse_vary(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
             )
         if key in varied:
             raise UserError(f"--vary {key} is given twice", f"list all its values in one: {key}=VALUE,VALUE")
-        if key == "seed":
-            raise UserError(f"--vary {text}: seeds have a flag of their own", "write --seeds 3,7,11")
-        if key == "name":
-            raise UserError("--vary name: runs are named after their values", "leave it out")
         try:
             values = parse_yaml(f"[{listed}]")
         except YamlFault:
@@ -64,11 +69,24 @@ def parse_vary(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
                 f"--vary {text!r}: {listed!r} is not readable as YAML values",
                 f'quote a text with special characters: --vary \'{key}="...","..."\'',
             ) from None
-        written = [canonical_json(value) for value in values]
-        if repeated := next((value for value in written if written.count(value) > 1), None):
-            raise UserError(f"--vary {text}: the value {repeated} is there twice", "name each value once")
         varied[key] = tuple(values)
     return varied
+
+
+def check_varied(varied: Mapping[str, Sequence[Any]]) -> None:
+    """`UserError` for a key that is not to be varied, and for values that are none or the same."""
+    for key, values in varied.items():
+        if key == "seed":
+            raise UserError("seed is varied: seeds have a setting of their own", "write --seeds 3,7,11")
+        if key == "name":
+            raise UserError("name is varied: runs are named after their values", "leave it out")
+        if isinstance(values, str) or not values:
+            raise UserError(f"{key} is varied over {values!r}, which is no list of values", "list its values")
+        written = [canonical_json(value) for value in values]
+        if repeated := next((value for value in written if written.count(value) > 1), None):
+            raise UserError(
+                f"{key} is varied, and the value {repeated} is there twice", "name each value once"
+            )
 
 
 def settings_of(varied: Mapping[str, Sequence[Any]], n_seeds: int) -> list[Values]:

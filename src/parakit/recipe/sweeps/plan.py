@@ -20,7 +20,15 @@ from parakit.recipe.builder import check_recipe
 from parakit.recipe.config import RecipeConfig
 from parakit.recipe.graph import Build, Decision, Stage, planned_keys
 from parakit.recipe.stage_list import stages_of
-from parakit.recipe.sweeps.grid import Values, label, parse_seeds, parse_vary, run_name, settings_of
+from parakit.recipe.sweeps.grid import (
+    Seeds,
+    Values,
+    check_varied,
+    label,
+    run_name,
+    seed_numbers,
+    settings_of,
+)
 
 LOCKS = ".locks"
 
@@ -148,17 +156,17 @@ class Sweep:
 def plan_sweep(
     make_recipe: Callable[[Mapping[str, Any]], RecipeConfig],
     builds: Path,
-    seeds: str | None,
-    vary: Sequence[str],
+    seeds: Seeds | None,
+    varied: Mapping[str, Sequence[Any]],
     fetch: bool = False,
 ) -> Sweep:
-    """The sweep of the recipe that `make_recipe` makes with dotted keys laid over it. `seeds`: as in `parse_seeds`; `vary`:
-    KEY=VALUE,VALUE words; `fetch`: save first what the recipes name on the network. `UserError` for a recipe that cannot be
+    """The sweep of the recipe that `make_recipe` makes with dotted keys laid over it. `seeds`: as in `seed_numbers`; `varied`:
+    the values of each key; `fetch`: save first what the recipes name on the network. `UserError` for a recipe that cannot be
     built, and for two runs that would be the same.
     """
-    varied = parse_vary(vary)
+    check_varied(varied)
     first = make_recipe(settings_of(varied, 1)[0])
-    numbers = parse_seeds(seeds, first.seed)
+    numbers = seed_numbers(seeds, first.seed)
     runs = [
         _run(make_recipe({**values, "seed": seed}), values, seed)
         for values in settings_of(varied, len(numbers))

@@ -100,6 +100,11 @@ def build_card(summary: BuildSummary) -> str:
     """The card of the last model of a build, with its scores."""
     role, stage = list(model_stages(summary).items())[-1]
     results = {
+        "benchmarks": {
+            name: found[role].model_dump() | {"main": found[role].metric}
+            for name, found in summary.benchmarks.items()
+            if role in found and found[role].scores
+        },
         "suites": {name: found[role].model_dump() for name, found in summary.suites.items() if role in found},
         "chance": summary.chance,
         "loss": {one.name: one.model_dump() for one in summary.evaluations if one.model == role},

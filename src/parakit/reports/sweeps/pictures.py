@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from parakit.common.formatting import is_number
+from parakit.common.formatting import is_number, short_keys
 from parakit.reports.point_plot import PlottedPoint, PointPlot, Series
 from parakit.reports.sweeps.figures import SHARE, Figure, SweepResults
 from parakit.reports.sweeps.tables import plain_name
@@ -29,7 +29,7 @@ def pictures(results: SweepResults) -> dict[str, PointPlot]:
 def picture(results: SweepResults, figure: Figure, axis: str) -> PointPlot:
     """A figure against the values of the key `axis`; a line for each combination of the other keys' values."""
     others = [key for key in results.varied if key != axis]
-    short = {key: key.rpartition(".")[2] for key in results.varied}
+    short = short_keys(results.varied)
     lines: dict[str, list[PlottedPoint]] = {}
     words = _words(results, axis)
     for setting, values in enumerate(results.settings):

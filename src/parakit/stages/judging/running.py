@@ -41,6 +41,7 @@ from parakit.stages.judging.sources import (
     JudgeJob,
     answers_from_files,
     answers_from_models,
+    check_job,
     chunk_size,
     file_stats,
     read_all_votes,
@@ -59,6 +60,7 @@ def judge_models(job: JudgeJob, out: Path, overwrite: bool = False) -> JsonObjec
 
 
 def _judge_models(job: JudgeJob, out: Path, overwrite: bool) -> JsonObject:
+    check_job(job)
     names = short_names(job.models or job.answers)
     least = 2 if job.config.kind == "pairwise" else 1
     if len(names) < least:

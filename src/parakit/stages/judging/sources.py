@@ -50,6 +50,28 @@ class JudgeJob:
     device: str = "cpu"
 
 
+def check_job(job: JudgeJob) -> None:
+    """`UserError` for settings that contradict each other or would do nothing."""
+    if bool(job.models) == bool(job.answers):
+        raise UserError(
+            "name either --models, which answer the prompts, or files of --answers",
+            "parakit judge --models A B --prompts FILE --judge JUDGE --output FOLDER",
+        )
+    if job.models and job.prompts is None:
+        raise UserError("the models have nothing to answer", "name a file with --prompts")
+    if job.answers and "max_new_tokens" in job.config.model_fields_set:
+        raise UserError(
+            f"max_new_tokens = {job.config.max_new_tokens} has no effect: it is of answers that models write, and these"
+            " are finished",
+            "remove it",
+        )
+    if job.config.judge_model and not is_endpoint(job.judge):
+        raise UserError(
+            f"judge_model = {job.config.judge_model} has no effect: it names a model at a URL, and the judge is {job.judge}",
+            "give the URL with --judge",
+        )
+
+
 def short_names(locations: Sequence[str]) -> dict[str, str]:
     """A name for each location, by which a file can be called too: the last part of its path without the ending of a file,
     or as many parts as tell it from the others. `UserError` for one that is named twice.

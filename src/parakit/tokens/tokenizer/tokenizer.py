@@ -93,6 +93,12 @@ class Tokenizer:
     cls_id = property(lambda self: self._special_id("cls"), doc="Its hidden state represents the whole text.")
     mask_id = property(lambda self: self._special_id("mask"), doc="Replaces a masked token.")
 
+    @property
+    def start_id(self) -> int | None:
+        """What stands before a text whose first token counts, too: BOS, or EOS where there is no BOS."""
+        bos_id = self._special_id("bos")
+        return self._special_id("eos") if bos_id is None else bos_id
+
     @cached_property
     def sentinel_ids(self) -> list[int]:
         """Ids of the sentinels of span corruption, in the order of use; empty where there are none."""

@@ -1,4 +1,6 @@
-"""Compares every model of a build with the published model that it began with: each figure, and the samples."""
+"""Compares the models of a build: each figure and the samples with the published model that it began with, and the change of
+accuracy by suite with the model that each was trained from.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from parakit.common.files import JsonObject
-from parakit.common.formatting import number, percent
-from parakit.reports.formatting import ROLES, humanize, model_stages, samples_of
-from parakit.reports.summary_parts import FigureComparison
-from parakit.reports.summary_schema import BuildSummary
+from parakit.common.formatting import number, percent, points
+from parakit.reports.formatting import ROLES, humanize, model_stages, samples_of, suite_means
+from parakit.reports.summary_parts import Difference, FigureComparison, TextEvaluation
+from parakit.reports.summary_schema import BuildSummary, TrainingSummary
 
 START = "start"
 MAX_PROMPTS = 12
+SIGNIFICANT = 0.01  # McNemar's p below which a suite counts as changed, in a summary without verdicts
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,14 @@ def compare_with_start(measured: Mapping[str, Any]) -> list[JsonObject]:
         figures.append((humanize(suite), "share", False, values))
         changes = measured.get("suites_against_start", {}).get(suite, {})
         intervals[humanize(suite)] = {model: _interval(change) for model, change in changes.items()}
+    for name, results in measured.get("benchmarks", {}).items():
+        one = next(iter(results.values()))
+        share = all(result["low"] >= 0 and result["high"] <= 1 for result in results.values())
+        values = {model: result["value"] for model, result in results.items()}
+        title = f"{name}: {one['metric']}"
+        figures.append((title, "share" if share else "number", not one["higher_is_better"], values))
+        changes = measured.get("benchmarks_against_start", {}).get(name, {})
+        intervals[title] = {model: _interval(change) for model, change in changes.items()}
     if measured["suite_mean"]:
         figures.append(("mean of the suites", "share", False, dict(measured["suite_mean"])))
     before, after = (
@@ -135,3 +146,74 @@ def _value(value: float, unit: str) -> str:
 
 def _signed(difference: float, unit: str) -> str:
     return f"{100 * difference:+.1f} points" if unit == "share" else f"{difference:+.3f}"
+
+
+@dataclass(frozen=True)
+class StageDelta:
+    """One model against its parent, as text."""
+
+    model: str
+    parent: str
+    before: str
+    after: str
+    difference: str
+    interval: str
+    gained: str
+    lost: str
+
+
+def stage_deltas(summary: BuildSummary) -> list[StageDelta]:
+    """The change of every stage that made a model; empty where no two models were compared."""
+    means = suite_means(summary)
+    return [
+        StageDelta(
+            model=ROLES.get(role, humanize(role)),
+            parent=ROLES.get(comparison.parent, humanize(comparison.parent)),
+            before=percent(means.get(comparison.parent)),
+            after=percent(means.get(role)),
+            difference=points(comparison.all.difference),
+            interval=f"{points(comparison.all.low)} to {points(comparison.all.high)}",
+            gained=_changed({**comparison.suites, **comparison.benchmarks}, "better"),
+            lost=_changed({**comparison.suites, **comparison.benchmarks}, "worse"),
+        )
+        for role, comparison in summary.against_parent.items()
+    ]
+
+
+def loss_change(entry: TextEvaluation) -> str:
+    """A text's loss against the model before, and whether that is above the noise of the text; empty without one."""
+    if entry.change is None:
+        return ""
+    change = entry.change
+    above = change.low > 0 or change.high < 0
+    return (
+        f"{change.difference:+.4f} ({change.low:+.4f} to {change.high:+.4f}), "
+        f"{'above' if above else 'within'} noise"
+    )
+
+
+def trained_stages(summary: BuildSummary) -> list[str]:
+    """Every stage that trained a model or recorded metrics, in the order in which they ran."""
+    made = set(model_stages(summary).values()) - {"start", "quantize"}
+    return [
+        name
+        for name, figures in summary.stages.items()
+        if name in made or (isinstance(figures, TrainingSummary) and figures.metrics)
+    ]
+
+
+def _changed(scores: Mapping[str, Difference], verdict: str) -> str:
+    """The scores that became better (or worse) by more than chance, with by how much."""
+    return ", ".join(
+        f"{humanize(name)} {points(one.difference) if one.unit == 'share' else f'{one.difference:+.3g}'}"
+        for name, one in scores.items()
+        if _verdict(one) == verdict
+    )
+
+
+def _verdict(change: Difference) -> str:
+    if change.verdict is not None:
+        return change.verdict
+    if change.p_value >= SIGNIFICANT:
+        return "cannot tell"
+    return "better" if change.difference > 0 else "worse"
