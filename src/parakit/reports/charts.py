@@ -18,7 +18,7 @@ from parakit.reports.summary_parts import SuiteSummary
 from parakit.reports.summary_schema import BuildSummary, LineageEntry, TrainingSummary
 
 MAX_POINTS = 300
-EARLY = 0.1  # of a run: what is before it does not stretch the axis of its loss
+EARLY = 0.2  # of a run: what is before it does not stretch the axis of its loss
 HIDDEN = 2.0  # times the range of the rest of the run: from here on its beginning hides it
 ALIGNMENT_METRICS = (  # of steps and validations: key, title, unit
     ("accuracy", "Pair accuracy", "share of pairs with a positive margin"),
