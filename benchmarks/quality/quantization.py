@@ -22,7 +22,7 @@ from benchmarks.quality.multiple_choice import SUITES, Question, answered_right,
 from benchmarks.quality.real_models.data import find_source
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
-INT4 = {"method": "gptq", "tune_steps": 192, "tune_codes": True}
+INT4 = {"method": "gptq", "tune_steps": 192}
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "int8": {"size_budget": "138.6MB"},
     "int8_budget_gptq": {"size_budget": "138.6MB", "method": "gptq"},
@@ -30,9 +30,9 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "int8_gptq": {"bits": 8, "method": "gptq", "quant_group_size": "largest"},
     "int8_rows": {"bits": 8, "method": "gptq"},
     "int8_rounding": {"bits": 8},
-    "int4": {"bits": 4, **INT4},
-    "int4_budget": {"size_budget": "82.6MB", **INT4},
-    "int4_tuned_scales": {"bits": 4, "method": "gptq", "tune_steps": 192},
+    "int4": {"size_budget": "82.7MB", **INT4},
+    "int4_uniform": {"bits": 4, **INT4},
+    "int4_tuned_codes": {"bits": 4, **INT4, "tune_codes": True},
     "int4_gptq": {"bits": 4, "method": "gptq"},
     "int4_awq": {"bits": 4, "method": "awq"},
     "int4_rounding": {"bits": 4},

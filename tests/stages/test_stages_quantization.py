@@ -83,6 +83,19 @@ def test_a_budget_is_kept_and_the_layers_that_matter_get_more_bits(trained, tmp_
     assert not (tmp_path / "less").exists()
 
 
+def test_a_budget_with_gptq_is_chosen_by_what_matrices_cost_after_it(trained, tmp_path):
+    costs = {}
+    for method in ("rounding", "gptq"):
+        settings = {"method": method, "size_budget": "60kB", "n_calibration_tokens": 512}
+        done = parakit.quantize(
+            trained, out=tmp_path / method, suites="none", n_sensitivity_tokens=256, **settings, **SMALL
+        )
+        figures = done["quantization"]
+        assert figures["size"]["bytes"] <= 60_000
+        costs[method] = sum(row["kl"] for row in figures["sensitivity"] if row["bits"] == 4)
+    assert 0 < costs["gptq"] < costs["rounding"]
+
+
 def test_a_suite_that_falls_stops_it_and_leaves_nothing(trained, tmp_path, monkeypatch, capsys):
     assert recorded_suites(trained).n_suite_items == 8
     scores = iter([{"facts": 0.5, "counting": 0.3}, {"facts": 0.485, "counting": 0.295}] * 2)

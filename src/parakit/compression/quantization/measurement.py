@@ -96,6 +96,14 @@ class OriginalOutputs:
                 n_predicted += len(chosen)
         return Divergence(kl / n, loss / n_predicted, original_loss / n_predicted, n_equal / n, n)
 
+    def divergence(self, model: LanguageModel, number: int, logits: Tensor) -> Tensor:
+        """KL of window `number` in nats a token, where a model computes `logits` (T, V): a scalar with a gradient."""
+        q = logits.float().log_softmax(-1)
+        batch, row = divmod(number, len(self.inputs[0]))
+        with torch.no_grad():
+            p = log_probabilities(model, self.head, self.inputs[batch][row].clone())
+        return (p.exp() * (p - q)).sum(-1).mean()
+
 
 def log_probabilities(model: LanguageModel, head: torch.nn.Module, inputs: Tensor) -> Tensor:
     """Of an output matrix for its inputs (n, D): (n, V) float32."""

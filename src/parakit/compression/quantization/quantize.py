@@ -8,9 +8,10 @@ written then.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from parakit.common.choices import part_of
@@ -20,11 +21,13 @@ from parakit.common.progress import progress
 from parakit.compression.quantization.config import (
     Calibration,
     FixedBits,
+    GPTQConfig,
     QuantizeConfig,
     SensitivityTokens,
     Tuning,
     parse_bytes,
 )
+from parakit.compression.quantization.contributions import measure_contributions
 from parakit.compression.quantization.measurement import (
     MAX_SUITE_LOSS,
     OriginalOutputs,
@@ -100,14 +103,7 @@ def quantize_model(
         sensitivity = _sensitivity(model, config, calibration or measured, [plan])[0]
     n_bytes = plan_bytes(model, plan.schemes)
     tune = _tuning(model, config, calibration, plan)
-    with progress("quantize", len(plan.schemes), "matrices") as bar:
-        tensors = round_matrices(
-            model,
-            plan.schemes,
-            config,
-            _rounding_windows(config, calibration),
-            lambda name: bar.advance(matrix=name.removeprefix("trunk.")),
-        )
+    tensors = _rounded("quantize", model, plan, config, calibration)
     quantize_modules(model, plan.schemes, tune(tensors))
     divergence, with_cache = outputs.compare(model), outputs.compare(model, int8_cache=True)
     after = _scores(model, tokenizer, suites)
@@ -149,7 +145,50 @@ def _fit_budget(
     """The plan of most accuracy within `budget` bytes."""
     plans = budget_plans(model, config)
     choose_schemes(model, budget, plans, [_sizes(model, plan) for plan in plans])  # fails early
-    return choose_schemes(model, budget, plans, _sensitivity(model, config, calibration, plans))
+    measured = _sensitivity(model, config, calibration, plans)
+    if isinstance(config, GPTQConfig):
+        measured[0] = _after_gptq(model, config, calibration, plans[0], measured[0])
+    return choose_schemes(model, budget, plans, measured)
+
+
+def _after_gptq(
+    model: LanguageModel,
+    config: GPTQConfig,
+    calibration: Windows,
+    plan: QuantizationPlan,
+    estimated: Sequence[Sensitivity],
+) -> list[Sensitivity]:
+    """The sensitivities of the smallest plan with what each matrix contributes once all are rounded by GPTQ: much less than
+    rounding costs, and not by the same share everywhere. Rounds the whole model once; its weights are put back.
+    """
+    tokens = part_of(config, SensitivityTokens)
+    assert tokens is not None
+    n = max(1, tokens.n_sensitivity_tokens // calibration.token_ids.shape[1])
+    outputs = OriginalOutputs(model, calibration.token_ids[-n:])  # GPTQ reads the first windows
+    originals = {name: model.get_parameter(f"{name}.weight").detach().clone() for name in plan.schemes}
+    _rounded("sensitivity of gptq", model, plan, config, calibration)
+    contributions = measure_contributions(model, outputs, originals)
+    with torch.no_grad():
+        for name, weight in originals.items():
+            model.get_parameter(f"{name}.weight").copy_(weight)
+    return [replace(one, kl=contributions[one.name]) for one in estimated]
+
+
+def _rounded(
+    what: str,
+    model: LanguageModel,
+    plan: QuantizationPlan,
+    config: QuantizeConfig,
+    calibration: Windows | None,
+) -> dict[str, QuantizedTensor]:
+    with progress(what, len(plan.schemes), "matrices") as bar:
+        return round_matrices(
+            model,
+            plan.schemes,
+            config,
+            _rounding_windows(config, calibration),
+            lambda name: bar.advance(matrix=name.removeprefix("trunk.")),
+        )
 
 
 def _tuning(

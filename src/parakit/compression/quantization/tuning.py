@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from parakit.compression.quantization.measurement import OriginalOutputs, log_probabilities
+from parakit.compression.quantization.measurement import OriginalOutputs
 from parakit.model.heads import LanguageModel
 from parakit.model.quantized import QuantizedTensor
 from parakit.model.quantized.rounding import pack_nibbles, scale_dtype, store_scale, unpack_nibbles
@@ -31,6 +31,9 @@ LEARNING_RATES = {
     8: 2e-4,
 }  # of the logarithm of a gain, by bits: what is left to gain follows the steps
 CODE_LEARNING_RATE = 5e-3  # of a code, in steps of the scale
+TUNED_WIDTH = (
+    96  # of the model that these rates were chosen for; wider ones get lower rates, as hidden matrices do
+)
 FREEDOM = 0.4  # a code begins at most so far from its integer, in steps
 HELD_OUT = 8  # every so many windows
 
@@ -103,7 +106,6 @@ def tune_rounding(
         if weight.ndim == 1 and name.endswith("norm.weight")
     }
     gains = {name: nn.Parameter(torch.zeros_like(weight)) for name, weight in norms.items()}
-    originals = [x.clone() for x in torch.cat(outputs.inputs).split(1)]  # (1, T, D) of each window
     windows = outputs.windows.split(1)
     held_out = range(0, len(windows), HELD_OUT)
     trained = [i for i in range(len(windows)) if i not in held_out] or list(held_out)
@@ -111,17 +113,14 @@ def tune_rounding(
     def divergence(window: int) -> Tensor:
         values = {name: matrix() for name, matrix in matrices.items()}
         values |= {name: norms[name] * gain.exp() for name, gain in gains.items()}
-        q = functional_call(model, values, (windows[window],))[0].float().log_softmax(-1)
-        with torch.no_grad():
-            p = log_probabilities(model, outputs.head, originals[window][0])
-        return (p.exp() * (p - q)).sum(-1).mean()
+        return outputs.divergence(model, window, functional_call(model, values, (windows[window],))[0])
 
     def mean_divergence() -> float:
         with torch.no_grad():
             return math.fsum(float(divergence(window)) for window in held_out) / len(held_out)
 
     before = mean_divergence()
-    groups = _parameter_groups(list(matrices.values()), list(gains.values()))
+    groups = _parameter_groups(list(matrices.values()), list(gains.values()), model.config.d_model)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     model.requires_grad_(False)
@@ -140,14 +139,18 @@ def tune_rounding(
     return {name.removesuffix(".weight"): matrix.tuned() for name, matrix in matrices.items()}
 
 
-def _parameter_groups(matrices: Sequence[TunedMatrix], norms: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """What is tuned, with its rate."""
+def _parameter_groups(
+    matrices: Sequence[TunedMatrix], norms: list[nn.Parameter], d_model: int
+) -> list[dict[str, Any]]:
+    """What is tuned, with its rate: AdamW moves all weights of a sum alike, so rates fall with its width (Yang et al. 2022)."""
+    width = min(1.0, TUNED_WIDTH / d_model)
+    rates = {bits: rate * width for bits, rate in LEARNING_RATES.items()}
     groups: list[dict[str, Any]] = [
-        {"params": [matrix.log_gain], "lr": LEARNING_RATES[matrix.tensor.scheme.bits]} for matrix in matrices
+        {"params": [matrix.log_gain], "lr": rates[matrix.tensor.scheme.bits]} for matrix in matrices
     ]
     groups.append({"params": norms, "lr": max(group["lr"] for group in groups)})
     codes = [matrix.codes for matrix in matrices if matrix.codes is not None]
-    return [*groups, {"params": codes, "lr": CODE_LEARNING_RATE}]
+    return [*groups, {"params": codes, "lr": CODE_LEARNING_RATE * width}]
 
 
 class _RoundedProduct(torch.autograd.Function):
