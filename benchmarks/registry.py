@@ -102,11 +102,18 @@ def load(name: str) -> Benchmark:
 
 
 def rows(figures: Mapping[str, Any], targets: Targets) -> list[Row]:
-    """The figures that `targets` name, each judged. A target without a figure gives a row without a value."""
+    """The figures that `targets` name, each judged once, by the first that names it. A target without a figure gives a row
+    without a value.
+    """
     numbers = dict(flat(figures))
-    found = []
+    found: list[Row] = []
     for pattern, (limit, words) in targets.items():
-        matching = {path: groups for path in numbers if (groups := _groups(pattern, path)) is not None}
+        judged = {row.path for row in found}
+        matching = {
+            path: groups
+            for path in numbers
+            if (groups := _groups(pattern, path)) is not None and path not in judged
+        }
         if not matching:
             found.append(Row(pattern, words, None, limit, None))
         for path, groups in matching.items():

@@ -82,6 +82,16 @@ def test_a_star_stands_for_any_one_part_of_a_path_and_is_put_into_the_words() ->
     ]
 
 
+def test_a_figure_is_judged_once_by_the_first_target_that_names_it():
+    found = rows(
+        {"a": {"loss": 3.0}, "b": {"loss": 1.0}}, {"a.loss": ("<= 2", "a"), "*.loss": ("", "{0}: loss")}
+    )
+    assert [(row.path, row.limit, row.met) for row in found] == [
+        ("a.loss", "<= 2", False),
+        ("b.loss", "", None),
+    ]
+
+
 def test_a_target_in_no_known_form_is_an_error() -> None:
     with pytest.raises(ValueError, match="at most 1"):
         rows({"loss": 1.0}, {"loss": ("at most 1", "loss")})
