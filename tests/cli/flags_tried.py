@@ -32,6 +32,21 @@ def _inert(command: str, others: str, **flags: str) -> list[Inert]:
 # MODEL, CHAT..., PAIRS are replaced by folders and files of the tests.
 INERT = [
     *_inert(
+        "plan", "RECIPE", method="full", family="encoder", architecture="bert", vocab_size="512", seq_len="64"
+    ),
+    *_inert(
+        "plan", "RECIPE", batch_tokens="512", micro_batch_size="2", checkpointing="", precision="bfloat16"
+    ),
+    *_inert(
+        "plan", "RECIPE", optimizer="adamw", n_gpus="2", utilization="0.5", cards="TEXT", sharding="full"
+    ),
+    *_inert(
+        "plan", "--size 5m", rank="4", bits="4", teacher="9m", new_tokens="9", group_size="4", n_sequences="2"
+    ),
+    *_inert("plan", "--size 5m", prices="gpt-4o", tokenizer="MODEL", output_share="1"),
+    *_inert("plan", "--size 5m --gpu h100", recalibrate=""),
+    *_inert("plan", "--tokens RECIPE", gpu="h100", price_per_hour="1", price_per_kwh="1"),
+    *_inert(
         "evaluate",
         "MODEL --tokens SHARDS",
         n_suite_items="16",
@@ -299,6 +314,7 @@ OTHERS = {
     },
     "inspect behaviours": {"pairs", "n_pairs", "n_heads", "seed", "output", "device", "dtype", "json"},
     "show": {"verify", "document", "family", "json"},
+    "plan": {"size", "time", "budget", "memory", "tokens", "json"},
     "bench": {"prompt_tokens", "new_tokens", "n_sequences", "repeats", "device", "dtype", "json"},
     "predict": {
         *PENALTIES,

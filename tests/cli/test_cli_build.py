@@ -42,13 +42,16 @@ def test_a_dry_run_tells_what_and_why_and_writes_nothing(capsys, text, tmp_path,
     status, out, _ = run(capsys, "build", "--text", "text", "--dry-run")
     assert status == 0
     lines = out.splitlines()
-    assert len(lines) == 5
-    assert all(line.startswith("run ") for line in lines)
+    assert all(line.startswith("run ") for line in lines[:5])
     assert "not made yet" in lines[0]
+    assert lines[5].startswith("on this machine")  # what the stage that trains will take
+    assert any(line.startswith("pretrain ") and "yes" in line for line in lines[6:])
     status, out, _ = run(capsys, "build", "--text", "text", "--dry-run", "--json")
     planned = json.loads(out)
     assert planned["name"] == "text"
     assert planned["stages"][0] == {"stage": "corpus", "run": True, "reason": "not made yet"}
+    plans = {stage["stage"]: stage["plan"] for stage in planned["stages"] if "plan" in stage}
+    assert plans["pretrain"]["plan"]["memory"]["peak"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 

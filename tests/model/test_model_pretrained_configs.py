@@ -13,6 +13,7 @@ from tests.short_suite import shortened
 # Parameters of the published files. An encoder is counted with its masked-language head: BERT without the pooler
 # and the sentence head that its own 110 and 340 million include; BART with its constant bias on the logits (50,265).
 EXACT = {
+    "gpt": 116_534_784,
     "gpt2": 124_439_808,
     "gpt2-medium": 354_823_168,
     "gpt2-large": 774_030_080,
@@ -40,6 +41,7 @@ EXACT = {
 ROUNDED = {
     "transformer-base": (65, 0.03),
     "transformer-big": (213, 0.01),
+    "gpt": (117, 0.005),
     "gpt2": (124, 0.005),
     "gpt2-medium": (355, 0.005),
     "gpt2-large": (774, 0.005),

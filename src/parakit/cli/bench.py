@@ -1,8 +1,6 @@
 """`parakit bench`: how fast a model reads and writes on this machine, against what its memory allows."""
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +16,7 @@ import parakit
 from parakit.cli.rendering.arguments import parse_command
 from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size, number, percent
-from parakit.common.hardware import describe_hardware
+from parakit.common.hardware import describe_hardware, peak_memory
 from parakit.common.progress import log
 from parakit.common.settings import Config
 
@@ -88,12 +86,6 @@ def main(argv: list[str]) -> int:
     else:
         _show(figures, speeds)
     return 0
-
-
-def peak_memory() -> int:
-    """The most bytes that this process held at once."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _show(figures: JsonObject, speeds: Sequence["Speed"]) -> None:

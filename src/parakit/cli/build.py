@@ -122,19 +122,41 @@ def main(argv: list[str]) -> int:
     refuse_inert(command, _NEEDS)
     if command.seeds is not None or command.vary:
         return _sweep(command)
-    from parakit.recipe.builder import build, dry_run
+    from parakit.recipe.builder import build
 
     recipe = _gated(command, _recipe(command))
     if command.dry_run:
-        decisions = dry_run(recipe, Path(command.builds))
-        rows = [{"stage": d.stage.name, "run": d.run, "reason": d.reason} for d in decisions]
-        print(json.dumps({"name": recipe.name, "stages": rows}) if command.as_json else _plan_table(rows))
-        return 0
+        return _dry_run(recipe, Path(command.builds), command.as_json)
     summary = build(recipe, Path(command.builds))
     if command.as_json:
         print(json.dumps(summary.to_dict()))
     else:
         _show(summary, Path(command.builds) / recipe.name)
+    return 0
+
+
+def _dry_run(recipe: "RecipeConfig", builds: Path, as_json: bool) -> int:
+    """Print which stages would run and why, and what those that train would take."""
+    from parakit.cli.rendering.plans.tables import show_stages
+    from parakit.recipe.builder import dry_run
+    from parakit.recipe.planning import plan_recipe
+    from parakit.stages.planning.measuring import this_machine_if_known, uncalibrated_machine
+
+    decisions = dry_run(recipe, builds)
+    rows: list[dict[str, Any]] = [
+        {"stage": d.stage.name, "run": d.run, "reason": d.reason} for d in decisions
+    ]
+    machine = this_machine_if_known() or uncalibrated_machine()
+    plans = {plan.name: plan for plan in plan_recipe(recipe, machine, builds / recipe.name)}
+    if as_json:
+        rows = [
+            row | ({"plan": plans[row["stage"]].to_json()} if row["stage"] in plans else {}) for row in rows
+        ]
+        print(json.dumps({"name": recipe.name, "stages": rows}))
+        return 0
+    print(_plan_table(rows))
+    if running := [plans[row["stage"]] for row in rows if row["run"] and row["stage"] in plans]:
+        show_stages(running, machine, Console())
     return 0
 
 

@@ -16,6 +16,7 @@ REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 VERBS = {
     "build": "Build a model from a recipe or from text: all stages in one command.",
+    "plan": "Plan a run before it starts: memory, time, money, and what fits.",
     "text": "Prepare text, conversations, preferences or examples for training.",
     "tokenizer": "Train a tokenizer, encode a corpus with it, or compare several.",
     "pretrain": "Pre-train a language model on token shards.",

@@ -4,6 +4,7 @@ loaded already.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
@@ -72,6 +73,36 @@ def available_memory() -> int | None:
         if maximum is not None and current is not None and maximum < 2**60:
             found.append(max(0, maximum - current))
     return min(found) if found else None
+
+
+def resident_memory() -> int:
+    """Bytes of this process that are in memory now; 0 where the system does not tell."""
+    return _own_status("VmRSS")
+
+
+def peak_memory() -> int:
+    """The most bytes that this process held at once, since its start or the last `reset_peak_memory`."""
+    if found := _own_status("VmHWM"):
+        return found
+    import resource  # Unix only
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory` count from now on, where the system allows it (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _own_status(key: str) -> int:
+    """A figure of /proc/self/status in bytes; 0 where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 _CGROUP_FILES = (

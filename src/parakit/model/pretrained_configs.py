@@ -24,6 +24,7 @@ BIASES: dict[str, Any] = {
     "feed_forward_bias": True,
 }
 GPT2 = BIASES | {"positions": "learned", "activation": "gelu_tanh", "query_key_norm": False}
+GPT = GPT2 | {"post_norm": True, "final_norm": False}
 LLAMA: dict[str, Any] = {"query_key_norm": False, "norm_eps": 1e-5, "tie_embeddings": False}
 BERT = BIASES | {
     "positions": "learned",
@@ -142,6 +143,7 @@ _QWEN3_MOE = _QWEN | {
 PRESETS: Mapping[str, Callable[[], ModelConfig]] = {
     "transformer-base": lambda: vaswani(dims(37_000, 512, 6, 8, 2048, 512)),
     "transformer-big": lambda: vaswani(dims(37_000, 1024, 6, 16, 4096, 512)),
+    "gpt": _decoder(GPT, 40_478, 768, 12, 12, 3072, 512),
     "gpt2": _decoder(GPT2, 50_257, 768, 12, 12, 3072, 1024),
     "gpt2-medium": _decoder(GPT2, 50_257, 1024, 24, 16, 4096, 1024),
     "gpt2-large": _decoder(GPT2, 50_257, 1280, 36, 20, 5120, 1024),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parakit.model.config import EncoderDecoderConfig, ModelConfig
+from parakit.model.config import ModelConfig
 from parakit.model.transformer_config import TransformerConfig
+from parakit.planning.runs import stacks_of
 
 FLOAT = 4
 PROCESS_BYTES = 400_000_000  # Python, PyTorch and its buffers, the tokenizer
@@ -67,11 +68,9 @@ def training_bytes(
     0 where the output matrix and the loss are one operation. Parameters and moments are float32; `quantized_bytes`: of
     quantized weights, which are no parameters and frozen.
     """
-    stacks: list[ModelConfig] = [config]
-    if isinstance(config, EncoderDecoderConfig):
-        stacks = [config.encoder, config.decoder]
+    stacks = stacks_of(config)
     frozen = quantized_bytes > 0 or n_trained < n_parameters / 2
-    per_token = sum(_stack_floats(stack, frozen, checkpointing) for stack in stacks)
+    per_token = sum(activation_floats(stack, frozen, checkpointing) for stack in stacks)
     logits = 3 * (n_predicted or n_tokens) * config.vocab_size
     fused = QUANTIZED_FUSED_LOGITS if quantized_bytes else FUSED_LOGITS
     logits = logits if n_predicted else min(logits, fused)
@@ -84,9 +83,8 @@ def training_bytes(
     )
 
 
-def _stack_floats(stack: ModelConfig, frozen: bool, checkpointing: bool) -> int:
+def activation_floats(stack: TransformerConfig, frozen: bool, checkpointing: bool) -> int:
     """Numbers of one token that the backward pass reads. Frozen matrices need no inputs, but adapters on them do."""
-    assert isinstance(stack, TransformerConfig)
     wide = stack.n_heads * stack.head_dim
     narrow = stack.n_kv_heads * stack.head_dim
     hidden = (4 if stack.gated else 2) * stack.d_ff * (stack.n_active_experts if stack.n_experts else 1)
@@ -95,3 +93,18 @@ def _stack_floats(stack: ModelConfig, frozen: bool, checkpointing: bool) -> int:
     if checkpointing:
         return ends + block + stack.n_layers * stack.d_model
     return ends + stack.n_layers * block
+
+
+def muon_floats(config: ModelConfig) -> int:
+    """Numbers that Muon holds while it updates all matrices of one shape: gradients, iterate and product of each."""
+    groups: dict[tuple[int, int], int] = {}
+    for number, stack in enumerate(stacks_of(config)):
+        wide, narrow, d = stack.n_heads * stack.head_dim, stack.n_kv_heads * stack.head_dim, stack.d_model
+        attention = [(d, wide), (d, narrow), (d, narrow), (d, wide)] * (2 if number else 1)
+        for layer in range(stack.n_layers):
+            experts = stack.has_experts(layer)
+            width, n = ((stack.d_expert or stack.d_ff), stack.n_experts) if experts else (stack.d_ff, 1)
+            for shape in [*attention, *[(d, width)] * (3 if stack.gated else 2) * n]:
+                key = (min(shape), max(shape))
+                groups[key] = groups.get(key, 0) + shape[0] * shape[1]
+    return 3 * max(groups.values())

@@ -225,6 +225,9 @@ class TrainingSummary(StageSummary):
     bits_per_byte: float | None = None
     training_seconds: float | None = None
     predicted_seconds: float | None = None
+    predicted_step_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    predicted_peak_bytes: int | None = None
     tokens_per_second: float | None = None
     share_of_peak: float | None = None
     compiled: bool = False

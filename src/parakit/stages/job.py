@@ -18,6 +18,7 @@ from parakit.checkpoints.adapters import save_adapter
 from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.files import JsonObject
+from parakit.common.hardware import peak_memory, reset_peak_memory
 from parakit.common.progress import log
 from parakit.compression.merging import merge_checked
 from parakit.model.adapters import Adapter
@@ -27,6 +28,7 @@ from parakit.reports.cards.model_card import stage_card
 from parakit.reports.formatting import logit_difference
 from parakit.stages.comparison.measuring import Comparison, measure_after, measure_before
 from parakit.stages.defaults.published import is_published
+from parakit.stages.planning.prediction import predict
 from parakit.stages.run_dir import adopt_checkpoints, report_other_runs, run_directory
 from parakit.training.config import TrainingConfig, lengths_given
 from parakit.training.metrics import EVENTS, METRICS
@@ -117,7 +119,10 @@ def run_job(job: TrainingJob, out: Path, overwrite: bool = False) -> JsonObject:
             adopt_checkpoints(run_dir, setup.plan)
         report_other_runs(run_dir, overwrite)
         log(f"{setup.title}: {setup.plan.describe(setup.task.spec.progress_unit)}")
+        predicted = predict(run.stage, run.objective, run.method, setup)
+        reset_peak_memory()  # a build's earlier stages ran in this process
         figures = _train_compared(run) if run.comparison else run.summarize(train(setup))
+        figures |= predicted | {"peak_memory_bytes": peak_memory()}
         _save(run, figures, out, overwrite, run_dir.name)
     return figures
 

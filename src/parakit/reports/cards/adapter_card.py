@@ -8,7 +8,7 @@ from typing import Any
 
 from parakit.common.formatting import number
 from parakit.common.hardware import parakit_version
-from parakit.reports.cards.model_card import before_after_section, escape_markdown
+from parakit.reports.cards.model_card import against_plan, before_after_section, escape_markdown
 from parakit.reports.summary_schema import TrainingSummary
 
 _METHODS = {
@@ -34,6 +34,8 @@ def adapter_card(name: str, base: str, method: str, training: Mapping[str, Any])
         lines.append(f"## Measured\n\n- Held-out loss: **{number(figures.loss, 4)}** {unit}.")
     if compared := before_after_section(figures):
         lines.append(compared)
+    if taken := against_plan(figures):
+        lines.append("## How it was made\n\n" + "\n".join(f"- {line}." for line in taken))
     python = [
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",

@@ -261,6 +261,7 @@ def _making(summary: BuildSummary, figures: TrainingSummary) -> str:
         )
         whole = summary.seconds
         lines.append(line + ("." if whole is None else f"; the whole build took {long_duration(whole)}."))
+    lines += [f"- {line}." for line in against_plan(figures)]
     lines.append(f"- Machine: {escape_markdown(machine(summary.hardware or describe_hardware()))}.")
     lines += [
         f"- {escape_markdown(humanize(entry.stage))}: `{entry.digest[:16]}`"
@@ -268,6 +269,22 @@ def _making(summary: BuildSummary, figures: TrainingSummary) -> str:
         if entry.digest.isalnum()
     ]
     return "## How it was made\n\n" + "\n".join(lines)
+
+
+def against_plan(figures: TrainingSummary) -> list[str]:
+    """What the run took, each next to what was predicted before it began."""
+    lines = []
+    if figures.training_seconds and figures.steps:
+        predicted = figures.predicted_step_seconds
+        step = figures.training_seconds / figures.steps
+        lines.append(
+            f"Time of a step: {number(step)} s" + (f" (predicted {number(predicted)} s)" if predicted else "")
+        )
+    if figures.peak_memory_bytes:
+        predicted_bytes = figures.predicted_peak_bytes
+        line = f"Peak memory: {byte_size(figures.peak_memory_bytes)}"
+        lines.append(line + (f" (predicted {byte_size(predicted_bytes)})" if predicted_bytes else ""))
+    return lines
 
 
 def _limits(stage_name: str, figures: TrainingSummary) -> str:

@@ -1,0 +1,70 @@
+"""What was measured of the machine at hand, and how speeds of other widths follow from it. Imports no torch.
+
+A block of a Transformer reaches more FLOP/s the wider it is: its norms, activations and calls cost as much as its width,
+its products as much as the square. So real blocks of some widths are timed (`stages/planning/measuring.py`), and a model's
+blocks are taken to reach what lies between their neighbours on a logarithmic scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from pydantic import Field
+
+from parakit.common.settings import Config
+
+VERSION = 1  # of what is measured, and how
+
+
+class BlockSpeed(Config):
+    """FLOP/s that a block of this width reaches, counted over its matrices: in a forward pass, in training (forward and
+    backward), in training adapters on frozen matrices, and in Muon's update of them. `row_width`: features of the
+    feed-forward layer.
+    """
+
+    d_model: int
+    forward: float
+    train: float
+    adapters: float
+    muon: float
+
+
+class MeasuredSpeeds(Config):
+    """Speeds of one machine with one number of threads, in float32 unless another precision is named."""
+
+    version: int = VERSION
+    hardware: str
+    n_threads: int
+    blocks: tuple[BlockSpeed, ...] = Field(description="by width, ascending")
+    bfloat16_gain: float = Field(default=1.0, description="speed of training in bfloat16 over float32")
+    scores_forward: float = Field(description="FLOP/s of attention's scores and sums, forward")
+    scores_train: float
+    head_train: float = Field(description="FLOP/s of the output matrix in training, at wide vectors")
+    logit_seconds: float = Field(description="of one logit in training, the matrix products left out")
+    adamw_seconds: float = Field(description="of one parameter's update")
+    decoding: tuple[tuple[float, float], ...] = Field(
+        description="bytes that a decoding step reads, ascending, and bytes per second that it reaches for them"
+    )
+    decode_flops: float = Field(description="FLOP/s of decoding many sequences at once")
+    prefill_flops: float = Field(description="FLOP/s of reading prompts")
+    process_bytes: int = Field(description="of a process that has loaded PyTorch and Parakit, and no model")
+    peak_flops: float = Field(description="FLOP/s of a large matrix product in float32")
+
+    def block_speed(self, kind: str, d_model: float) -> float:
+        """FLOP/s of blocks of this width: `forward`, `train`, `adapters` or `muon`."""
+        points = [(block.d_model, getattr(block, kind)) for block in self.blocks]
+        return interpolate(points, d_model)
+
+
+def interpolate(points: Sequence[tuple[float, float]], x: float) -> float:
+    """The value at `x` on the straight line between its neighbours, both axes logarithmic; beyond the ends, that of the end."""
+    first, last = points[0], points[-1]
+    if x <= first[0]:
+        return first[1]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x <= x1:
+            share = (math.log(x) - math.log(x0)) / (math.log(x1) - math.log(x0))
+            return math.exp((1 - share) * math.log(y0) + share * math.log(y1))
+    return last[1]

@@ -1,0 +1,315 @@
+"""The ten-second calibration: how fast this machine computes what models are made of. Stored next to the compile cache.
+
+Blocks, heads, updates and decoding steps are Parakit's own, at a few widths. With one thread, processor time is taken,
+which other work on the machine hardly changes; with several, the time on the wall.
+
+Shapes: B rows, T tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from parakit.common.errors import UserError
+from parakit.common.files import cache_folder, read_json, write_json_atomic
+from parakit.common.hardware import available_memory, describe_hardware, resident_memory
+from parakit.common.progress import log
+from parakit.common.settings import config_digest
+from parakit.inference.config import SamplingConfig
+from parakit.inference.generation.decoding import generate_choices
+from parakit.inference.speed import memory_bandwidth
+from parakit.model.adapters import attach, make_lora
+from parakit.model.adapters.config import LoraConfig
+from parakit.model.config import DecoderConfig
+from parakit.model.heads import LanguageModel
+from parakit.model.presets import ARCHITECTURES
+from parakit.planning.calibration import VERSION, BlockSpeed, MeasuredSpeeds
+from parakit.planning.machines import Machine, find_machine, read_cards
+from parakit.planning.operations import matrix_flops, newton_schulz_flops_of, score_flops
+from parakit.planning.step_time import decode_bytes
+from parakit.training.objectives.fused_head_loss import fused_cross_entropy
+from parakit.training.optimizers.adamw import AdamW
+from parakit.training.optimizers.muon import Muon
+from parakit.training.throughput import measure_peak_flops
+
+WIDTHS = (64, 128, 256, 512, 1024)
+B, T = 2, 256
+SECONDS, MAX_REPEATS = 0.2, 200  # of each measurement, about
+HEAD_ROWS, HEAD_VOCABULARY = 512, 8192
+N_NEW, N_SEQUENCES = 24, 16
+D_MANY, DECODERS = 256, ((64, 3), (256, 4), (512, 6), (1024, 6))  # width and layers
+
+
+def this_machine(recalibrate: bool = False) -> Machine:
+    """The machine at hand: its accelerator where the table of cards has it, else its processor, calibrated now where no
+    earlier measurement of it is stored.
+    """
+    return own_card() or _machine(calibration(recalibrate))
+
+
+def own_card() -> Machine | None:
+    """The first accelerator of this machine with the figures of the table; None without one that is in it."""
+    if not torch.cuda.is_available():
+        return None
+    name = card_of(torch.cuda.get_device_name())
+    if name is None:
+        return None
+    return find_machine(name).replace(memory_bytes=float(torch.cuda.mem_get_info()[0]))
+
+
+def card_of(device_name: str) -> str | None:
+    """The name in the table of what a driver calls "NVIDIA A100-SXM4-80GB": that with the most parts in common, all of
+    them.
+    """
+    words = re.findall(r"[a-z]+\d*[a-z]*|\d+[a-z]*", device_name.lower())
+    joined = {*words, *(first + second for first, second in pairwise(words))}
+    known = [name for name in read_cards() if all(part in joined for part in name.split("-"))]
+    return max(known, key=lambda name: len(name.split("-")), default=None)
+
+
+def this_machine_if_known() -> Machine | None:
+    """The machine at hand where it was calibrated before, with as many threads; else None."""
+    stored = _stored().get(_key())
+    return None if stored is None else _machine(stored)
+
+
+def uncalibrated_machine() -> Machine:
+    """The machine at hand, known by its peak alone, which takes a quarter of a second."""
+    return _machine(None)
+
+
+def _machine(speeds: MeasuredSpeeds | None) -> Machine:
+    hardware, n_threads = describe_hardware(), torch.get_num_threads()
+    peak = speeds.peak_flops if speeds else measure_peak_flops("cpu", torch.float32)
+    return Machine(
+        name="this machine",
+        title=f"this machine ({hardware['processor']}, {n_threads} thread{'s' * (n_threads > 1)})",
+        peak_flops={"float32": peak, "bfloat16": peak * (speeds.bfloat16_gain if speeds else 1.0)},
+        bandwidth=speeds.decoding[-1][1] if speeds else memory_bandwidth(torch.device("cpu")),
+        memory_bytes=float(available_memory() or 0),
+        calibration=speeds,
+        is_cpu=True,
+        source="calibrated here" if speeds else "its peak measured here",
+    )
+
+
+def calibration(recalibrate: bool = False) -> MeasuredSpeeds:
+    """The stored calibration of this machine, torch version and number of threads, or a new one."""
+    stored, key = _stored(), _key()
+    if not recalibrate and key in stored:
+        return stored[key]
+    log("calibrating: timing blocks, heads and decoding steps on this machine, about ten seconds")
+    measured = calibrate()
+    with contextlib.suppress(OSError):  # without the file the next plan measures again
+        _path().parent.mkdir(parents=True, exist_ok=True)
+        rows = {name: one.model_dump(mode="json") for name, one in {**stored, key: measured}.items()}
+        write_json_atomic(_path(), rows)
+    return measured
+
+
+def _path() -> Path:
+    return cache_folder() / "calibration.json"
+
+
+def _key() -> str:
+    settings = {
+        "hardware": describe_hardware(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    return config_digest(settings)
+
+
+def _stored() -> dict[str, MeasuredSpeeds]:
+    """The calibrations on this disk, by machine; those that another version measured are left out."""
+    found: dict[str, MeasuredSpeeds] = {}
+    with contextlib.suppress(OSError, ValueError, UserError):
+        for key, row in read_json(_path(), dict[str, Any]).items():
+            with contextlib.suppress(ValueError):
+                one = MeasuredSpeeds.model_validate(row)
+                found |= {key: one} if one.version == VERSION else {}
+    return found
+
+
+def calibrate(widths: tuple[int, ...] = WIDTHS, seconds: float = SECONDS) -> MeasuredSpeeds:
+    """Measure now. `seconds`: of each part."""
+    process_bytes = resident_memory()
+    rng_state = torch.get_rng_state()
+    scores_forward, scores_train = _score_speeds(seconds)
+    head_train, logit_seconds = _head_speeds(seconds)
+    decoding = _decoding_speeds(seconds)
+    speeds = MeasuredSpeeds(
+        hardware=str(describe_hardware()["processor"]),
+        n_threads=torch.get_num_threads(),
+        blocks=tuple(_block_speed(width, seconds, scores_forward, scores_train) for width in widths),
+        scores_forward=scores_forward,
+        scores_train=scores_train,
+        head_train=head_train,
+        logit_seconds=logit_seconds,
+        adamw_seconds=_adamw_seconds(seconds),
+        process_bytes=process_bytes,
+        peak_flops=_peak_flops(seconds),
+        bfloat16_gain=_bfloat16_gain(seconds),
+        **decoding,
+    )
+    torch.set_rng_state(rng_state)
+    return speeds
+
+
+def _clock() -> float:
+    """Processor time of one thread, which waiting for others does not add to; with more threads, time on the wall."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+def typical_seconds(work: Callable[[], object], seconds: float) -> float:
+    """What `work` takes, of repeats for about `seconds`, two at least, after one that is not counted: the slowest two thirds
+    have met something else.
+    """
+    work()
+    taken: list[float] = []
+    while len(taken) < 2 or (sum(taken) < seconds and len(taken) < MAX_REPEATS):
+        started = _clock()
+        work()
+        taken.append(_clock() - started)
+    return max(1e-9, sorted(taken)[len(taken) // 3])
+
+
+def _config(width: int, n_layers: int, vocab_size: int = 64) -> DecoderConfig:
+    """Of the default architecture."""
+    config = ARCHITECTURES["qwen3"][1](width, vocab_size, 2 * T, 0)
+    assert isinstance(config, DecoderConfig)
+    return config.replace(n_layers=n_layers)
+
+
+def _block_speed(width: int, seconds: float, scores_forward: float, scores_train: float) -> BlockSpeed:
+    """Of two blocks, or one where they are large; attention's scores are taken off."""
+    config = _config(width, 2 if width < 512 else 1)
+    model = LanguageModel(config)
+    ids = torch.randint(config.vocab_size, (B, T))
+    matrices = ids.numel() * matrix_flops(config)
+    scores = ids.numel() * score_flops(config, T)
+
+    def forward() -> None:
+        with torch.no_grad():
+            model.hidden(ids)
+
+    def train() -> None:
+        model.hidden(ids).sum().backward()
+
+    fast = matrices / max(1e-9, typical_seconds(forward, seconds) - scores / scores_forward)
+    training = 3 * matrices / max(1e-9, typical_seconds(train, seconds) - 3 * scores / scores_train)
+    weight = next(p for name, p in model.named_parameters() if name.endswith("feed_forward.up.weight"))
+    muon = newton_schulz_flops_of(weight.shape) / typical_seconds(Muon([("up", weight)], 0.0).step, seconds)
+    for parameter in model.parameters():
+        parameter.grad = None
+    _freeze_with_lora(model)
+    tuned = 2 * matrices / max(1e-9, typical_seconds(train, seconds) - 3 * scores / scores_train)
+    return BlockSpeed(d_model=width, forward=fast, train=training, adapters=tuned, muon=muon)
+
+
+def _freeze_with_lora(model: LanguageModel) -> None:
+    attach(model, make_lora(model, LoraConfig(rank=8)))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora" in name)
+
+
+def _score_speeds(seconds: float) -> tuple[float, float]:
+    """FLOP/s of causal attention without its matrices, forward and in training."""
+    query, key, value = (torch.randn(B, 8, T, 64, requires_grad=True) for _ in range(3))
+    attend = partial(nn.functional.scaled_dot_product_attention, query, key, value, is_causal=True)
+    flops = B * 8 * T * 4 * 64 * (T + 1) / 2
+
+    def forward() -> None:
+        with torch.no_grad():
+            attend()
+
+    return (
+        flops / typical_seconds(forward, seconds),
+        3 * flops / typical_seconds(lambda: attend().sum().backward(), seconds),
+    )
+
+
+def _head_speeds(seconds: float) -> tuple[float, float]:
+    """FLOP/s of the output matrix in training, and seconds of one logit on top: solved from two widths."""
+    taken = {}
+    for width in (64, 768):
+        model = LanguageModel(_config(width, 1, HEAD_VOCABULARY))
+        hidden = torch.randn(HEAD_ROWS, width, requires_grad=True)
+        targets = torch.randint(HEAD_VOCABULARY, (HEAD_ROWS,))
+        work = lambda: fused_cross_entropy(model, hidden, targets, 0.0).backward()  # noqa: B023, E731
+        taken[width] = typical_seconds(work, seconds)
+    n_logits = HEAD_ROWS * HEAD_VOCABULARY
+    rate = 6 * n_logits * (768 - 64) / max(1e-9, taken[768] - taken[64])
+    each = max(0.0, taken[64] / n_logits - 6 * 64 / rate)
+    return rate, each
+
+
+def _adamw_seconds(seconds: float) -> float:
+    weight = nn.Parameter(torch.zeros(2**21))
+    weight.grad = torch.ones_like(weight)
+    return typical_seconds(AdamW([("weight", weight)], 0.0).step, seconds) / weight.numel()
+
+
+def _peak_flops(seconds: float) -> float:
+    square = torch.randn(1024, 1024)
+    return 2 * 1024**3 / typical_seconds(lambda: square @ square, seconds)
+
+
+def _bfloat16_gain(seconds: float) -> float:
+    """How much faster a block trains in bfloat16."""
+    model = LanguageModel(_config(512, 1))
+    ids = torch.randint(64, (B, T))
+
+    def train(enabled: bool) -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            loss = model.hidden(ids).sum()
+        loss.backward()
+
+    plain, lower = (typical_seconds(partial(train, enabled), seconds / 2) for enabled in (False, True))
+    return plain / lower
+
+
+def _decoding_speeds(seconds: float) -> dict[str, Any]:
+    """Of the engine: prompts, one sequence of models whose weights are in the processor's caches and of larger ones, and
+    several sequences at once, which share the reading of weights.
+    """
+    points = []
+    for width, n_layers in DECODERS:
+        config = _config(width, n_layers, 1024)
+        model = LanguageModel(config).eval()
+        n_bytes = decode_bytes(config, 8 + N_NEW // 2, 1, 32)
+        one = _decoding_seconds(model, 1, seconds)
+        points.append((n_bytes, n_bytes / one))
+        if width == D_MANY:
+            many = _decoding_seconds(model, N_SEQUENCES, seconds)
+            read = _generation_seconds(model, 1, T, 1, seconds)
+            more = 2.0 * (N_SEQUENCES - 1) * config.n_matmul_params() / max(1e-9, many - one)
+            prefill = T * (matrix_flops(config) + score_flops(config, T)) / read
+    return {"prefill_flops": prefill, "decode_flops": more, "decoding": tuple(points)}
+
+
+def _decoding_seconds(model: LanguageModel, n_sequences: int, seconds: float) -> float:
+    """Of one step that writes a token in each sequence."""
+    longer = _generation_seconds(model, n_sequences, 8, N_NEW + 1, seconds)
+    return max(1e-9, longer - _generation_seconds(model, n_sequences, 8, 1, seconds)) / N_NEW
+
+
+def _generation_seconds(
+    model: LanguageModel, n_sequences: int, n_prompt: int, n_new: int, seconds: float
+) -> float:
+    prompts = torch.randint(model.config.vocab_size, (n_sequences, n_prompt)).tolist()
+    sampling = SamplingConfig(temperature=1.0, max_new_tokens=n_new)
+    seeds = list(range(n_sequences))
+    return typical_seconds(
+        lambda: generate_choices(model, prompts, sampling, frozenset(), seeds=seeds), seconds
+    )
