@@ -88,7 +88,8 @@ def best_in_memory(
     """
     limited = machine.replace(memory_bytes=float(n_bytes))
     limit = available_bytes(limited)
-    rows, least = [], 0
+    rows: list[MemoryRow] = []
+    least = 0
     for method in methods:
         for checkpointing in (False, True) if method != "inference" else (False,):
             best, smallest = _largest(method, limited, spec_of_size, checkpointing)
@@ -96,6 +97,8 @@ def best_in_memory(
             if best is None:
                 continue
             note = "gradient checkpointing, one row at a time" if checkpointing else "one row at a time"
+            if rows and rows[-1].method == method and rows[-1].config == best.config:
+                continue  # checkpointing allows no larger one
             note = {"inference": f"{best.bits}-bit weights, one sequence of {best.seq_len} tokens"}.get(
                 method, note
             )

@@ -8,13 +8,15 @@ from typing import Any
 from parakit.model.config import ModelConfig
 from parakit.planning.costs import Cost, run_cost
 from parakit.planning.fitting import Fit, fit
-from parakit.planning.laws import ExpectedLoss, TokensNeeded, expected_loss, tokens_needed
+from parakit.planning.laws import BESIROGLU, ExpectedLoss, TokensNeeded, expected_loss, tokens_needed
 from parakit.planning.machines import Machine
 from parakit.planning.memory import cache_bytes
 from parakit.planning.operations import Operations, six_nd, step_operations
 from parakit.planning.run_memory import RunBytes, run_bytes
 from parakit.planning.runs import RunSpec, check_run
 from parakit.planning.step_time import StepSeconds, step_seconds
+
+FAR = 3.0  # times smaller than the smallest model or the least data of a law
 
 
 @dataclass(frozen=True)
@@ -136,5 +138,9 @@ def _needed(config: ModelConfig) -> TokensNeeded:
 
 
 def _expected(config: ModelConfig, n_tokens: float) -> ExpectedLoss | None:
-    """The laws are of decoders that predict the next token."""
-    return expected_loss(config.n_active_params(), n_tokens) if config.family == "decoder" else None
+    """The laws are of decoders that predict the next token. None far from the sizes and data that they were fitted to:
+    their terms then grow beyond the loss of a uniform guess.
+    """
+    n_params = config.n_active_params()
+    is_near = n_params >= BESIROGLU.n_range[0] / FAR and n_tokens >= BESIROGLU.d_range[0] / FAR
+    return expected_loss(n_params, n_tokens) if config.family == "decoder" and is_near else None

@@ -26,6 +26,7 @@ from parakit.planning.runs import FROZEN, RunSpec
 # Of a logit's time in the loss: a divergence takes the logarithms of two distributions, and autograd's passes over them.
 DIVERGENCE_LOGITS = 3.0
 FORWARD_LOGITS = 0.4  # without gradients
+STEP_OVERHEAD = 1.1  # of batches, clipping and what lies between the parts that are timed
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def _measured(spec: RunSpec, speeds: MeasuredSpeeds) -> StepSeconds:
         n_read = spec.n_tokens / spec.passes
         others = _forward_seconds(config, n_read, spec.seq_len, n_predicted / spec.passes, speeds)
         generation = _rollout_seconds(spec, speeds) / spec.passes
+    gain /= STEP_OVERHEAD
     return StepSeconds(
         blocks / gain, attention / gain, head / gain, _update_seconds(spec, speeds), others, generation
     )
