@@ -129,9 +129,8 @@ def _finetune(folder: Path, size: str, base: Path, method: RunMethod, rows: int)
         "finetune", base, "--method", method, "--conversations", folder / "chats.jsonl", "--seq-len", "128",
         "--batch-tokens", str(128 * rows), "--optimizer", "adamw", "--output", out, *TUNED,
     )  # fmt: skip
-    merged = ("--merge",) if method == "lora" and size != REAL else ()
     settings = {"n_rows": rows, "optimizer": "adamw"}
-    return Pair(f"{method} {size}", method, (*words, *merged), lambda: read_config(base), settings)
+    return Pair(f"{method} {size}", method, words, lambda: read_config(base), settings)
 
 
 def _qlora(folder: Path) -> Pair:
