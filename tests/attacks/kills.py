@@ -39,7 +39,7 @@ OPERATIONS = (
     "os.link",
     "shutil.rmtree",
 )
-OF_TIME = ("second", "share_of_peak", "reason")  # figures that no two runs share
+OF_TIME = ("second", "share_of_peak", "peak_memory", "reason")  # figures that no two runs share
 MAX_KILLS = 3
 LAST_PART, LAST_SHARE = 0.2, 0.5
 

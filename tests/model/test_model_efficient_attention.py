@@ -172,8 +172,8 @@ def test_a_cached_step_of_linear_attention_does_not_form_more_than_its_own_pairs
     layer = random_weights(LinearAttention(config_of(attention="linear"), 0, causal=True)).double()
     query, key, value = (torch.randn(2, 4, n, 6, dtype=torch.float64) for n in (1, 9, 9))
     seen = torch.tensor([[True] * 9, [True] * 5 + [False] * 4])[:, None, None]
-    ragged = layer._attend(query, key[:, :2], value[:, :2], seen)
-    short = layer._attend(query[1:], key[1:, :2, :5], value[1:, :2, :5], None)
+    ragged = layer.attend(query, key[:, :2], value[:, :2], seen)
+    short = layer.attend(query[1:], key[1:, :2, :5], value[1:, :2, :5], None)
     assert (ragged[1] - short[0]).abs().max() < 1e-12
 
 
