@@ -111,6 +111,11 @@ INERT = [
     *_inert("merge", "MODEL MODEL --output OUT", t="0.3", density="0.3", scale="2", elect_signs="", seed="3"),
     *_inert("export", "MODEL --output OUT", type="F16", base="MODEL", name="bird", text_file="TEXT/0.txt"),
     *_inert("export", "MODEL --output OUT", accept_loss="", overwrite=""),
+    *_inert(
+        "scale", "--runs BUILD --output OUT", sizes="40k 50k 60k", tokens="1k 2k 3k", time="9s", seeds="2"
+    ),
+    *_inert("scale", "--runs BUILD --output OUT", parallel="2", dry_run=""),
+    *_inert("scale", "RECIPE --sizes 40k 50k 60k --tokens 1k 2k 3k --output OUT", time="9s", text="TEXT"),
     *_inert("build", "--text TEXT", fetch="", extend_vocab="9", gate=""),
     *_inert(
         "text", "TEXT --output OUT", fetch="", fetch_seconds="9", max_fetch_bytes="9", private_addresses=""
@@ -263,6 +268,7 @@ OTHERS = {
             "json",
         ),
     },
+    "scale": {"output", "predict", "runs", "set", "json"},
     "redteam": {
         "output",
         "attacks",

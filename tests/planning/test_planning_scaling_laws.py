@@ -10,8 +10,8 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from parakit.common.errors import UserError
+from parakit.planning.laws import HOFFMANN
 from parakit.planning.scaling_laws import (
-    CHINCHILLA,
     MIN_RUNS,
     ScalingFit,
     ScalingLaw,
@@ -24,7 +24,15 @@ from parakit.planning.scaling_laws import (
     power_law,
 )
 
-PLANTED = ScalingLaw(limit=1.4, size_coef=60.0, token_coef=900.0, size_exponent=0.31, token_exponent=0.42)
+CHINCHILLA = ScalingLaw(**vars(HOFFMANN))
+PLANTED = ScalingLaw(
+    name="planted",
+    irreducible=1.4,
+    size_factor=60.0,
+    data_factor=900.0,
+    size_exponent=0.31,
+    data_exponent=0.42,
+)
 SMALL = [(n, d) for n in (1e5, 3e5, 9e5, 2.7e6) for d in (1e6, 4e6, 1.6e7, 6.4e7)]
 
 
@@ -41,9 +49,9 @@ def noisy() -> ScalingFit:
 def test_the_law_of_chinchilla_is_recovered_from_its_own_losses() -> None:
     points = [(n, d) for n in (7e7, 4e8, 2e9, 1.6e10) for d in (1e9, 1e10, 1e11)]
     law = fit_law(runs_of(CHINCHILLA, points))
-    assert law.limit == pytest.approx(1.69, rel=1e-4)
-    assert (law.size_coef, law.token_coef) == pytest.approx((406.4, 410.7), rel=1e-3)
-    assert (law.size_exponent, law.token_exponent) == pytest.approx((0.34, 0.28), rel=1e-4)
+    assert law.irreducible == pytest.approx(1.69, rel=1e-4)
+    assert (law.size_factor, law.data_factor) == pytest.approx((406.4, 410.7), rel=1e-3)
+    assert (law.size_exponent, law.data_exponent) == pytest.approx((0.34, 0.28), rel=1e-4)
     assert law.loss(70e9, 1.4e12) == pytest.approx(CHINCHILLA.loss(70e9, 1.4e12), rel=1e-6)
 
 
@@ -54,7 +62,7 @@ def test_one_run_far_off_hardly_moves_the_law() -> None:
 
 
 def test_the_intervals_hold_the_planted_numbers_and_grow_with_the_distance(noisy: ScalingFit) -> None:
-    for name in ("limit", "size_exponent", "token_exponent", "optimal_size_exponent"):
+    for name in ("irreducible", "size_exponent", "data_exponent", "optimal_size_exponent"):
         found = noisy.interval(name)
         assert found.low < getattr(PLANTED, name) < found.high, name
     near, far = noisy.predict(2.7e6, 6.4e7), noisy.predict(3e7, 1e9)
@@ -80,8 +88,8 @@ def test_the_best_split_has_the_least_loss_for_its_compute(law: ScalingLaw) -> N
     searched = minimize_scalar(loss, bounds=(math.log(1e5), math.log(1e12)), method="bounded")
     assert 6 * parameters * tokens == pytest.approx(flops)
     assert math.log(parameters) == pytest.approx(searched.x, abs=0.01)
-    gained = law.loss(*law.optimal(flops)) - law.limit
-    hundredfold = law.loss(*law.optimal(100 * flops)) - law.limit
+    gained = law.loss(*law.optimal(flops)) - law.irreducible
+    hundredfold = law.loss(*law.optimal(100 * flops)) - law.irreducible
     assert math.log(gained / hundredfold) / math.log(100) == pytest.approx(law.compute_exponent)
 
 

@@ -19,7 +19,7 @@ from parakit.model.heads import (
 )
 from parakit.model.presets import config_for_size
 from parakit.stages.config import FinetuneConfig
-from parakit.stages.task_models import build_model, check_can_be_saved, task_model, with_dropout
+from parakit.stages.task_models import build_model, task_model, warn_own_layout, with_dropout
 
 SHAPES = [("decoder", None), ("encoder", None), ("encoder", "bert")]
 LABELS = ("bad", "good", "neither")
@@ -48,7 +48,7 @@ def trunks_equal(one: Any, other: Any) -> bool:
 def test_a_fresh_model_predicts_tokens_as_its_family_does(family, kind):
     model = base(family)
     assert type(model) is kind
-    check_can_be_saved(model.config)
+    warn_own_layout(model.config)
 
 
 @pytest.mark.parametrize(("family", "architecture"), SHAPES)
@@ -137,10 +137,15 @@ def test_dropout_is_left_as_it_is_where_nothing_is_said():
     assert with_dropout(shape, 0.1).replace(encoder=shape.encoder, decoder=shape.decoder) == shape
 
 
-def test_a_shape_that_no_folder_can_hold_is_refused_before_it_is_trained():
+def test_a_shape_that_only_parakit_loads_is_named_before_it_is_trained(capsys):
     shape = config_for_size("20k", 64, 16, "decoder").config
-    with pytest.raises(UserError, match="no published architecture computes this shape"):
-        check_can_be_saved(shape.replace(positions="sinusoidal", activation="squared_relu"))
+    warn_own_layout(shape)
+    assert capsys.readouterr().err == ""
+    warn_own_layout(shape.replace(positions="sinusoidal", activation="squared_relu"))
+    warning = capsys.readouterr().err
+    assert "no published architecture computes this shape" in warning
+    assert "positions = 'sinusoidal'" in warning
+    assert "saved in Parakit's own layout, which other programs do not load" in warning
 
 
 def test_an_encoder_reads_labels_from_all_its_vectors_where_its_architecture_leaves_that_open():

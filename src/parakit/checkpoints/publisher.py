@@ -95,12 +95,12 @@ def set_generation(model: TransformerModel, key: str, value: object) -> None:
 
 
 def choose_architecture(config: ModelConfig, head: Head, publisher: Publisher | None) -> Architecture:
-    """The architecture that the model was loaded as, while it computes the model; else as `registry.architecture_for`."""
+    """The architecture that the model was loaded as, while it computes the model; else as `registry.saving_architecture`."""
     published = registry.ARCHITECTURES.get(publisher.config["model_type"]) if publisher else None
     fits = published is not None and registry.head_name(head) in published.CLASSES
     if published is not None and fits and registry.incompatibilities(published, config, head) == {}:
         return published
-    return registry.architecture_for(config, head)
+    return registry.saving_architecture(config, head)
 
 
 def config_json(

@@ -36,6 +36,7 @@ from parakit.checkpoints.architectures import (
     olmo2,
     olmo3,
     opt,
+    own_layout,
     pegasus,
     phi3,
     qwen2,
@@ -66,6 +67,7 @@ _MODULES: tuple[Architecture, ...] = (
     *(t5, bart, marian, mt5, umt5, mbart, pegasus, m2m_100),
 )
 ARCHITECTURES = {module.MODEL_TYPE: module for module in _MODULES}
+_LOADED: Mapping[str, Architecture] = {**ARCHITECTURES, own_layout.MODEL_TYPE: own_layout}
 
 _KINDS: dict[str, HeadKind] = {
     "language_model": "language_model",
@@ -94,7 +96,7 @@ def architecture_of(hf_config: HFConfig, where: str | Path) -> tuple[Architectur
     is not supported, or where the labels contradict each other.
     """
     model_type = hf_config.get("model_type")
-    architecture = ARCHITECTURES.get(model_type) if isinstance(model_type, str) else None
+    architecture = _LOADED.get(model_type) if isinstance(model_type, str) else None
     if architecture is None:
         raise UserError(
             f"{where}: holds a model of type {model_type!r}", f"Parakit loads: {', '.join(ARCHITECTURES)}"
@@ -153,6 +155,16 @@ def architecture_for(config: ModelConfig, head: Head) -> Architecture:
         f"no published architecture computes this shape; {name} comes closest, but differs in: {listed}",
         "change these settings to write a folder that other programs can load",
     )
+
+
+def saving_architecture(config: ModelConfig, head: Head) -> Architecture:
+    """As `architecture_for`; Parakit's own layout for a model that predicts tokens and that no published one computes."""
+    try:
+        return architecture_for(config, head)
+    except UserError:
+        if head_name(head) not in own_layout.CLASSES:
+            raise
+        return own_layout
 
 
 def incompatibilities(

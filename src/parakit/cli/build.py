@@ -10,7 +10,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.arguments import parse_command, parse_setting
 from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.cli.rendering.show_sweep import plan_lines, plan_rows, report_sweep
 from parakit.cli.rendering.tables import show_task
@@ -18,7 +18,6 @@ from parakit.common.errors import UserError
 from parakit.common.formatting import duration
 from parakit.common.progress import log
 from parakit.common.settings import Config, Family
-from parakit.common.yaml_reading import YamlFault, parse_yaml
 from parakit.data.fetching.locations import HUB, is_on_network
 from parakit.evaluation.comparison.config import GateConfig
 from parakit.reports.before_after import effect
@@ -195,7 +194,7 @@ def _recipe(command: BuildConfig, varied: Mapping[str, Any] | None = None) -> "R
     named["finetune.task"] = command.task
     overrides = {key: value for key, value in named.items() if value is not None}
     flags = set(overrides)
-    for key, value in map(_setting, command.set):
+    for key, value in map(parse_setting, command.set):
         if key in flags:
             flag = f"--{key.removeprefix('finetune.')}"
             raise UserError(f"{key} is set twice, by {flag} and by --set", "keep one of the two")
@@ -248,18 +247,6 @@ def _new_tokens(values: tuple[str, ...]) -> int | str | tuple[str, ...]:
     if len(values) > 1:
         return values
     return int(values[0]) if values[0].lstrip("-").isdecimal() else values[0]
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set {text!r} is not KEY=VALUE", "write for example --set pretrain.max_steps=100")
-    try:
-        return key, parse_yaml(value)
-    except YamlFault:
-        raise UserError(
-            f"--set {text!r}: {value!r} is not readable as a YAML value", f"quote it: --set '{key}=\"...\"'"
-        ) from None
 
 
 def _plan_table(rows: list[dict[str, Any]]) -> str:

@@ -17,6 +17,7 @@ REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 VERBS = {
     "build": "Build a model from a recipe or from text: all stages in one command.",
     "plan": "Plan a run before it starts: memory, time, money, and what fits.",
+    "scale": "Fit a scaling law to small runs of a recipe, and predict larger ones.",
     "text": "Prepare text, conversations, preferences or examples for training.",
     "tokenizer": "Train a tokenizer, encode a corpus with it, or compare several.",
     "pretrain": "Pre-train a language model on token shards.",

@@ -17,6 +17,7 @@ from typing import Any
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 from parakit.model.config import FAMILIES, DecoderConfig, EncoderConfig, EncoderDecoderConfig, ModelConfig
+from parakit.model.model_choices import ModelChoices
 from parakit.model.pretrained_configs import BERT, dims, modernbert_windows, t5, vaswani
 
 SUFFIXES = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
@@ -65,15 +66,20 @@ def config_for_size(
     max_seq_len: int = 256,
     family: str = "decoder",
     architecture: str | None = None,
+    choices: ModelChoices | None = None,
 ) -> ModelSizing:
     """The config whose parameter count is closest to `size`, with the learning rates and batch that suit it.
 
     `family` is "decoder", "encoder" or "encoder-decoder"; `architecture` one of `ARCHITECTURES`, None for the
-    family's default.
+    family's default; `choices` are laid over it.
     """
     n_wanted = parse_size(size)
-    config = _closest_config(n_wanted, _config_builder(family, architecture), vocab_size, max_seq_len)
-    n_params = config.n_params()["total"]
+    builder = _config_builder(family, architecture)
+    if choices is None:
+        config = _closest_config(n_wanted, builder, vocab_size, max_seq_len)
+    else:
+        config = _closest_chosen(n_wanted, builder, vocab_size, max_seq_len, choices)
+    n_params = config.n_active_params() if choices else config.n_params()["total"]
     if not 0.5 <= n_params / n_wanted <= 2:
         raise UserError(
             f"size {size} cannot be met with a vocabulary of {vocab_size:,}:"
@@ -128,6 +134,37 @@ def _closest_config(n_wanted: int, builder: ConfigBuilder, vocab_size: int, max_
         if difference <= n_wanted / 10:
             break
     return builder(width, vocab_size, max_seq_len, extra)
+
+
+def config_of_shape(
+    choices: ModelChoices,
+    vocab_size: int,
+    max_seq_len: int = 256,
+    family: str = "decoder",
+    architecture: str | None = None,
+) -> ModelSizing:
+    """The config of choices that leave nothing of the shape open; see `ModelChoices.fix_size`."""
+    config = _config_builder(family, architecture)(choices.chosen()["d_model"], vocab_size, max_seq_len, 0)
+    return default_hyperparameters(choices.applied(choices.shaped(config), 0))
+
+
+def _closest_chosen(
+    n_wanted: int, builder: ConfigBuilder, vocab_size: int, max_seq_len: int, choices: ModelChoices
+) -> ModelConfig:
+    """As `_closest_config`, with choices: of the same width and depth, unless one of them is chosen, and of the same number
+    of parameters.
+    """
+    chosen = choices.chosen()
+    if not chosen.keys() & {"d_model", "n_layers", "d_ff"}:
+        plain = _closest_config(n_wanted, builder, vocab_size, max_seq_len)
+        return choices.applied(choices.shaped(plain), plain.n_params()["total"])
+    widths = [chosen["d_model"]] if "d_model" in chosen else [*range(32, 512, 32), *range(512, 4097, 128)]
+    extras = (0,) if "n_layers" in chosen else range(-3, 4)
+    configs = (
+        choices.shaped(builder(width, vocab_size, max_seq_len, extra)) for width in widths for extra in extras
+    )
+    closest = min(configs, key=lambda config: abs(config.n_params()["total"] - n_wanted))
+    return choices.applied(closest, n_wanted)
 
 
 @lru_cache(maxsize=4096)  # a search for the size that fits a budget computes the same configs repeatedly

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parakit.common.errors import UserError
+from parakit.planning.laws import LossLaw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 N_FITTED = 5
-MIN_SIZES = MIN_LENGTHS = 3  # with fewer values on an axis, limit, constant and exponent are not told apart
+MIN_SIZES = MIN_LENGTHS = 3  # with fewer values on an axis, limit, constant and exponent are not determined
 MIN_RUNS = N_FITTED + 1
 HUBER_DELTA = 1e-3  # of a logarithm of the loss, as published
 FLOPS_PER_PARAMETER_TOKEN = 6.0  # forward and backward (Kaplan et al. 2020, section 2.1)
@@ -34,13 +35,7 @@ _STARTS = (
     + ((-1.0, -0.5, 0.0, 0.5, 1.0),)
     + ((0.0, 0.5, 1.0, 1.5, 2.0),) * 2
 )
-_BOUNDS = (
-    (None, None),
-    (None, None),
-    (-12.0, None),
-    (1e-3, 4.0),
-    (1e-3, 4.0),
-)  # a limit above 0, losses that fall
+_BOUNDS = ((-14.0, None),) * 3 + ((1e-3, 4.0),) * 2  # around the means; no term vanishes, and losses fall
 _N_REFINED = 12  # of the grid's starts, the best: L-BFGS from all 4,500 takes a minute and finds the same
 _LEVEL = 0.95
 
@@ -61,49 +56,31 @@ class ScalingRun:
 
 
 @dataclass(frozen=True)
-class ScalingLaw:
-    """L(N, D) = limit + size_coef / N^size_exponent + token_coef / D^token_exponent: E, A, alpha, B and beta of the paper."""
+class ScalingLaw(LossLaw):
+    """A law of one's own runs, in the form of the published ones; `loss_error` is 0 where it is not known."""
 
-    limit: float
-    size_coef: float
-    token_coef: float
-    size_exponent: float
-    token_exponent: float
-
-    def loss(self, parameters: float, tokens: float) -> float:
-        """The loss of a model of so many parameters after so many tokens."""
-        return (
-            self.limit
-            + self.size_coef / parameters**self.size_exponent
-            + self.token_coef / tokens**self.token_exponent
-        )
+    loss_error: float = 0.0
 
     def optimal(
         self, flops: float, per_parameter_token: float = FLOPS_PER_PARAMETER_TOKEN
     ) -> tuple[float, float]:
-        """The parameters and tokens with the least loss for so many operations (Hoffmann et al. 2022, equation 4), where a
-        parameter takes `per_parameter_token` of them for each token.
+        """The parameters and tokens with the least loss for so many operations, where a parameter takes
+        `per_parameter_token` of them for each token. Of a law that the runs do not determine one of the two may be 1.
         """
         products = flops / per_parameter_token
-        ratio = self.size_exponent * self.size_coef / (self.token_exponent * self.token_coef)
-        parameters = (
-            ratio ** (1 / (self.size_exponent + self.token_exponent)) * products**self.optimal_size_exponent
-        )
+        best = self.optimal_params(FLOPS_PER_PARAMETER_TOKEN * products)
+        parameters = min(max(best, 1.0), products)
         return parameters, products / parameters
 
     @property
     def optimal_size_exponent(self) -> float:
         """How the best size grows with compute: N ~ C^a; the tokens grow as C^(1 - a)."""
-        return self.token_exponent / (self.size_exponent + self.token_exponent)
+        return self.data_exponent / (self.size_exponent + self.data_exponent)
 
     @property
     def compute_exponent(self) -> float:
-        """How what is above the limit falls along the best split: C^-x."""
-        return self.size_exponent * self.token_exponent / (self.size_exponent + self.token_exponent)
-
-
-# Hoffmann et al. 2022, approach 3, as printed; nats per token of their text and tokenizer.
-CHINCHILLA = ScalingLaw(1.69, 406.4, 410.7, 0.34, 0.28)
+        """How what is above E falls along the best split: C^-x."""
+        return self.size_exponent * self.data_exponent / (self.size_exponent + self.data_exponent)
 
 
 @dataclass(frozen=True)
@@ -255,11 +232,11 @@ def _grid() -> Array:
 
 def _vector(law: ScalingLaw) -> list[float]:
     return [
-        math.log(law.size_coef),
-        math.log(law.token_coef),
-        math.log(law.limit),
+        math.log(law.size_factor),
+        math.log(law.data_factor),
+        math.log(law.irreducible),
         law.size_exponent,
-        law.token_exponent,
+        law.data_exponent,
     ]
 
 
@@ -284,13 +261,21 @@ def _fit(sizes: Array, tokens: Array, losses: Array, starts: Array) -> ScalingLa
         )
         if found is None or one.fun < found.fun:
             found = one
-    log_a, log_b, log_e, *exponents = map(float, found.x)
+    log_a, log_b, log_e, by_size, by_tokens = map(float, found.x)
     return ScalingLaw(
-        math.exp(log_e),
-        math.exp(log_a + exponents[0] * centres[0]),
-        math.exp(log_b + exponents[1] * centres[1]),
-        *exponents,
+        name="own runs",
+        irreducible=math.exp(log_e),
+        size_factor=math.exp(log_a + by_size * centres[0]),
+        data_factor=math.exp(log_b + by_tokens * centres[1]),
+        size_exponent=by_size,
+        data_exponent=by_tokens,
+        n_range=_ends(sizes),
+        d_range=_ends(tokens),
     )
+
+
+def _ends(values: Array) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def _objective(vector: Array, log_n: Array, log_d: Array, target: Array) -> tuple[float, Array]:

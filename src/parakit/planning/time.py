@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from parakit.common.settings import Family
 from parakit.model.config import ModelConfig
+from parakit.model.model_choices import ModelChoices
 from parakit.model.presets import ModelSizing, config_for_size
 
 TOKENS_PER_PARAMETER = 12
@@ -27,16 +28,17 @@ def choose_size(
     max_seq_len: int,
     family: Family = "decoder",
     architecture: str | None = None,
+    choices: ModelChoices | None = None,
 ) -> ModelSizing:
     """The largest size that sees enough tokens in `seconds` on a machine of `peak_flops` FLOP/s, given `n_train_tokens`
     of text (of examples: sources and targets).
     """
     smallest = _smallest(vocab_size)
-    best = config_for_size(smallest, vocab_size, max_seq_len, family, architecture)
+    best = config_for_size(smallest, vocab_size, max_seq_len, family, architecture, choices)
     for size in SIZES:
         if size < smallest:
             continue
-        sizing = config_for_size(size, vocab_size, max_seq_len, family, architecture)
+        sizing = config_for_size(size, vocab_size, max_seq_len, family, architecture, choices)
         n_params = sizing.config.n_params()["total"]
         tokens = seconds * peak_flops * SHARE_OF_PEAK / training_flops_per_token(sizing.config, max_seq_len)
         if min(tokens, MAX_EPOCHS * n_train_tokens) < TOKENS_PER_PARAMETER * n_params:

@@ -165,9 +165,10 @@ def check_recipe(recipe: RecipeConfig) -> None:
     if recipe.time:
         parse_time(recipe.time)
     if (
-        recipe.size or recipe.architecture
+        recipe.size or recipe.architecture or recipe.model
     ):  # with the smallest vocabulary: what fails now would fail later, too
-        config_for_size(recipe.size or "10m", 256, recipe.max_seq_len, recipe.family, recipe.architecture)
+        shape = (recipe.max_seq_len, recipe.family, recipe.architecture, recipe.model)
+        config_for_size(recipe.size or "10m", 256, *shape)
     if recipe.base_model and not recipe.start:
         family = read_config(recipe.base_model).family
         if family != recipe.family:

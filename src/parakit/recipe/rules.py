@@ -14,7 +14,7 @@ from parakit.training.config import TrainingConfig, lengths_given
 from parakit.training.task_names import check_objective, check_task, tasks_for
 
 # What a trained model brings along: these settings are of a new model.
-OF_NEW_MODEL = ("size", "architecture", "max_seq_len", "tokenizer")
+OF_NEW_MODEL = ("size", "architecture", "max_seq_len", "model", "tokenizer")
 
 
 def check_start(recipe: RecipeSections) -> None:

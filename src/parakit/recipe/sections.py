@@ -8,6 +8,7 @@ from parakit.alignment.config import AlignConfig
 from parakit.common.settings import Config, Family
 from parakit.compression.config import DistillConfig
 from parakit.compression.quantization.config import QuantizeConfig
+from parakit.model.model_choices import ModelChoices
 from parakit.recipe.start_config import ReplayTextConfig, Start
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.data_config import (
@@ -50,6 +51,11 @@ class RecipeSections(Config):
     )
     time: str | None = Field(default=None, description="Time for the whole build, for example 30min or 2h.")
     max_seq_len: int = Field(default=256, ge=8, description="Context window in tokens.")
+    model: ModelChoices | None = Field(
+        default=None,
+        description="Choices of the blocks of a new model: positions, norms, activation, attention, heads, experts and more."
+        " Default: the architecture's own. The size stays.",
+    )
     text: CorpusConfig = Field(default_factory=CorpusConfig)
     tokenizer: SerializeAsAny[TokenizerConfig] = Field(default_factory=TokenizerConfig)
     pretrain: Pretraining = Field(

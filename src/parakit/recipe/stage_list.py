@@ -136,6 +136,7 @@ def _pretrain(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> St
         "family": recipe.family,
         "architecture": recipe.architecture,
     }
+    settings |= _choices(recipe)
     settings |= outside_folders(recipe.pretrain)
     if recipe.start:  # whose content is a parent's
         share = recipe.replay.share if recipe.replay else None
@@ -243,7 +244,7 @@ def _finetune(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> St
     settings |= {"seconds": times.share("finetune")} if times else {}
     if base is None:
         settings |= {"family": recipe.family, "architecture": recipe.architecture, "size": recipe.size}
-        settings |= {"max_seq_len": recipe.max_seq_len}
+        settings |= {"max_seq_len": recipe.max_seq_len} | _choices(recipe)
 
     def run(out: Path) -> None:
         from parakit.stages.defaults.time_budget import with_method
@@ -322,7 +323,12 @@ def _model_spec(recipe: RecipeConfig) -> ModelSpec:
         architecture=recipe.architecture,
         size=recipe.size,
         max_seq_len=recipe.max_seq_len,
+        choices=recipe.model,
     )
+
+
+def _choices(recipe: RecipeConfig) -> JsonObject:
+    return {"model": recipe.model.model_dump(mode="json")} if recipe.model else {}
 
 
 def _discard(_: object) -> None:

@@ -42,7 +42,7 @@ from parakit.stages.defaults.published import PUBLISHED_FACTORS, is_published, t
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import resolve_plan
 from parakit.stages.run_dir import load_plan, save_plan
-from parakit.stages.task_models import build_model, check_can_be_saved
+from parakit.stages.task_models import build_model, warn_own_layout
 from parakit.stages.tasks import Splits, TaskBuilder, task_settings
 from parakit.tokens.chat.template import stop_ids
 from parakit.tokens.shards import TokenShards
@@ -164,7 +164,7 @@ def _student_config(job: DistillJob, teacher: Teacher) -> ModelConfig:
         ).config
     else:
         config = config_from_layers(teacher_config, spec.keep_layers or -(-teacher_config.n_layers // 2))
-    check_can_be_saved(config)
+    warn_own_layout(config)
     n_student, n_teacher = config.n_params()["total"], teacher_config.n_params()["total"]
     if n_student >= n_teacher and not spec.may_be_larger:
         raise UserError(

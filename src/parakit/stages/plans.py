@@ -11,7 +11,8 @@ from parakit.common.devices import pick_device
 from parakit.common.files import JsonObject
 from parakit.common.settings import Family
 from parakit.model.heads import TransformerModel
-from parakit.model.presets import ModelSizing, config_for_size
+from parakit.model.model_choices import ModelChoices
+from parakit.model.presets import ModelSizing, config_for_size, config_of_shape
 from parakit.planning.time import choose_size
 from parakit.stages.defaults.published import resolve_published_plan
 from parakit.stages.defaults.time_budget import plan_in_time
@@ -46,19 +47,23 @@ class ModelSpec:
     architecture: str | None = None
     size: str | None = None
     max_seq_len: int = 256
+    choices: ModelChoices | None = None
 
     def to_spec(self) -> JsonObject:
         """What the result depends on."""
-        return dict(vars(self))
+        values = {name: value for name, value in vars(self).items() if name != "choices"}
+        return values | ({"model": self.choices.model_dump(mode="json")} if self.choices else {})
 
 
 def choose_model_size(
     spec: ModelSpec, training: TrainingConfig, vocab_size: int, data: Data, seconds: float | None = None
 ) -> ModelSizing:
     """The config of a new model: of the given size, or the largest that can be trained in the time."""
-    shape = (vocab_size, spec.max_seq_len, spec.family, spec.architecture)
+    shape = (vocab_size, spec.max_seq_len, spec.family, spec.architecture, spec.choices)
     if spec.size:
         return config_for_size(spec.size, *shape)
+    if spec.choices and spec.choices.fix_size:
+        return config_of_shape(spec.choices, *shape[:-1])
     import torch
 
     device = pick_device(training.device)

@@ -32,7 +32,7 @@ from parakit.stages.defaults.published import tuning_config, tuning_sizing
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing
 from parakit.stages.run_dir import load_plan, save_plan
-from parakit.stages.task_models import build_model, check_can_be_saved, continue_pretraining, with_dropout
+from parakit.stages.task_models import build_model, continue_pretraining, warn_own_layout, with_dropout
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.batches.vocab_info import VocabInfo
@@ -114,7 +114,7 @@ class PretrainJob:
         splits = Splits.of_text(self.shards, base.config.family)
         replay = ReplayData.open(training, self.shards, splits)
         model = continue_pretraining(base, training.dropout)
-        check_can_be_saved(model.config)
+        warn_own_layout(model.config)
         settings = task_settings(training)
         builder = TaskBuilder(self.objective, splits, model.config, tokenizer, settings, replay)
         if saved := load_plan(run_dir):
@@ -166,7 +166,7 @@ def start_new(
     else:
         sizing = choose_model_size(model_spec, training, tokenizer.vocab_size, splits.train, seconds)
         config = with_dropout(sizing.config, training.dropout)
-        check_can_be_saved(config)
+        warn_own_layout(config)
         log(f"{title}: {sizing.describe()}")
         builder = TaskBuilder(task, splits, config, tokenizer, settings)
         plan = plan_by_timing(seconds, training, sizing, builder, lambda: add_head(build_model(config)))

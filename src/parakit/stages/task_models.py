@@ -16,6 +16,7 @@ from parakit.checkpoints.publisher import carry_publisher, kept_parameters, set_
 from parakit.checkpoints.registry import architecture_for, incompatibilities
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
+from parakit.common.progress import log
 from parakit.inference.generation.published_rules import lacks_target, published_settings_of
 from parakit.model.config import (
     SPAN_LABELS,
@@ -209,9 +210,12 @@ def with_dropout(shape: ModelConfig, dropout: float | None) -> ModelConfig:
     return shape.replace(dropout=dropout)
 
 
-def check_can_be_saved(shape: ModelConfig) -> None:
-    """`UserError` before training for a model that could not be saved afterwards."""
-    architecture_for(shape, _TOKEN_HEADS[shape.family])
+def warn_own_layout(shape: ModelConfig) -> None:
+    """Say before training that only Parakit will load the folder, and which settings no published architecture has."""
+    try:
+        architecture_for(shape, _TOKEN_HEADS[shape.family])
+    except UserError as error:
+        log(f"{error.message}; the model is saved in Parakit's own layout, which other programs do not load")
 
 
 def _same_head(model: TransformerModel, base: TransformerModel) -> bool:

@@ -29,6 +29,7 @@ from parakit.common.choices import (
 )
 from parakit.common.errors import UserError
 from parakit.common.settings import Config
+from parakit.common.yaml_reading import YamlFault, parse_yaml
 
 Command = TypeVar("Command", bound=Config)
 Settings = TypeVar("Settings", bound=Config)
@@ -216,3 +217,16 @@ def _is_list(hint: Any) -> bool:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """A word of --set: the dotted key of a recipe, and its value as in YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {text!r} is not KEY=VALUE", "write for example --set pretrain.max_steps=100")
+    try:
+        return key, parse_yaml(value)
+    except YamlFault:
+        raise UserError(
+            f"--set {text!r}: {value!r} is not readable as a YAML value", f"quote it: --set '{key}=\"...\"'"
+        ) from None
