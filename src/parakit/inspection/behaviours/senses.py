@@ -69,7 +69,7 @@ class SenseResult:
     within: np.ndarray  # (L,): mean cosine of two sentences of one sense
     between: np.ndarray  # (L,): of two senses
     best: int
-    """The layer that tells them apart best, the first of several."""
+    """The layer that tells them apart best; of several the one with the widest gap between the mean cosines."""
     without: np.ndarray  # (L, N) bool: `right` in the best layer with one layer's heads ablated
     neighbours: tuple[Neighbours, ...]
     """In the best layer."""
@@ -95,7 +95,7 @@ def measure_senses(
     names = [f"{one.name}.output" for one in of_stack]
     vectors = _word_vectors(model, word, labelled, names, None, on_progress)  # (L, N, W)
     right, within, between = _neighbour_figures(vectors, [sense for _, sense in labelled])
-    best = int(np.argmax(right.mean(1)))
+    best = int(np.lexsort((within - between, right.mean(1)))[-1])
     senses = [sense for _, sense in labelled]
     without = []
     for one in of_stack[: best + 1]:
