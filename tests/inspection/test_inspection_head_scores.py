@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from parakit.inspection.head_scores import scores_of_repetitions
+from parakit.inspection.head_scores import head_scores, scores_of_repetitions
 from parakit.inspection.inputs import ModelInput
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
@@ -124,5 +124,11 @@ def test_scores_are_means_of_the_maps():
 
 
 @pytest.mark.long
-def test_real_induction_heads(published_model):
-    """SmolLM2's: see docs/log.md."""
+def test_a_published_decoder_has_induction_heads_behind_its_heads_of_the_previous_token(imported_smollm2):
+    import parakit
+
+    found = head_scores(parakit.load(imported_smollm2, device="cpu"), n_tokens=48, n_sequences=4)
+    best = found.best("induction")
+    assert min(score for _, _, score in best) >= 0.5
+    assert {name for name, _, _ in best} == {"blocks.17.attention", "blocks.18.attention"}
+    assert found.best("previous", 1)[0][:2] == ("blocks.16.attention", 0)
