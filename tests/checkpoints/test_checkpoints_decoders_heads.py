@@ -209,10 +209,15 @@ def test_without_names_labels_are_numbered(tmp_path):
         ({"positions": "sinusoidal"}, "positions"),
     ],
 )
-def test_an_unpublished_config_is_refused_with_its_incompatible_settings(tmp_path, config, message):
+def test_an_unpublished_config_has_no_published_architecture_for_its_incompatible_settings(
+    tmp_path, config, message
+):
+    shape = SHAPE.replace(**config)
     with pytest.raises(UserError, match=message):
-        save_model(LanguageModel(SHAPE.replace(**config)), None, tmp_path / "m", Lineage("model"))
-    assert not (tmp_path / "m").exists()
+        architecture_for(shape, Head("language_model"))
+    save_model(LanguageModel(shape), None, tmp_path / "m", Lineage("model"))
+    assert json.loads((tmp_path / "m/config.json").read_text())["model_type"] == "parakit"
+    assert load_model(tmp_path / "m")[0].config == shape
 
 
 def test_an_unpublished_head_is_refused(tmp_path):

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from parakit.checkpoints import load_model, read_config, save_model
+from parakit.checkpoints.mapping import Head
+from parakit.checkpoints.registry import architecture_for
 from parakit.common import CorruptArtifact, Lineage, UserError
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.seq_to_seq import generate_sequences
@@ -324,7 +326,8 @@ def test_transformers_computes_our_transformer_of_2017(tmp_path, lm_head_bias, c
     [({"norm_eps": 1e-6}, "norm_eps"), ({"tie_embeddings": False}, "tie_embeddings")],
 )
 def test_an_encoder_decoder_that_no_published_architecture_computes_names_the_incompatible_settings(
-    tmp_path, changes, named
+    changes, named
 ):
+    model = transformer_of_2017(True, **changes)
     with pytest.raises(UserError, match=rf"marian comes closest.*decoder\.{named}"):
-        save_model(transformer_of_2017(True, **changes), None, tmp_path / "m", Lineage("model"))
+        architecture_for(model.config, Head("sequence_to_sequence"))

@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from parakit.checkpoints import load_model, read_config, read_head, save_model
+from parakit.checkpoints.mapping import Head
+from parakit.checkpoints.registry import architecture_for
 from parakit.common import CorruptArtifact, Lineage, UserError
 from parakit.model.config import EmbedderConfig, EncoderConfig
 from parakit.model.heads import Embedder, MaskedLanguageModel
@@ -269,10 +271,10 @@ def test_settings_and_dropout_survive_the_round_trip(tmp_path):
     )
 
 
-def test_a_shape_that_no_published_encoder_has_names_the_incompatible_settings(tmp_path):
+def test_a_shape_that_no_published_encoder_has_names_the_incompatible_settings():
     shape = {
         **{"vocab_size": 61, "d_model": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8},
         **{"d_ff": 24, "max_seq_len": 40},
     }
     with pytest.raises(UserError, match=r"n_kv_heads = 1.*has 2"):
-        save_model(MaskedLanguageModel(EncoderConfig(**shape)), None, tmp_path / "m", Lineage("model"))
+        architecture_for(EncoderConfig(**shape), Head("masked_language_model"))
