@@ -82,11 +82,12 @@ def run_of(config: ModelConfig, settings: Mapping[str, Any]) -> RunSpec:
 
 
 def with_fitting_rows(spec: RunSpec, machine: Machine) -> RunSpec:
-    """`spec` with as many rows at a time as fit, as training chooses them; as it is where not even one does."""
-    tried = spec
+    """`spec` with as many of a device's rows at a time as fit, as training chooses them; one where not even that does."""
+    of_device = max(1, spec.n_rows // spec.n_devices)
+    tried = spec.changed(micro_batch_size=min(spec.micro_batch_size, of_device))
     while not fit(tried, machine).fits and tried.micro_batch_size > 1:
         tried = tried.changed(micro_batch_size=tried.micro_batch_size // 2)
-    return tried if fit(tried, machine).fits else spec
+    return tried
 
 
 def parse_count(text: str, what: str) -> float:
