@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parakit.checkpoints.architectures import own_layout
 from parakit.checkpoints.folder_safety import read_small_json, require_model_folder
 from parakit.checkpoints.gguf.conversion import converted_gguf
 from parakit.checkpoints.gguf.reader import is_gguf
@@ -27,6 +28,7 @@ from parakit.checkpoints.model_folder import (
     unused_tensors,
 )
 from parakit.checkpoints.publisher import choose_architecture, publisher_of
+from parakit.checkpoints.registry import architecture_for
 from parakit.checkpoints.weights import require_finite_weights
 from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage
 from parakit.common.errors import UserError
@@ -145,7 +147,7 @@ def export_model(
     card: str | None = None,
 ) -> Path:
     """Write a model folder as plain Hugging Face files, with its model card or `card`, without Parakit's lineage and
-    manifest. `output` must not exist.
+    manifest. `output` must not exist. `UserError` for a model that no published architecture computes.
     """
     folder, out = require_model_folder(model), Path(output)
     if out.exists():
@@ -154,6 +156,8 @@ def export_model(
         card = (folder / CARD).read_text(encoding="utf-8")
     loaded, tokenizer = load_model(folder, dtype=dtype)
     architecture = choose_architecture(loaded.config, head_of(loaded), publisher_of(loaded))
+    if architecture is own_layout:
+        architecture_for(loaded.config, head_of(loaded))  # names the settings that no other program has
     require_finite_weights(loaded, architecture, head_of(loaded), str(model))
     with disk_errors(out), output_lock(out):
         temporary = partial_folder(out)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from parakit.checkpoints.architectures import own_layout
+from parakit.checkpoints.import_export import export_model
 from parakit.checkpoints.loading import load_model, parameter_counts, read_config
 from parakit.checkpoints.mapping import Head
 from parakit.checkpoints.model_folder import save_model
@@ -51,6 +52,15 @@ def test_a_model_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     tensors = again.state_dict()
     assert all(torch.equal(tensor, tensors[key]) for key, tensor in model.state_dict().items())
     assert parameter_counts(tmp_path / "model")["total"] == sum(p.numel() for p in model.parameters())
+
+
+def test_it_is_not_exported(tmp_path: Path) -> None:
+    saved("linear attention", tmp_path / "model")
+    with pytest.raises(
+        UserError, match=r"no published architecture computes this shape.*attention = 'linear'"
+    ):
+        export_model(tmp_path / "model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_published_shape_is_never_saved_so() -> None:
