@@ -11,7 +11,7 @@ from parakit.common.errors import UserError
 from parakit.model.config import EncoderDecoderConfig, ModelConfig
 from parakit.model.presets import config_for_size, default_hyperparameters, parse_size
 from parakit.model.pretrained_configs import PRESETS, preset
-from parakit.planning.fitting import fit
+from parakit.planning.fitting import fits
 from parakit.planning.machines import Machine
 from parakit.planning.runs import RunSpec
 
@@ -85,7 +85,7 @@ def with_fitting_rows(spec: RunSpec, machine: Machine) -> RunSpec:
     """`spec` with as many of a device's rows at a time as fit, as training chooses them; one where not even that does."""
     of_device = max(1, spec.n_rows // spec.n_devices)
     tried = spec.changed(micro_batch_size=min(spec.micro_batch_size, of_device))
-    while not fit(tried, machine).fits and tried.micro_batch_size > 1:
+    while not fits(tried, machine) and tried.micro_batch_size > 1:
         tried = tried.changed(micro_batch_size=tried.micro_batch_size // 2)
     return tried
 

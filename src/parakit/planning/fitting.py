@@ -28,14 +28,17 @@ class Fit:
 
 
 def fit(spec: RunSpec, machine: Machine) -> Fit:
-    """Compare the peak of `spec` with the memory of one device."""
+    """Compare the peak of `spec` with the memory of one device, and look for the nearest run that fits where it does not."""
     peak, limit = run_bytes(spec, machine).peak, available_bytes(machine)
     if peak <= limit:
         return Fit(True, peak, limit)
-    for change, other in nearest_runs(spec):
-        if run_bytes(other, machine).peak <= limit:
-            return Fit(False, peak, limit, change, other)
-    return Fit(False, peak, limit)
+    nearest = next(((change, other) for change, other in nearest_runs(spec) if fits(other, machine)), ())
+    return Fit(False, peak, limit, *nearest)
+
+
+def fits(spec: RunSpec, machine: Machine) -> bool:
+    """Whether the peak of `spec` is within the memory of one device."""
+    return run_bytes(spec, machine).peak <= available_bytes(machine)
 
 
 def nearest_runs(spec: RunSpec) -> Iterator[tuple[str, RunSpec]]:
@@ -49,7 +52,7 @@ def nearest_runs(spec: RunSpec) -> Iterator[tuple[str, RunSpec]]:
         yield named, smallest
     join = lambda *parts: " ".join(part for part in parts if part)  # noqa: E731
     if spec.trains and not spec.checkpointing:
-        yield join("--checkpointing"), spec.changed(checkpointing=True)
+        yield "--checkpointing", spec.changed(checkpointing=True)
         smallest, named = smallest.changed(checkpointing=True), join(named, "--checkpointing")
         yield named, smallest
     if spec.trains and spec.n_devices > 1 and spec.sharding != "full":

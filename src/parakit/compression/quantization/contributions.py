@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from parakit.compression.quantization.fisher import only_gradients_of
 from parakit.compression.quantization.measurement import OriginalOutputs
 from parakit.model.heads import LanguageModel
 
@@ -25,20 +26,14 @@ def measure_contributions(
     """KL in nats a token that each matrix of `originals` contributes, where `model` has the rounded weights and `originals` has
     those that `outputs` come from, by the names of the matrices. Holds a gradient of every matrix; the model stays as it is.
     """
-    matrices = {name: model.get_parameter(f"{name}.weight") for name in originals}
-    wanted = [parameter.requires_grad for parameter in model.parameters()]
-    model.requires_grad_(False)
-    for matrix in matrices.values():
-        matrix.requires_grad_(True)
     found = dict.fromkeys(originals, 0.0)
-    for number, window in enumerate(outputs.windows.split(1)):
-        kl = outputs.divergence(model, number, model(window)[0])
-        gradients = torch.autograd.grad(kl, list(matrices.values()), allow_unused=True)
-        with torch.no_grad():
-            for (name, matrix), gradient in zip(matrices.items(), gradients, strict=True):
-                if gradient is not None:
-                    error = matrix - originals[name]
-                    found[name] += 0.5 * float((gradient * error).sum(dtype=torch.float64))
-    for parameter, one in zip(model.parameters(), wanted, strict=True):
-        parameter.requires_grad_(one)
+    with only_gradients_of(model, originals) as matrices:
+        for number, window in enumerate(outputs.windows.split(1)):
+            kl = outputs.divergence(model, number, model(window)[0])
+            gradients = torch.autograd.grad(kl, list(matrices.values()), allow_unused=True)
+            with torch.no_grad():
+                for (name, matrix), gradient in zip(matrices.items(), gradients, strict=True):
+                    if gradient is not None:
+                        error = matrix - originals[name]
+                        found[name] += 0.5 * float((gradient * error).sum(dtype=torch.float64))
     return {name: total / len(outputs.windows) for name, total in found.items()}

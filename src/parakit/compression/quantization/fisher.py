@@ -9,11 +9,12 @@ Shapes: N windows, T tokens, O outputs, I inputs, G groups of `GROUP` inputs.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parakit.common.seeds import rng
 from parakit.model.heads import LanguageModel
@@ -45,25 +46,34 @@ class Fisher:
 
 def measure_fisher(model: LanguageModel, windows: Tensor, names: Collection[str], seed: int = 0) -> Fisher:
     """Of the matrices `names`, on `windows` (N, T). Holds the gradients of all matrices at once; the model stays as it is."""
+    sums: dict[str, Tensor] = {}
+    with only_gradients_of(model, names) as matrices:
+        for number, row in enumerate(windows.split(1)):
+            log_p = model(row)[0].float().log_softmax(-1)  # (T, V)
+            generator = torch.Generator().manual_seed(int(rng(seed, "fisher", number).integers(2**31)))
+            drawn = torch.multinomial(log_p.detach().exp(), 1, generator=generator)
+            gradients = torch.autograd.grad(
+                log_p.gather(1, drawn).sum(), list(matrices.values()), allow_unused=True
+            )
+            for (name, matrix), gradient in zip(matrices.items(), gradients, strict=True):
+                groups = matrix.shape[1] // GROUP if matrix.shape[1] % GROUP == 0 else 1
+                square = torch.zeros(len(matrix), groups)
+                if gradient is not None:
+                    square = gradient.square().unflatten(1, (groups, -1)).mean(-1)
+                sums[name] = sums[name].add_(square) if name in sums else square
+    return Fisher({name: total / windows.numel() for name, total in sums.items()})
+
+
+@contextlib.contextmanager
+def only_gradients_of(model: LanguageModel, names: Collection[str]) -> Iterator[dict[str, nn.Parameter]]:
+    """The matrices `names`, which alone require gradients inside the block."""
     matrices = {name: model.get_parameter(f"{name}.weight") for name in names}
     wanted = [parameter.requires_grad for parameter in model.parameters()]
     model.requires_grad_(False)
     for matrix in matrices.values():
         matrix.requires_grad_(True)
-    sums: dict[str, Tensor] = {}
-    for number, row in enumerate(windows.split(1)):
-        log_p = model(row)[0].float().log_softmax(-1)  # (T, V)
-        generator = torch.Generator().manual_seed(int(rng(seed, "fisher", number).integers(2**31)))
-        drawn = torch.multinomial(log_p.detach().exp(), 1, generator=generator)
-        gradients = torch.autograd.grad(
-            log_p.gather(1, drawn).sum(), list(matrices.values()), allow_unused=True
-        )
-        for (name, matrix), gradient in zip(matrices.items(), gradients, strict=True):
-            groups = matrix.shape[1] // GROUP if matrix.shape[1] % GROUP == 0 else 1
-            square = torch.zeros(len(matrix), groups)
-            if gradient is not None:
-                square = gradient.square().unflatten(1, (groups, -1)).mean(-1)
-            sums[name] = sums[name].add_(square) if name in sums else square
-    for parameter, one in zip(model.parameters(), wanted, strict=True):
-        parameter.requires_grad_(one)
-    return Fisher({name: total / windows.numel() for name, total in sums.items()})
+    try:
+        yield matrices
+    finally:
+        for parameter, one in zip(model.parameters(), wanted, strict=True):
+            parameter.requires_grad_(one)
