@@ -32,8 +32,8 @@ def fit(spec: RunSpec, machine: Machine) -> Fit:
     peak, limit = run_bytes(spec, machine).peak, available_bytes(machine)
     if peak <= limit:
         return Fit(True, peak, limit)
-    nearest = next(((change, other) for change, other in nearest_runs(spec) if fits(other, machine)), ())
-    return Fit(False, peak, limit, *nearest)
+    found = next(((change, other) for change, other in nearest_runs(spec) if fits(other, machine)), ())
+    return Fit(False, peak, limit, *found)
 
 
 def fits(spec: RunSpec, machine: Machine) -> bool:

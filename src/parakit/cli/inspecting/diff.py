@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import Field
 
-from parakit.cli.inspecting.options import new_page
+from parakit.cli.inspecting.options import new_page, present
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import OVERWRITES, Needs, refuse_inert
-from parakit.common.progress import log
 from parakit.common.settings import Config
 
 if TYPE_CHECKING:
@@ -54,21 +53,13 @@ def main(argv: list[str]) -> int:
     refuse_inert(command, _NEEDS)
     from parakit.inspection.differences import compare_checkpoints
     from parakit.recipe.build_folder import resolve_model_folder
-    from parakit.reports.inspection.page import write_page
     from parakit.reports.inspection.weights import diff_page
 
     page = new_page(command.output, command.overwrite)
     second = None if command.second is None else resolve_model_folder(command.second)
     found = compare_checkpoints(resolve_model_folder(command.first), second)
-    if page is not None:
-        write_page(diff_page(found), page)
-        log(f"page: {page}")
-    if command.as_json:
-        print(json.dumps(found.to_json(), ensure_ascii=False))
-    elif page is None:
-        from rich.console import Console
-
-        _show(found, command.n_matrices, Console())
+    show = partial(_show, found, command.n_matrices)
+    present(page, command.as_json, lambda: diff_page(found), found.to_json, show)
     return 0
 
 

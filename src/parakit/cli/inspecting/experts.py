@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from parakit.cli.inspecting.options import InspectTextConfig, new_page, opened_model, text_of
+from parakit.cli.inspecting.options import InspectTextConfig, new_page, opened_model, present, text_of
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import OVERWRITES, refuse_inert
-from parakit.common.progress import log
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,22 +29,19 @@ def main(argv: list[str]) -> int:
     command = parse_command(InspectExpertsCommandConfig, argv, "parakit inspect experts")
     refuse_inert(command, (OVERWRITES,))
     from parakit.inspection.expert_routing import expert_routing
-    from parakit.reports.inspection.page import write_page
     from parakit.reports.inspection.predictions import experts_page
 
     page = new_page(command.output, command.overwrite)
     text = text_of(command)
     with opened_model(command) as model:
         found = expert_routing(model, text, target=command.target)
-    if page is not None:
-        write_page(experts_page(found, command.model), page)
-        log(f"page: {page}")
-    if command.as_json:
-        print(json.dumps({"layers": [layer.to_json() for layer in found]}, ensure_ascii=False))
-    elif page is None:
-        from rich.console import Console
-
-        _show(found, Console())
+    present(
+        page,
+        command.as_json,
+        lambda: experts_page(found, command.model),
+        lambda: {"layers": [layer.to_json() for layer in found]},
+        partial(_show, found),
+    )
     return 0
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import Field
 
-from parakit.cli.inspecting.options import InspectTextConfig, new_page, opened_model, text_of
+from parakit.cli.inspecting.options import InspectTextConfig, new_page, opened_model, present, text_of
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import OVERWRITES, Needs, refuse_inert
 from parakit.common.errors import UserError
@@ -60,7 +61,6 @@ def main(argv: list[str]) -> int:
     from parakit.inspection.inputs import encode_input
     from parakit.inspection.lenses.logit_lens import logit_lens
     from parakit.inspection.lenses.tuned_lens import load_tuned_lens
-    from parakit.reports.inspection.page import write_page
     from parakit.reports.inspection.predictions import lens_page
 
     page = new_page(command.output, command.overwrite)
@@ -70,15 +70,13 @@ def main(argv: list[str]) -> int:
         given = encode_input(model, text, command.target)
         found = logit_lens(model, given, n_candidates=command.n_candidates, translator=translator)
         plain = logit_lens(model, given).mean_kl.tolist() if translator and page else None
-    if page is not None:
-        write_page(lens_page(found, command.model, plain), page)
-        log(f"page: {page}")
-    if command.as_json:
-        print(json.dumps(found.to_json(), ensure_ascii=False))
-    elif page is None:
-        from rich.console import Console
-
-        _show(found, Console())
+    present(
+        page,
+        command.as_json,
+        lambda: lens_page(found, command.model, plain),
+        found.to_json,
+        partial(_show, found),
+    )
     return 0
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from parakit.cli.inspecting.options import InspectTextConfig, new_page, opened_model, text_of
+from parakit.cli.inspecting.options import InspectTextConfig, new_page, opened_model, present, text_of
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import OVERWRITES, refuse_inert
-from parakit.common.progress import log
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +42,6 @@ def main(argv: list[str]) -> int:
     refuse_inert(command, (OVERWRITES,))
     from parakit.inspection.inputs import encode_input
     from parakit.inspection.next_tokens import next_tokens, sampling_table
-    from parakit.reports.inspection.page import write_page
     from parakit.reports.inspection.predictions import next_page
 
     page = new_page(command.output, command.overwrite)
@@ -59,15 +57,13 @@ def main(argv: list[str]) -> int:
             top_ps=command.top_p,
             n_candidates=command.n_candidates,
         )
-    if page is not None:
-        write_page(next_page(found, table, command.model), page)
-        log(f"page: {page}")
-    if command.as_json:
-        print(json.dumps(found.to_json() | {"sampling": table.to_json()}, ensure_ascii=False))
-    elif page is None:
-        from rich.console import Console
-
-        _show(found, table, Console())
+    present(
+        page,
+        command.as_json,
+        lambda: next_page(found, table, command.model),
+        lambda: found.to_json() | {"sampling": table.to_json()},
+        partial(_show, found, table),
+    )
     return 0
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,13 @@ import tyro
 from pydantic import Field
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
+from parakit.common.progress import log
 from parakit.common.settings import Config
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from parakit.inference.loaded_model import Model
 
 
@@ -82,3 +87,26 @@ def new_page(output: str | None, overwrite: bool, suffix: str = ".html") -> Path
     if not path.absolute().parent.is_dir():
         raise UserError(f"{path.parent}: no such folder", "create it, or choose another")
     return path
+
+
+def present(
+    page: Path | None,
+    as_json: bool,
+    html: Callable[[], str],
+    found: Callable[[], JsonObject],
+    show: Callable[[Console], object],
+) -> None:
+    """Write what was found to `page` where there is one, print it as one JSON object where that is wanted, and show it as
+    tables where neither is.
+    """
+    if page is not None:
+        from parakit.reports.inspection.page import write_page
+
+        write_page(html(), page)
+        log(f"page: {page}")
+    if as_json:
+        print(json.dumps(found(), ensure_ascii=False))
+    elif page is None:
+        from rich.console import Console
+
+        show(Console())

@@ -6,14 +6,13 @@ this one, and for files that are as these are.
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from parakit.common.files import JsonObject
+from parakit.common.hardware import peak_memory
 from parakit.data.cleaning.chain import CleaningChain
 from parakit.data.cleaning.corpus_steps import CorpusStep
 from parakit.data.cleaning.step_config import StepConfig
@@ -55,7 +54,7 @@ def plan_corpus(config: TextConfig) -> JsonObject:
     near = any(isinstance(step, NearDuplicatesConfig) for step in config.cleaning)
     in_tasks = scale * (sample.seconds + cleaning["tasks"])
     longest = max(sizes, default=0) * sample.text_per_byte / max(1, sample.n_bytes) * sample.seconds
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = peak_memory()
     n_copies = 3 + len(config.cleaning)  # the parts as read and after each step, and the rows twice
     return {
         "files": len(files),
