@@ -78,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 API_USERS = {"", "cli", "serving"}  # packages that may import the modules at the top of src/parakit
 TORCH_FREE = {"common", "data", "primer", "tokens", "cli"}
 NEVER_TORCH = {"data", "primer"}
-WEB = {"fastapi", "starlette", "uvicorn"}
+WEB = {"fastapi", "starlette", "uvicorn", "nicegui"}
 EXTRA_OF_PACKAGE = {"data": "data", "serving": "serve", "evaluation": "eval", "assistants": "assist"}
 IMPORT_NAME = {
     "opentsne": "openTSNE",

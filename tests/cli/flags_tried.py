@@ -319,6 +319,7 @@ OTHERS = {
         ),
     },
     "inspect behaviours": {"pairs", "n_pairs", "n_heads", "seed", "output", "device", "dtype", "json"},
+    "studio": {"port", "open"},
     "show": {"verify", "document", "family", "json"},
     "plan": {"size", "time", "budget", "memory", "tokens", "json"},
     "bench": {"prompt_tokens", "new_tokens", "n_sequences", "repeats", "device", "dtype", "json"},

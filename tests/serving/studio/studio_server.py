@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 
 def main(folder: str, port: int) -> None:
     import uvicorn
     from fastapi import FastAPI
-    from nicegui import ui
+
+    from parakit.serving.studio import StudioContext, mount_studio
 
     app = FastAPI()
-
-    @ui.page("/")
-    def index() -> None:
-        ui.label("hello")
-
-    ui.run_with(app)
+    mount_studio(app, StudioContext(Path(folder)))
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 

@@ -1,0 +1,1 @@
+"""The server and the studio: Parakit's models behind an HTTP API, and pages in a browser."""

@@ -1,0 +1,79 @@
+"""Puts the studio into a FastAPI app, behind the routes that the app has.
+
+NiceGUI takes seconds to import, which a server need not wait for: it is imported, in a thread, when the app has started, or
+by the first request to a page. NiceGUI has one app for a process, so a process has one studio; mounting again replaces
+its context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from parakit.serving.studio.context import StudioContext
+from parakit.serving.studio.security_policy import AsgiApp, Receive, Scope, SecurityPolicy, Send
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+WARM_UP_DELAY = 1.0  # seconds after the start, so that the first API requests do not wait for the import
+
+
+class _LazyStudio:
+    """The ASGI app of the studio, which becomes NiceGUI's with the first request."""
+
+    def __init__(self, context: StudioContext) -> None:
+        self.context = context
+        self._app: AsgiApp | None = None
+        self._lock = asyncio.Lock()
+        self._lifespan = contextlib.AsyncExitStack()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (await self.load())(scope, receive, send)
+
+    async def load(self) -> AsgiApp:
+        """NiceGUI's app with the pages, imported and started once."""
+        async with self._lock:
+            if self._app is None:
+                app = await asyncio.to_thread(_nicegui_app, self.context)
+                await self._lifespan.enter_async_context(app.router.lifespan_context(app))
+                self._app = SecurityPolicy(app)
+        return self._app
+
+    async def close(self) -> None:
+        """Stop NiceGUI's background tasks."""
+        await self._lifespan.aclose()
+
+
+def mount_studio(app: FastAPI, context: StudioContext, *, warm_up: bool = True) -> None:
+    """Serve the studio's pages at `/` of `app`; routes that `app` has by now go first. `warm_up`: import NiceGUI soon after
+    the app has started, so that the first page is fast.
+    """
+    studio = _LazyStudio(context)
+    app.mount("/", studio)
+    outer = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(started: Any) -> AsyncIterator[Any]:
+        async with outer(started) as state:
+            task = asyncio.create_task(_warm_up(studio)) if warm_up else None
+            yield state
+            if task is not None:
+                task.cancel()
+            await studio.close()
+
+    app.router.lifespan_context = lifespan
+
+
+async def _warm_up(studio: _LazyStudio) -> None:
+    await asyncio.sleep(WARM_UP_DELAY)
+    await studio.load()
+
+
+def _nicegui_app(context: StudioContext) -> FastAPI:
+    """A FastAPI app with NiceGUI and the pages in it."""
+    from parakit.serving.studio.frame import nicegui_app
+
+    return nicegui_app(context)

@@ -1,0 +1,38 @@
+"""The pages of the studio, in the order of the navigation. A page is a module with `build(context)`, sync or async, which
+is imported when the page is opened for the first time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from parakit.serving.studio.context import StudioContext
+
+PageBuilder = Callable[[StudioContext], Awaitable[None] | None]
+
+
+@dataclass(frozen=True)
+class StudioPage:
+    """`icon`: a name of Google's Material icons, which NiceGUI serves. `module`: where `build` is."""
+
+    path: str
+    title: str
+    icon: str
+    module: str
+    summary: str
+
+    @property
+    def builder(self) -> PageBuilder:
+        """The function that builds the page; the import of its module happens here."""
+        build: PageBuilder = importlib.import_module(f"parakit.serving.studio.pages.{self.module}").build
+        return build
+
+
+PAGES = (
+    StudioPage(
+        "/models", "Models", "folder_open", "models", "Models, builds and runs, and how each was made."
+    ),
+)
+HOME = PAGES[0]
