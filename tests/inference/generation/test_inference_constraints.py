@@ -217,6 +217,14 @@ def test_a_grammar_that_explodes_is_refused_in_time(
     assert time.process_time() - started < 2.0  # of this process: the child's is limited
 
 
+def test_a_control_token_named_by_its_id_is_never_allowed(tokenizer_of: Callable[[str], Tokenizer]) -> None:
+    tokenizer = tokenizer_of("byte_bpe")
+    control = min(tokenizer.control_ids - set(stop_ids(tokenizer)))
+    assert control < 256  # so that the child process takes it for a byte
+    state = compile_constraint(tokenizer, grammar=f'start: <[{control}]> "b" | "a"').start()
+    assert [tokenizer.decode([i]) for i in state.allowed(()).nonzero().flatten().tolist()] == ["a"]
+
+
 def test_a_dead_end_names_the_constraint(tokenizer_of: Callable[[str], Tokenizer]) -> None:
     tokenizer = tokenizer_of("char")
     assert "Ω" not in tokenizer.vocabulary

@@ -1,9 +1,10 @@
 """What each token of a vocabulary writes, as llguidance reads it: bytes for text, nothing for control tokens.
 
-A control token has no bytes, so no text constraint can produce it; the end of a completion is a token of llguidance's own
-behind the vocabulary, which stands for the tokenizer's stop ids. Tokenizers of words and pieces write some tokens otherwise
-at the beginning of a text (a SentencePiece token loses its space, a WordPiece token has none): those have a second entry
-behind the vocabulary, which counts for the first token of a completion.
+A control token has no bytes, so no text can produce it; a grammar can name its id, `<[5]>`, which counts only where the
+constraint allows it. The end of a completion is a token of llguidance's own behind the vocabulary, which stands for the
+tokenizer's stop ids. Tokenizers of words and pieces write some tokens otherwise at the beginning of a text (a SentencePiece
+token loses its space, a WordPiece token has none): those have a second entry behind the vocabulary, which counts for the
+first token of a completion.
 
 Shapes: V vocabulary, E entries for llguidance.
 """
@@ -42,6 +43,7 @@ class ConstraintVocabulary:
             if alone != within:
                 entries.append(alone)
         self.vocab_size = len(later)
+        self.control_ids = tokenizer.control_ids
         self.first_numbers = np.array(numbers)
         """The entry (V,) that counts for each token at the beginning of a completion."""
         self.end_number = len(entries)

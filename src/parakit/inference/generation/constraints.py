@@ -2,8 +2,9 @@
 
 A constraint leaves, at each step, every token after which the text can still become a valid one, and the stop ids where the
 text is valid. A grammar is first compiled in a child process with limits of time, memory and stack, because some explode;
-then its own limits bound each step. Control tokens are never part of the text, whatever the grammar names. The stop strings
-and `max_new_tokens` of a request still end a completion: such a text may be incomplete.
+then its own limits bound each step. Control tokens are never part of the text, whatever a request's grammar names; only
+Parakit's own grammars (`compile_grammars`, for the calls of tools) may have some. The stop strings and `max_new_tokens` of a
+request still end a completion: such a text may be incomplete.
 
 Shapes: V vocabulary.
 """
@@ -11,9 +12,10 @@ Shapes: V vocabulary.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.inference.config import MAX_CONSTRAINT, SamplingConfig
 from parakit.inference.generation.constraint_vocabulary import (
     ConstraintVocabulary,
@@ -38,6 +41,8 @@ TRIAL_BYTES = 1 << 30
 LIMITS = {"max_lexer_states": 50_000, "step_max_items": 20_000, "verbose_errors": False}  # 2 kB a state
 MAX_COMPILED = 16  # grammars that a tokenizer remembers
 WHITESPACE = " ?|\\n[ \\t]{0,32}"  # without a bound, a model can write white space forever
+CONTROL_TOKEN = re.compile(r"<\[[0-9]+(?:[,-][0-9]+)*\]>")  # in a grammar of Parakit's own
+TRIAL_TOKEN = r'"\u0001"'  # what the child, which has bytes only, reads instead
 EVERY_SPLIT = (
     '%llguidance {"no_forcing": true}\n'  # also where the grammar leaves one text: any of its tokens
 )
@@ -47,9 +52,16 @@ class Constraint:
     """A compiled constraint of one tokenizer. `start` gives each request a state of its own."""
 
     def __init__(
-        self, vocabulary: ConstraintVocabulary, matcher: Any, ends: Sequence[int], name: str
+        self,
+        vocabulary: ConstraintVocabulary,
+        matcher: Any,
+        ends: Sequence[int],
+        name: str,
+        control_ids: Collection[int] = (),
     ) -> None:
         self.vocabulary, self.ends, self.name = vocabulary, tuple(ends), name
+        self.forbidden = np.array([i for i in vocabulary.control_ids if i not in control_ids], dtype=np.int64)
+        """Control tokens that no completion may have."""
         self._matcher = matcher
 
     def start(self) -> ConstraintState:
@@ -108,6 +120,7 @@ class ConstraintState:
             raise self._error(_first_line(self._matcher.get_error()))
         bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little").view(np.bool_)
         allowed = bits[vocabulary.first_numbers] if first else bits[: vocabulary.vocab_size].copy()
+        allowed[self.constraint.forbidden] = False
         allowed[list(self.constraint.ends)] = bits[vocabulary.end_number]
         if not allowed.any():
             raise self._error("none of the tokenizer's tokens can follow")
@@ -144,8 +157,45 @@ def compile_constraint(
     Raises `UserError` naming the constraint: it is no such thing, is over a limit, or no text satisfies it.
     """
     body, name = _grammar_body(json_schema, regex, grammar)
+    return _constraint(tokenizer, [{"name": "body", **body}], name, prefix)
+
+
+def compile_grammars(
+    tokenizer: Tokenizer,
+    grammar: str,
+    schemas: Mapping[str, Any],
+    control_ids: Collection[int],
+    *,
+    name: str,
+    lenient: Collection[str] = (),
+    prefix: str = "",
+) -> Constraint:
+    """Compile a grammar of Parakit's own, which may refer to JSON schemas by name (`@NAME`) and to the tokens `control_ids` as
+    `<[ID]>`. Of the schemas in `lenient` keywords that llguidance does not know are ignored. `name` stands in messages.
+
+    Errors as for `compile_constraint`.
+    """
+    bodies: list[JsonObject] = [{"name": "body", "lark_grammar": grammar}]
+    for key, value in schemas.items():
+        schema = _guided(_read_schema(value), lenient=key in lenient)
+        for address in ("$schema", "$id") if key in lenient else ():  # which llguidance would look up
+            schema.pop(address, None)
+        bodies.append({"name": key, "json_schema": schema})
+    return _constraint(tokenizer, bodies, name, prefix, control_ids)
+
+
+def _constraint(
+    tokenizer: Tokenizer,
+    bodies: Sequence[JsonObject],
+    name: str,
+    prefix: str,
+    control_ids: Collection[int] = (),
+) -> Constraint:
     start = f"start: {json.dumps(prefix)} @body" if prefix else "start: @body"
-    text = json.dumps({"grammars": [{"lark_grammar": EVERY_SPLIT + start}, {"name": "body", **body}]})
+    text, trial = (
+        json.dumps({"grammars": [{"lark_grammar": EVERY_SPLIT + start}, *some]})
+        for some in (bodies, list(map(_without_control_tokens, bodies)) if control_ids else bodies)
+    )
     if len(text) > MAX_GRAMMAR_CHARS:
         raise UserError(
             f"{name}: has {len(text):,} characters, and the limit is {MAX_GRAMMAR_CHARS:,}",
@@ -159,11 +209,11 @@ def compile_constraint(
         )
     vocabulary = constraint_vocabulary(tokenizer)
     with vocabulary.lock:
-        matcher = vocabulary.compiled.pop(text, None) or _compile(vocabulary, text, name)
+        matcher = vocabulary.compiled.pop(text, None) or _compile(vocabulary, text, trial, name)
         vocabulary.compiled[text] = matcher
         if len(vocabulary.compiled) > MAX_COMPILED:
             vocabulary.compiled.popitem(last=False)
-    constraint = Constraint(vocabulary, matcher, ends, name)
+    constraint = Constraint(vocabulary, matcher, ends, name, control_ids)
     constraint.start().allowed(())
     return constraint
 
@@ -180,9 +230,19 @@ def request_constraint(config: SamplingConfig, tokenizer: Tokenizer, prefix: str
     return compile_constraint(tokenizer, **settings, prefix=prefix)
 
 
-def _compile(vocabulary: ConstraintVocabulary, text: str, name: str) -> Any:
+def _without_control_tokens(body: JsonObject) -> JsonObject:
+    grammar = body.get("lark_grammar")
+    return (
+        body
+        if grammar is None
+        else body | {"lark_grammar": CONTROL_TOKEN.sub(lambda _: TRIAL_TOKEN, grammar)}
+    )
+
+
+def _compile(vocabulary: ConstraintVocabulary, text: str, trial: str, name: str) -> Any:
+    """The compiled grammar; `trial` is what the child process compiles first."""
     llguidance = import_llguidance()
-    _try_in_child(text, name)
+    _try_in_child(trial, name)
     limits = llguidance.LLParserLimits(**LIMITS)
     matcher = llguidance.LLMatcher(vocabulary.ll_tokenizer, text, log_level=0, limits=limits)
     if matcher.is_error():
@@ -223,7 +283,7 @@ def _try_in_child(text: str, name: str) -> None:
         raise UserError(f"{name}: {reason}", "change the constraint; it describes text only")
 
 
-def _grammar_body(json_schema: Any, regex: str | None, grammar: str | None) -> tuple[dict[str, Any], str]:
+def _grammar_body(json_schema: Any, regex: str | None, grammar: str | None) -> tuple[JsonObject, str]:
     """The constraint as llguidance reads it, and what it is called in messages."""
     kinds = {"json_schema": json_schema, "regex": regex, "grammar": grammar}
     given = [kind for kind, value in kinds.items() if value is not None]
@@ -246,9 +306,14 @@ def _grammar_body(json_schema: Any, regex: str | None, grammar: str | None) -> t
     name = f"json_schema {_short(json.dumps(schema))}"
     if schema is False:
         raise UserError(f"{name}: no text satisfies it", "change the constraint")
-    schema = {} if schema is True else dict(schema)
-    schema["x-guidance"] = {"whitespace_pattern": WHITESPACE, **schema.get("x-guidance", {})}
-    return {"json_schema": schema}, name
+    return {"json_schema": _guided(schema)}, name
+
+
+def _guided(schema: Any, lenient: bool = False) -> JsonObject:
+    """The schema with llguidance's options."""
+    schema = {"not": {}} if schema is False else {} if schema is True else dict(schema)
+    options = {"whitespace_pattern": WHITESPACE} | ({"lenient": True} if lenient else {})
+    return schema | {"x-guidance": options | schema.get("x-guidance", {})}
 
 
 def _read_schema(json_schema: Any) -> Any:

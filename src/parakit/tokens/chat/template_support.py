@@ -39,7 +39,7 @@ def check_supported(tokenizer: Tokenizer, conversation: Conversation) -> None:
         "reasoning_content": any(message.reasoning_content for message in conversation.messages),
     }
     for key in (key for key, is_there in found.items() if is_there):
-        if not _writes(tokenizer, key):
+        if not template_writes(tokenizer, key):
             first = next((m.content for m in conversation.messages if m.role == "user"), "")
             raise UserError(
                 f"a conversation has {key!r}, which the model's chat template does not write: the one that begins with"
@@ -49,7 +49,8 @@ def check_supported(tokenizer: Tokenizer, conversation: Conversation) -> None:
 
 
 @lru_cache(maxsize=6)
-def _writes(tokenizer: Tokenizer, key: str) -> bool:
+def template_writes(tokenizer: Tokenizer, key: str) -> bool:
+    """Whether the tokenizer's chat template writes `tools`, `tool_calls` or `reasoning_content` of a conversation."""
     tools = _TOOLS if key == "tools" else None
     try:
         return _MARK in render(tokenizer, read_turns(_PROBES[key]).messages, False, tools).text
