@@ -323,6 +323,21 @@ OTHERS = {
     "show": {"verify", "document", "family", "json"},
     "plan": {"size", "time", "budget", "memory", "tokens", "json"},
     "bench": {"prompt_tokens", "new_tokens", "n_sequences", "repeats", "device", "dtype", "json"},
+    "serve": {
+        *(
+            "host",
+            "port",
+            "adapters",
+            "device",
+            "dtype",
+            "model_memory",
+            "cache_memory",
+            "cache_dtype",
+            "preload",
+        ),
+        *("max_seq_len", "max_new_tokens", "when_full", "max_running", "max_step_tokens", "max_waiting"),
+        *("shutdown_seconds", "log_prompts"),
+    },
     "predict": {
         *PENALTIES,
         *("repetition_penalty", "n_beam_groups", "diversity_penalty"),

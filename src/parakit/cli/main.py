@@ -31,6 +31,7 @@ VERBS = {
     "judge": "Let a model compare or grade the answers of others, and rate them.",
     "generate": "Generate text from a prompt.",
     "chat": "Chat with a model.",
+    "serve": "Serve models over HTTP, as OpenAI's clients speak.",
     "predict": "Classify, tag, score, translate, embed, or fill masks.",
     "bench": "Measure how fast a model reads and writes, against what memory allows.",
     "redteam": "Red-team a model: attack success by category, with transcripts.",

@@ -10,6 +10,7 @@ Shapes: C rows that choose a token, V vocabulary.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -39,6 +40,10 @@ from parakit.model.quantized import weight_like
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 MAX_IDLE_STEPS = 10  # a row that was preempted or begins again misses one
+
+
+class QueueFull(UserError):
+    """As many requests wait as may: the request can be submitted again later."""
 
 
 class Engine:
@@ -95,7 +100,7 @@ class Engine:
                 return handle
             n_waiting = len(self._scheduler.waiting)
             if n_waiting >= self.config.max_queue:
-                raise UserError(
+                raise QueueFull(
                     f"{n_waiting} requests wait, and the queue holds {self.config.max_queue}",
                     "submit the request again later, or raise max_queue",
                 )
@@ -164,6 +169,12 @@ class Engine:
             thread.join()
             self._thread = None
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within the block no step runs: others may use the model."""
+        with self._step_lock:
+            yield
+
     def _serve(self) -> None:
         while True:
             with self._lock:
@@ -228,6 +239,9 @@ class Engine:
         for row, work in zip(rows, works, strict=True):
             if row.cache is not None and row.finish_reason is None:
                 self.cache.commit(row.cache, work.token_ids)
+                if row.index == 0:
+                    n_read = min(row.cache.length, row.n_prompt)
+                    row.handle.n_read_tokens = max(row.handle.n_read_tokens, n_read)
                 self._scheduler.waiting.charge(row.handle.request.client, len(work.token_ids))
         now = time.perf_counter()
         for members, of_members, hidden in found:
@@ -268,6 +282,8 @@ class Engine:
         if all(row.finish_reason is not None for row in handle.rows):
             self._counters.n_finished += not handle.is_cancelled and handle.error is None
             handle.close()
+        elif self._thread is not None:
+            handle.notify()
 
     def _fail(self, handle: RequestHandle, error: Exception) -> None:
         """A request ends with its error."""

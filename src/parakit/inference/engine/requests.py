@@ -59,6 +59,12 @@ class Request:
     """A further reason to stop. Stop strings of `sampling` need none where the engine has a tokenizer."""
     rules: GenerationRules | Literal["published"] | None = "published"
     """What is demanded of every token: what the model's publisher set, or these; None: nothing."""
+    response_prefix: str = ""
+    """Removed from the beginning of completions: what the template of the conversation in `token_ids` writes before an
+    answer. Of a `prompt` it is known.
+    """
+    on_change: Callable[[], object] | None = None
+    """Called, in the thread of the steps, when there are new pieces and at the end. It must be short."""
     keep_hidden: bool = False
     """Whether each of `Row.choices` has the vector of `model.hidden` before it: for a head of the caller's own."""
 
@@ -83,6 +89,10 @@ class RequestHandle:
         self.submitted = time.perf_counter()
         self.first_token: float | None = None
         self.finished: float | None = None
+        self.n_cached_tokens = 0
+        """Tokens of the prompt that the cache held when the request began to run."""
+        self.n_read_tokens = 0
+        """Tokens of the prompt that have been computed or were in the cache."""
         self.pieces: deque[Piece] = deque()
         """What `Engine.stream` has not given out yet."""
         self._changed = threading.Condition()
@@ -113,6 +123,8 @@ class RequestHandle:
         """Wake those who wait."""
         with self._changed:
             self._changed.notify_all()
+        if self.request.on_change is not None:
+            self.request.on_change()
 
     def close(self) -> None:
         """Nothing more will come."""

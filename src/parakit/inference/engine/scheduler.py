@@ -85,6 +85,8 @@ class Scheduler:
             self.n_prompt_tokens += len(row.tokens)
             self.n_shared_tokens += row.cache.length
             self.n_admitted += 1
+            if not row.admitted and row.index == 0:
+                row.handle.n_cached_tokens = row.handle.n_read_tokens = row.cache.length
             row.admitted = self.n_admitted
             self.running.append(row)
 

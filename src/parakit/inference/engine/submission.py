@@ -65,7 +65,9 @@ class RowMaker:
         self._check_cache(request.sampling)
         sampling = self._sampling(request.sampling)
         is_chat = request.prompt is not None and not isinstance(request.prompt, str)
-        prefix = response_prefix(self.tokenizer) if self.tokenizer is not None and is_chat else ""
+        prefix = request.response_prefix
+        if self.tokenizer is not None and is_chat:
+            prefix = response_prefix(self.tokenizer)
         make_constraint = request.constraint or self._make_constraint(sampling, prefix)
         handle = RequestHandle(
             replace(request, token_ids=None, prompt=None), token_ids, fitted.n_dropped_tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
@@ -85,14 +85,15 @@ class Completion:
         return (self.n_tokens - 1) / seconds if self.n_tokens > 1 and seconds > 0 else 0.0
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: Prompt) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, prompt: Prompt, tools: Sequence[Any] | None = None) -> list[int]:
     """The model's input: the text's tokens with what the tokenizer adds to a text, or the conversation in its template
-    with the assistant's turn opened. A text without any tokens becomes BOS, or EOS without a BOS.
+    with the assistant's turn opened, and with the `tools` (JSON schemas) that it may call. A text without any tokens becomes
+    BOS, or EOS without a BOS.
     """
     if isinstance(prompt, str):
         before, after = text_boundaries(tokenizer)
         return [*before, *tokenizer.encode(prompt), *after] or _first_ids(tokenizer)
-    return list(compile_chat(tokenizer, prompt, add_generation_prompt=True).token_ids)
+    return list(compile_chat(tokenizer, prompt, add_generation_prompt=True, tools=tools).token_ids)
 
 
 def context_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:

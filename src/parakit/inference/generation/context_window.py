@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from parakit.data.conversations.conversation import Message
 from parakit.inference.config import DecodingConfig
@@ -26,22 +27,32 @@ class FittedPrompt:
     n_dropped_messages: int = 0
 
 
-def fit_prompt(tokenizer: Tokenizer, prompt: Prompt, config: DecodingConfig, window: int) -> FittedPrompt:
+def fit_prompt(
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    config: DecodingConfig,
+    window: int,
+    tools: Sequence[Any] | None = None,
+) -> FittedPrompt:
     """The prompt's ids, cut to the window of so many tokens where `config.when_full` is drop_oldest. `UserError` for an
     empty prompt, and for one that the window cannot hold.
     """
-    fitted = FittedPrompt(prompt_ids(tokenizer, prompt))
+    fitted = FittedPrompt(prompt_ids(tokenizer, prompt, tools))
     if config.when_full == "drop_oldest" and len(fitted.token_ids) + _room(config, window) > window:
         if isinstance(prompt, str):
             fitted = _without_beginning(tokenizer, fitted.token_ids, config, window)
         else:
-            fitted = without_oldest_turns(tokenizer, prompt, config, window)
+            fitted = without_oldest_turns(tokenizer, prompt, config, window, tools)
     check_prompt(len(fitted.token_ids), window, "or leave out its beginning: when_full = drop_oldest")
     return fitted
 
 
 def without_oldest_turns(
-    tokenizer: Tokenizer, messages: Sequence[Message | Mapping[str, str]], config: DecodingConfig, window: int
+    tokenizer: Tokenizer,
+    messages: Sequence[Message | Mapping[str, str]],
+    config: DecodingConfig,
+    window: int,
+    tools: Sequence[Any] | None = None,
 ) -> FittedPrompt:
     """A conversation without as few of its oldest turns as leave room for the answer; of one that never fits, its last
     turn. A turn begins with a message of the user. Left out are messages after the system prompt.
@@ -49,11 +60,11 @@ def without_oldest_turns(
     system = list(messages[:1]) if messages and _role(messages[0]) == "system" else []
     rest = messages[len(system) :]
     starts = [0, *(i for i, message in enumerate(rest) if i > 0 and _role(message) == "user")]
-    whole = prompt_ids(tokenizer, messages)
+    whole = prompt_ids(tokenizer, messages, tools)
     fitted = FittedPrompt(whole)
     for start in starts:
         if start > 0:
-            token_ids = prompt_ids(tokenizer, [*system, *rest[start:]])
+            token_ids = prompt_ids(tokenizer, [*system, *rest[start:]], tools)
             fitted = FittedPrompt(token_ids, len(whole) - len(token_ids), start)
         if len(fitted.token_ids) + _room(config, window) <= window:
             break

@@ -35,7 +35,7 @@ from parakit.reports.tasks import interval, metric_name, metric_value
 
 
 @dataclass(frozen=True)
-class Usage:
+class CardUsage:
     """How a model of a family and task is called, and how it is used."""
 
     role: str
@@ -48,55 +48,55 @@ class Usage:
 _ASK = 'parakit predict FOLDER --text "..."'
 _LABELS = "AutoModelForSequenceClassification"
 # By family and task; None: pre-trained only.
-USAGES: dict[tuple[str, str | None], Usage] = {
-    ("decoder", None): Usage(
+USAGES: dict[tuple[str, str | None], CardUsage] = {
+    ("decoder", None): CardUsage(
         "base model",
         "A decoder language model",
         "text-generation",
         "AutoModelForCausalLM",
         "parakit generate FOLDER",
     ),
-    ("decoder", "chat"): Usage(
+    ("decoder", "chat"): CardUsage(
         "instruction-tuned model",
         "A decoder language model",
         "text-generation",
         "AutoModelForCausalLM",
         "parakit chat FOLDER",
     ),
-    ("decoder", "reward"): Usage(
+    ("decoder", "reward"): CardUsage(
         "reward model",
         "A decoder that scores answers",
         "text-classification",
         _LABELS,
         "parakit evaluate FOLDER --preferences FILE",
     ),
-    ("encoder", None): Usage(
+    ("encoder", None): CardUsage(
         "base model",
         "An encoder that fills masked tokens",
         "fill-mask",
         "AutoModelForMaskedLM",
         'parakit predict FOLDER --text "... [MASK] ..."',
     ),
-    ("encoder-decoder", None): Usage(
+    ("encoder-decoder", None): CardUsage(
         "base model",
         "An encoder-decoder",
         "text2text-generation",
         "AutoModelForSeq2SeqLM",
         "parakit finetune FOLDER --task translate --examples FILE --output OTHER",
     ),
-    ("encoder-decoder", "translate"): Usage(
+    ("encoder-decoder", "translate"): CardUsage(
         "translator", "An encoder-decoder", "translation", "AutoModelForSeq2SeqLM", _ASK
     ),
 }
 for _family, _name in (("encoder", "An encoder"), ("decoder", "A decoder")):
-    USAGES[_family, "classify"] = Usage("classifier", _name, "text-classification", _LABELS, _ASK)
-    USAGES[_family, "regress"] = Usage("regressor", _name, "text-classification", _LABELS, _ASK)
-    USAGES[_family, "multi_label"] = Usage("classifier", _name, "text-classification", _LABELS, _ASK)
-    USAGES[_family, "tag"] = Usage(
+    USAGES[_family, "classify"] = CardUsage("classifier", _name, "text-classification", _LABELS, _ASK)
+    USAGES[_family, "regress"] = CardUsage("regressor", _name, "text-classification", _LABELS, _ASK)
+    USAGES[_family, "multi_label"] = CardUsage("classifier", _name, "text-classification", _LABELS, _ASK)
+    USAGES[_family, "tag"] = CardUsage(
         "tagger", _name, "token-classification", "AutoModelForTokenClassification", _ASK
     )
-    USAGES[_family, "embed"] = Usage("embedder", _name, "sentence-similarity", "AutoModel", _ASK)
-USAGES["encoder", "answer"] = Usage(
+    USAGES[_family, "embed"] = CardUsage("embedder", _name, "sentence-similarity", "AutoModel", _ASK)
+USAGES["encoder", "answer"] = CardUsage(
     "answerer of questions",
     "An encoder",
     "question-answering",
@@ -172,17 +172,17 @@ def escape_markdown(text: object) -> str:
     return plain
 
 
-def _front_matter(usage: Usage) -> str:
+def _front_matter(usage: CardUsage) -> str:
     tags = ["parakit", *(["conversational"] if usage is USAGES["decoder", "chat"] else [])]
     return f"---\nlibrary_name: transformers\npipeline_tag: {usage.pipeline}\ntags: {json.dumps(tags)}\n---"
 
 
-def _usage(figures: TrainingSummary, stage_name: str) -> Usage:
+def _usage(figures: TrainingSummary, stage_name: str) -> CardUsage:
     task = figures.task or ("chat" if stage_name == "finetune" else None)
     return USAGES.get((figures.family, task), USAGES["decoder", None])
 
 
-def _head(summary: BuildSummary, usage: Usage, figures: TrainingSummary) -> str:
+def _head(summary: BuildSummary, usage: CardUsage, figures: TrainingSummary) -> str:
     lines = [f"# {escape_markdown(summary.name)} ({usage.role})"]
     count = f"{usage.what} of {number(figures.parameters)} parameters"
     plan = shape(figures.config or figures.plan)
@@ -219,7 +219,7 @@ def _measured(summary: BuildSummary, role: str, figures: TrainingSummary) -> str
     return "## Measured\n\n" + "\n".join(lines) if lines else ""
 
 
-def _use(usage: Usage) -> str:
+def _use(usage: CardUsage) -> str:
     python = [
         f"from transformers import {usage.auto}, AutoTokenizer",
         "",

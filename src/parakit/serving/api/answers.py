@@ -1,0 +1,45 @@
+"""Parts of answers that several forms share: usage, log-probabilities, headers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parakit.inference.generation.sampling import Alternative, Choice
+from parakit.serving.generation.call import Usage
+from parakit.serving.generation.generation import Generation
+from parakit.tokens.tokenizer.tokenizer import Tokenizer
+
+DROPPED_MESSAGES, DROPPED_TOKENS = "X-Parakit-Dropped-Messages", "X-Parakit-Dropped-Tokens"
+
+
+def usage_json(usage: Usage) -> dict[str, Any]:
+    """OpenAI's `usage`."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def truncation_headers(generation: Generation) -> dict[str, str]:
+    """What the truncation policy left out of the prompt; nothing where it left nothing out."""
+    if not generation.n_dropped_tokens:
+        return {}
+    return {
+        DROPPED_MESSAGES: str(generation.n_dropped_messages),
+        DROPPED_TOKENS: str(generation.n_dropped_tokens),
+    }
+
+
+def token_logprob(tokenizer: Tokenizer, choice: Choice) -> dict[str, Any]:
+    """A token with its log-probability and alternatives, as the chat form has them."""
+    return _one(tokenizer, choice) | {"top_logprobs": [_one(tokenizer, one) for one in choice.alternatives]}
+
+
+def _one(tokenizer: Tokenizer, token: Choice | Alternative) -> dict[str, Any]:
+    return {
+        "token": tokenizer.decode([token.token_id]),
+        "logprob": token.log_probability,
+        "bytes": list(tokenizer.decode_bytes([token.token_id])),
+    }

@@ -1,0 +1,135 @@
+"""`/v1/chat/completions`: answers to conversations, whole or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+
+from parakit.inference.config import SamplingSettings
+from parakit.serving.api.answers import token_logprob, truncation_headers, usage_json
+from parakit.serving.api.messages import MAX_MESSAGES, ChatMessage, template_messages
+from parakit.serving.api.sampling import MAX_TOKENS, SamplingFields
+from parakit.serving.api.streaming import DONE, EventStream, closing, event
+from parakit.serving.config import MAX_TOP_LOGPROBS
+from parakit.serving.context import Account, Context, RequestId
+from parakit.serving.generation.call import GenerationCall, new_id
+from parakit.serving.generation.generation import Generation, GenerationEvent
+
+router = APIRouter(tags=["generate"])
+
+
+class ChatRequest(SamplingFields):
+    """The body of a chat request."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
+
+    def sampling(self) -> SamplingSettings:
+        settings = super().sampling()
+        if self.max_completion_tokens is not None:
+            settings["max_new_tokens"] = self.max_completion_tokens
+        if self.logprobs:
+            settings["log_probabilities"] = self.top_logprobs or 0
+        return settings
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(
+    body: ChatRequest, request: Request, context: Context, account: Account, request_id: RequestId
+) -> Response:
+    """Answer a conversation."""
+    call = GenerationCall(
+        model=body.model,
+        messages=template_messages(body.messages),
+        sampling=body.sampling(),
+        n=body.n or 1,
+        when_full=body.when_full,
+        account=account,
+        client=body.user or "",
+        request_id=request_id,
+    )
+    generation = await context.service.start(call)
+    headers = truncation_headers(generation)
+    if body.stream:
+        return EventStream(_chunks(generation, body), generation, headers=headers)
+    async with closing(request, generation):
+        answers = [_Answer() for _ in range(call.n)]
+        async for one in generation:
+            answers[one.number].add(one, generation)
+        return JSONResponse(_whole(generation, body, answers), headers=headers)
+
+
+class _Answer:
+    """One completion as far as it is."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.logprobs: list[dict[str, Any]] = []
+        self.finish_reason: str | None = None
+
+    def add(self, one: GenerationEvent, generation: Generation) -> None:
+        self.pieces.append(one.text)
+        self.finish_reason = one.finish_reason
+        self.logprobs += _logprobs(one, generation)
+
+
+def _logprobs(one: GenerationEvent, generation: Generation) -> list[dict[str, Any]]:
+    """Of the event's token; control tokens have no part in the text."""
+    tokenizer = generation.served.tokenizer
+    if one.choice is None or one.token_id in tokenizer.control_ids:
+        return []
+    return [token_logprob(tokenizer, one.choice)]
+
+
+def _head(generation: Generation, body: ChatRequest, kind: str) -> dict[str, Any]:
+    return {
+        "id": generation.call.request_id.replace("req-", "chatcmpl-") or new_id("chatcmpl"),
+        "object": kind,
+        "created": generation.created,
+        "model": body.model,
+    }
+
+
+def _whole(generation: Generation, body: ChatRequest, answers: list[_Answer]) -> dict[str, Any]:
+    choices = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": "".join(answer.pieces), "refusal": None},
+            "logprobs": {"content": answer.logprobs, "refusal": None} if body.logprobs else None,
+            "finish_reason": answer.finish_reason,
+        }
+        for index, answer in enumerate(answers)
+    ]
+    head = _head(generation, body, "chat.completion")
+    return head | {"choices": choices, "usage": usage_json(generation.usage)}
+
+
+async def _chunks(generation: Generation, body: ChatRequest) -> AsyncIterator[bytes]:
+    """The answer as events: the role first, then the text, the reason to stop, and the usage where it is wanted."""
+    head = _head(generation, body, "chat.completion.chunk")
+    wants_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+    extra: dict[str, Any] = {"usage": None} if wants_usage else {}
+
+    def chunk(index: int, delta: dict[str, Any], reason: str | None = None, logprobs: Any = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        return event(head | {"choices": [choice]} | extra)
+
+    for index in range(generation.call.n):
+        yield chunk(index, {"role": "assistant", "content": "", "refusal": None})
+    async for one in generation:
+        if one.finish_reason is not None:
+            yield chunk(one.number, {}, one.finish_reason)
+            continue
+        logprobs = _logprobs(one, generation) if body.logprobs else []
+        if one.text or logprobs:
+            found = {"content": logprobs, "refusal": None} if logprobs else None
+            yield chunk(one.number, {"content": one.text}, None, found)
+    if wants_usage:
+        yield event(head | {"choices": [], "usage": usage_json(generation.usage)})
+    yield DONE

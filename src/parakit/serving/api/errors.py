@@ -1,0 +1,139 @@
+"""Errors as OpenAI's API writes them: {"error": {"message", "type", "param", "code"}}, with the HTTP status of each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from parakit.common.errors import UserError
+from parakit.common.settings import closest_match
+from parakit.inference.engine.engine import QueueFull
+from parakit.serving.context import request_id_of
+from parakit.serving.errors import ContextOverflow, Interrupted, OutOfMemory, ShuttingDown, UnknownModel
+
+RETRY_SECONDS = 1
+MAX_SHOWN = 120  # characters of a value that a message repeats
+_logger = logging.getLogger("parakit.serving")
+# status, type and code of each error; the first class that fits decides
+_KINDS: Sequence[tuple[type[Exception], int, str, str | None]] = (
+    (UnknownModel, 404, "invalid_request_error", "model_not_found"),
+    (ContextOverflow, 400, "invalid_request_error", "context_length_exceeded"),
+    (QueueFull, 429, "rate_limit_error", "queue_full"),
+    (OutOfMemory, 503, "server_error", "out_of_memory"),
+    (ShuttingDown, 503, "server_error", "shutting_down"),
+    (Interrupted, 503, "server_error", "interrupted"),
+    (UserError, 400, "invalid_request_error", None),
+)
+
+
+class ApiError(UserError):
+    """A refusal with a status of its own."""
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        status: int = 400,
+        kind: str = "invalid_request_error",
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, hint)
+        self.status, self.kind, self.code, self.param = status, kind, code, param
+        self.headers = dict(headers or {})
+
+
+def error_body(error: Exception) -> tuple[int, dict[str, Any]]:
+    """The status and the JSON of an error. An error that is not the user's says nothing of its cause."""
+    if isinstance(error, ApiError):
+        return error.status, _body(_text(error), error.kind, error.param, error.code)
+    for kind, status, name, code in _KINDS:
+        if isinstance(error, kind):
+            assert isinstance(error, UserError)
+            param = "model" if isinstance(error, UnknownModel) else None
+            return status, _body(_text(error), name, param, code)
+    return 500, _body("the server failed on this request; its log has the reason", "server_error", None, None)
+
+
+def _text(error: UserError) -> str:
+    return f"{error.message}: {error.hint}" if error.hint else error.message
+
+
+def _body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_response(error: Exception) -> JSONResponse:
+    """The response that reports an error."""
+    status, body = error_body(error)
+    headers = dict(getattr(error, "headers", None) or {})
+    if status in (429, 503):
+        headers.setdefault("Retry-After", str(RETRY_SECONDS))
+    return JSONResponse(body, status, headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Errors of every route in OpenAI's form."""
+
+    async def user_error(request: Request, error: Exception) -> JSONResponse:
+        return error_response(error)
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        message, param = describe_faults(error.errors(), known_keys(request))
+        return JSONResponse(_body(message, "invalid_request_error", param, "invalid_value"), 400)
+
+    async def http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        message = str(error.detail)
+        if error.status_code == 404:
+            message = f"{request.method} {request.url.path[:MAX_SHOWN]}: no such route"
+        if error.status_code == 405:
+            message = f"{request.url.path}: not with {request.method}"
+        body = _body(message, "invalid_request_error", None, None)
+        return JSONResponse(body, error.status_code, error.headers)
+
+    async def fault(request: Request, error: Exception) -> JSONResponse:
+        _logger.error(
+            "request failed", exc_info=error, extra={"fields": {"request_id": request_id_of(request)}}
+        )
+        return error_response(error)
+
+    app.add_exception_handler(UserError, user_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(Exception, fault)
+
+
+def known_keys(request: Request) -> list[str]:
+    """The keys that the body of this route may have."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    model = getattr(getattr(field, "field_info", None), "annotation", None)
+    return list(getattr(model, "model_fields", ()))
+
+
+def describe_faults(faults: Iterable[Mapping[str, Any]], known: Sequence[str] = ()) -> tuple[str, str | None]:
+    """The first faults of a request in words, and the parameter of the first."""
+    lines, param = [], None
+    for fault in list(faults)[:5]:
+        path = ".".join(str(part)[:MAX_SHOWN] for part in fault["loc"] if part != "body")
+        param = param or path or None
+        value, message = repr(fault.get("input"))[: MAX_SHOWN + 1], fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            close = closest_match(path, known)
+            lines.append(f"unknown key {path}" + (f": did you mean {close}?" if close else ""))
+        elif fault["type"] == "json_invalid":
+            lines.append(f"the body is no JSON: {fault.get('ctx', {}).get('error', message)}")
+        elif len(value) > MAX_SHOWN or not path:
+            lines.append(f"{path}: {message}" if path else message)
+        else:
+            lines.append(f"{path}: {message} (got {value})")
+    return "; ".join(lines), param

@@ -1,0 +1,38 @@
+"""`/v1/models`: which models, and which of their adapters, a request may name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from parakit.serving.context import Account, Context, ServingContext
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/v1/models")
+async def list_models(context: Context, account: Account) -> dict[str, Any]:
+    """All models."""
+    return {"object": "list", "data": [_describe(context, name) for name in context.registry.names]}
+
+
+@router.get("/v1/models/{model}")
+async def get_model(model: str, context: Context, account: Account) -> dict[str, Any]:
+    """One model."""
+    context.registry.resolve(model)
+    return _describe(context, model)
+
+
+def _describe(context: ServingContext, name: str) -> dict[str, Any]:
+    location, adapter = context.registry.resolve(name)
+    folder = location.path if adapter is None else location.adapters[adapter]
+    loaded = {one.name for one in context.registry.loaded}
+    return {
+        "id": name,
+        "object": "model",
+        "created": int(folder.stat().st_mtime) if folder.exists() else 0,
+        "owned_by": "parakit",
+        "parent": None if adapter is None else location.name,
+        "loaded": location.name in loaded,
+    }

@@ -1,0 +1,83 @@
+"""The web application: the routes of every form, errors in one form, and an id for every request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from parakit.common.hardware import parakit_version
+from parakit.serving.api import chat, health, models
+from parakit.serving.api.errors import add_error_handlers
+from parakit.serving.config import ServeConfig
+from parakit.serving.context import Accounts, ServingContext
+from parakit.serving.generation.call import new_id
+from parakit.serving.generation.service import GenerationService
+from parakit.serving.logs import log_event, log_generation
+from parakit.serving.models.registry import Registry
+
+ROUTERS = (models.router, chat.router, health.router)
+
+
+def create_app(
+    registry: Registry, config: ServeConfig | None = None, *, accounts: Accounts | None = None
+) -> FastAPI:
+    """The application that serves the models of a registry. `app.state.serving` is its `ServingContext`.
+
+    Without `accounts` every request is allowed and nothing is recorded.
+    """
+    config = config or registry.config
+    service = GenerationService(registry, accounts)
+    service.on_end.append(partial(log_generation, with_text=config.log_prompts))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+        await registry.close()
+
+    app = FastAPI(
+        title="Parakit", version=parakit_version(), lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    app.state.serving = ServingContext(registry, config, service, accounts)
+    for router in ROUTERS:
+        app.include_router(router)
+    add_error_handlers(app)
+    app.add_middleware(RequestIds)
+    return app
+
+
+class RequestIds:
+    """Gives every request an id, which the response bears as `x-request-id`, and writes it to the log with its status."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id, started = new_id("req"), time.perf_counter()
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            log_event(
+                f"{scope['method']} {scope['path'][:200]} {status or 'no answer'}",
+                request_id=request_id,
+                status=status or None,
+                seconds=round(time.perf_counter() - started, 4),
+            )

@@ -1,0 +1,56 @@
+"""What every route needs: the registry, the service that generates, the settings, and the accounts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
+
+from parakit.serving.config import ServeConfig
+from parakit.serving.generation.call import Meter
+from parakit.serving.generation.service import GenerationService
+from parakit.serving.models.registry import Registry
+
+
+class Accounts(Meter, Protocol):
+    """Who may use the server, and what their requests cost."""
+
+    async def authenticate(self, request: Request) -> Any:
+        """The account of a request. Raises a `UserError` of `serving.errors` that refuses it."""
+        ...
+
+
+@dataclass(eq=False)
+class ServingContext:
+    """One server's parts."""
+
+    registry: Registry
+    config: ServeConfig
+    service: GenerationService
+    accounts: Accounts | None = None
+    metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+
+def serving_context(request: Request) -> ServingContext:
+    """The context of the server that got this request."""
+    context: ServingContext = request.app.state.serving
+    return context
+
+
+async def account_of(request: Request) -> Any:
+    """Who sent this request; None where the server has no accounts."""
+    accounts = serving_context(request).accounts
+    return None if accounts is None else await accounts.authenticate(request)
+
+
+def request_id_of(request: Request) -> str:
+    """The id under which the log has this request."""
+    request_id: str = request.scope.get("state", {}).get("request_id", "")
+    return request_id
+
+
+Context = Annotated[ServingContext, Depends(serving_context)]
+Account = Annotated[Any, Depends(account_of)]
+RequestId = Annotated[str, Depends(request_id_of)]

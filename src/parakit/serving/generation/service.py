@@ -1,0 +1,89 @@
+"""Starts generations: opens the model, enters the meter, submits to the engine, and knows what runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from parakit.serving.errors import ShuttingDown
+from parakit.serving.generation.call import GenerationCall, Meter
+from parakit.serving.generation.generation import Generation
+from parakit.serving.models.registry import Registry
+
+CONSTRAINED = ("json_schema", "regex", "grammar")
+N_PREPARING = 4  # threads that render templates and encode prompts
+OnEnd = Callable[[Generation], object]
+
+
+class GenerationService:
+    """What the forms of the API use to generate."""
+
+    def __init__(self, registry: Registry, meter: Meter | None = None) -> None:
+        self.registry, self.meter = registry, meter
+        self.is_draining = False
+        self.running: set[Generation] = set()
+        self.on_end: list[OnEnd] = []
+        """Called with each generation that has ended: the log, the metrics."""
+        self._preparing = ThreadPoolExecutor(N_PREPARING, "parakit-prepare")
+        self._compiling = ThreadPoolExecutor(1, "parakit-compile")  # a schema may take seconds
+        self._idle = asyncio.Event()
+
+    async def start(self, call: GenerationCall) -> Generation:
+        """A running generation, which the caller must `close`, whatever happens.
+
+        Raises `UnknownModel`, `ContextOverflow`, `OutOfMemory`, `ShuttingDown`, the engine's `QueueFull`, and `UserError`
+        for other requests that cannot run.
+        """
+        if self.is_draining:
+            raise ShuttingDown
+        self.registry.resolve(call.model)
+        stack_owner: Generation | None = None
+        opened = self.registry.open(call.model)
+        use = await opened.__aenter__()
+        generation = stack_owner = Generation(call, use.served, use.adapter)
+        generation.stack.push_async_exit(opened)
+        self.running.add(generation)
+        self._idle.clear()
+        generation.stack.callback(self._ended, generation)
+        try:
+            if self.meter is not None:
+                generation.row = await generation.stack.enter_async_context(
+                    self.meter.meter(call.account, call)
+                )
+            is_constrained = any(call.sampling.get(name) is not None for name in CONSTRAINED)
+            await generation.submit(self._compiling if is_constrained else self._preparing)
+        except BaseException:
+            await stack_owner.close()
+            raise
+        return generation
+
+    def _ended(self, generation: Generation) -> None:
+        self.running.discard(generation)
+        if not self.running:
+            self._idle.set()
+        for listener in self.on_end:
+            listener(generation)
+
+    async def drain(self, seconds: float) -> int:
+        """Take no new requests, and wait until those that run have ended, or so long; the rest is cancelled. Returns how
+        many were cancelled.
+        """
+        self.is_draining = True
+        deadline = time.monotonic() + seconds
+        while self.running and (left := deadline - time.monotonic()) > 0:
+            self._idle.clear()
+            try:
+                await asyncio.wait_for(self._idle.wait(), left)
+            except TimeoutError:
+                break
+        cancelled = list(self.running)
+        for generation in cancelled:
+            generation.cancel()
+        return len(cancelled)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._preparing.shutdown(wait=False, cancel_futures=True)
+        self._compiling.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,73 @@
+"""The names under which models are served: `NAME=PATH`, else after the folder; adapters as `MODEL:ADAPTER`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from parakit.checkpoints.adapters.base_model import base_folder, is_adapter_folder
+from parakit.checkpoints.folder_safety import require_model_folder
+from parakit.common.errors import UserError
+from parakit.recipe.build_folder import BUILD, resolve_model_folder
+
+
+@dataclass(frozen=True)
+class ModelLocation:
+    """A model by its name: its folder, and the folders of its adapters by their names."""
+
+    name: str
+    path: Path
+    adapters: dict[str, Path] = field(default_factory=dict)
+
+
+def locate_models(models: Sequence[str], adapters: Sequence[str] = ()) -> list[ModelLocation]:
+    """Where the models are. `UserError` for a folder that holds no model, two models of one name, and an adapter of none
+    of the models.
+    """
+    found: dict[str, ModelLocation] = {}
+    for given in models:
+        name, path = _named(given)
+        folder = resolve_model_folder(path)
+        if not is_adapter_folder(folder):
+            require_model_folder(folder)
+        if name in found:
+            raise UserError(f"two models are called {name!r}", f"name one of them: NAME={path}")
+        found[name] = ModelLocation(name, folder)
+    for given in adapters:
+        _add_adapter(found, given)
+    return list(found.values())
+
+
+def _named(given: str) -> tuple[str, Path]:
+    """The name and the path of NAME=PATH or PATH; a build's model is called as the build."""
+    name, equals, path = given.partition("=")
+    if not equals or Path(given).exists():
+        name, path = "", given
+    folder = Path(path)
+    if not name:
+        resolved = folder.resolve()
+        name = resolved.name
+        if name == "model" and not (resolved / BUILD).is_file() and resolved.parent.name:
+            name = resolved.parent.name
+    if ":" in name or not name.strip() or len(name) > 200:
+        raise UserError(f"{name!r} cannot be the name of a model", "give another: NAME=PATH, without a colon")
+    return name, folder
+
+
+def _add_adapter(found: dict[str, ModelLocation], given: str) -> None:
+    name, path = _named(given)
+    if not is_adapter_folder(path):
+        require_model_folder(path)
+        raise UserError(f"{path}: is a model, not an adapter", "name it among the models")
+    base = base_folder(path).resolve()
+    owners = [one for one in found.values() if one.path.resolve() == base]
+    if not owners and len(found) == 1:
+        owners = list(found.values())  # its digest is compared when it is loaded
+    if not owners:
+        raise UserError(
+            f"{path}: an adapter of {base}, which is not served", f"name it among the models: {base}"
+        )
+    if name in owners[0].adapters:
+        raise UserError(f"two adapters of {owners[0].name} are called {name!r}", f"name one: NAME={path}")
+    owners[0].adapters[name] = path
