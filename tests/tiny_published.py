@@ -41,15 +41,13 @@ def write_tokenizer(folder: Path, template: str | None = CHATML) -> int:
     return len(tokenizer)
 
 
-@pytest.fixture(scope="session")
-def published_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of two layers that nobody trained, with the ChatML template; not to be changed."""
+def write_decoder(folder: Path, max_seq_len: int = CONTEXT, template: str | None = CHATML) -> Path:
+    """A Llama of two layers that nobody trained, with its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("published") / "tiny-llama"
-    vocab_size = write_tokenizer(folder)
+    vocab_size = write_tokenizer(folder, template)
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=32,
@@ -57,7 +55,7 @@ def published_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=max_seq_len,
         tie_word_embeddings=True,
         bos_token_id=1,
         eos_token_id=2,
@@ -65,6 +63,18 @@ def published_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def published_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers that nobody trained, with the ChatML template; not to be changed."""
+    return write_decoder(tmp_path_factory.mktemp("published") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def published_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a context window of 4,096 tokens, which holds prompts with tools; not to be changed."""
+    return write_decoder(tmp_path_factory.mktemp("published") / "wide-llama", 4096)
 
 
 @pytest.fixture(scope="session")

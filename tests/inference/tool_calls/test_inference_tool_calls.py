@@ -212,7 +212,7 @@ def test_streamed_pieces_join_to_the_whole(style: str, tokenizers: dict[str, Tok
     events = [event for one in ids for event in stream.push(one)] + stream.finish()
     deltas = [event for event in events if isinstance(event, CallDelta)]
     assert "".join(event for event in events if isinstance(event, str)) == stream.text
-    assert stream.text == ("" if style == "bare" else "I add. ")
+    assert stream.text == ("" if style == "bare" else "I add.")
     assert [d.name for d in deltas if d.name] == ["add"]
     assert deltas[0].id == stream.calls[0].id
     assert "".join(d.arguments for d in deltas) == stream.calls[0].arguments
@@ -223,7 +223,7 @@ def test_streamed_pieces_join_to_the_whole(style: str, tokenizers: dict[str, Tok
 def test_a_call_that_is_cut_off_stays_as_far_as_it_came(tokenizers: dict[str, Tokenizer]) -> None:
     tokenizer = tokenizers["no tools"]
     for text, expected, n_calls in (
-        ('Hm <tool_call>\n{"name": "add", "arguments": {"a": 1', "Hm ", 1),
+        ('Hm <tool_call>\n{"name": "add", "arguments": {"a": 1', "Hm", 1),
         ('Hm <tool_call>\n{"name": "ad', 'Hm <tool_call>\n{"name": "ad', 0),
         ("Hm <tool_", "Hm <tool_", 0),
         ('<tool_call>{"name":"add","arguments":{"a": "}"}}</tool_call> Done', "Done", 1),

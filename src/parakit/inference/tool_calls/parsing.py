@@ -129,6 +129,8 @@ class ToolCallStream:
         self._matcher: _Matcher | None = None
         self._name, self._json = "", _Json()
         self._events: list[CallEvent] = []
+        self._blank = ""
+        """White space that is text only where more text follows: models write some around calls."""
         self.text = ""
         self.calls: list[ParsedCall] = []
 
@@ -146,6 +148,9 @@ class ToolCallStream:
         """The remaining text."""
         self._release()
         self._say(self._stop.flush())
+        if self._blank and not self.calls:
+            self._events.append(self._blank)
+            self.text += self._blank
         return self._take()
 
     def _take(self) -> list[CallEvent]:
@@ -220,7 +225,7 @@ class ToolCallStream:
             call = ParsedCall(new_call_id(), self._name)
             self._events.append(CallDelta(len(self.calls), "", call.id, call.name))
             self.calls.append(call)
-            self._held = []
+            self._held, self._blank = [], ""
             self._state, self._matcher, self._json = self._in_arguments, None, _Json()
 
     def _in_arguments(self, unit: str | int) -> None:
@@ -264,6 +269,10 @@ class ToolCallStream:
         self._say(self._stop.push(text))
 
     def _say(self, text: str) -> None:
+        if self._syntax is not None and (self._blank or text[-1:].isspace()):
+            text = self._blank + text
+            bare = text.rstrip()
+            text, self._blank = bare, text[len(bare) :]
         if text:
             self.text += text
             self._events.append(text)

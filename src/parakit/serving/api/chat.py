@@ -14,15 +14,17 @@ from parakit.serving.api.answers import token_logprob, truncation_headers, usage
 from parakit.serving.api.messages import MAX_MESSAGES, ChatMessage, template_messages
 from parakit.serving.api.sampling import MAX_TOKENS, SamplingFields
 from parakit.serving.api.streaming import DONE, EventStream, closing, event
+from parakit.serving.api.tools import ToolFields, call_delta_json, call_json
 from parakit.serving.config import MAX_TOP_LOGPROBS
 from parakit.serving.context import Account, Context, RequestId
 from parakit.serving.generation.call import GenerationCall, new_id
 from parakit.serving.generation.generation import Generation, GenerationEvent
+from parakit.serving.generation.turns import Turn
 
 router = APIRouter(tags=["generate"])
 
 
-class ChatRequest(SamplingFields):
+class ChatRequest(SamplingFields, ToolFields):
     """The body of a chat request."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
@@ -44,11 +46,14 @@ async def chat_completions(
     body: ChatRequest, request: Request, context: Context, account: Account, request_id: RequestId
 ) -> Response:
     """Answer a conversation."""
+    tools, tool_choice = body.read_tools()
     call = GenerationCall(
         model=body.model,
         messages=template_messages(body.messages),
         sampling=body.sampling(),
         n=body.n or 1,
+        tools=tools,
+        tool_choice=tool_choice,
         when_full=body.when_full,
         account=account,
         client=body.user or "",
@@ -59,7 +64,7 @@ async def chat_completions(
     if body.stream:
         return EventStream(_chunks(generation, body), generation, headers=headers)
     async with closing(request, generation):
-        answers = [_Answer() for _ in range(call.n)]
+        answers = [_Answer(generation) for _ in range(call.n)]
         async for one in generation:
             answers[one.number].add(one, generation)
         return JSONResponse(_whole(generation, body, answers), headers=headers)
@@ -68,15 +73,25 @@ async def chat_completions(
 class _Answer:
     """One completion as far as it is."""
 
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
+    def __init__(self, generation: Generation) -> None:
+        self.turn = Turn(generation)
         self.logprobs: list[dict[str, Any]] = []
-        self.finish_reason: str | None = None
 
     def add(self, one: GenerationEvent, generation: Generation) -> None:
-        self.pieces.append(one.text)
-        self.finish_reason = one.finish_reason
+        self.turn.read(one)
         self.logprobs += _logprobs(one, generation)
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The assistant's message."""
+        turn = self.turn
+        message = {"role": "assistant", "content": turn.text, "refusal": None}
+        if not turn.calls:
+            return message
+        return message | {
+            "content": turn.text or None,
+            "tool_calls": [call_json(call) for call in turn.calls],
+        }
 
 
 def _logprobs(one: GenerationEvent, generation: Generation) -> list[dict[str, Any]]:
@@ -85,6 +100,10 @@ def _logprobs(one: GenerationEvent, generation: Generation) -> list[dict[str, An
     if one.choice is None or one.token_id in tokenizer.control_ids:
         return []
     return [token_logprob(tokenizer, one.choice)]
+
+
+def _content_logprobs(logprobs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return {"content": logprobs, "refusal": None} if logprobs else None
 
 
 def _head(generation: Generation, body: ChatRequest, kind: str) -> dict[str, Any]:
@@ -100,9 +119,9 @@ def _whole(generation: Generation, body: ChatRequest, answers: list[_Answer]) ->
     choices = [
         {
             "index": index,
-            "message": {"role": "assistant", "content": "".join(answer.pieces), "refusal": None},
+            "message": answer.message,
             "logprobs": {"content": answer.logprobs, "refusal": None} if body.logprobs else None,
-            "finish_reason": answer.finish_reason,
+            "finish_reason": answer.turn.finish_reason,
         }
         for index, answer in enumerate(answers)
     ]
@@ -122,14 +141,19 @@ async def _chunks(generation: Generation, body: ChatRequest) -> AsyncIterator[by
 
     for index in range(generation.call.n):
         yield chunk(index, {"role": "assistant", "content": "", "refusal": None})
+    turns = [Turn(generation) for _ in range(generation.call.n)]
     async for one in generation:
+        turn, logprobs = turns[one.number], _logprobs(one, generation) if body.logprobs else []
+        for found in turn.read(one):
+            if isinstance(found, str):
+                yield chunk(one.number, {"content": found}, None, _content_logprobs(logprobs))
+                logprobs = []
+            else:
+                yield chunk(one.number, {"tool_calls": [call_delta_json(found)]})
+        if logprobs:
+            yield chunk(one.number, {"content": ""}, None, _content_logprobs(logprobs))
         if one.finish_reason is not None:
-            yield chunk(one.number, {}, one.finish_reason)
-            continue
-        logprobs = _logprobs(one, generation) if body.logprobs else []
-        if one.text or logprobs:
-            found = {"content": logprobs, "refusal": None} if logprobs else None
-            yield chunk(one.number, {"content": one.text}, None, found)
+            yield chunk(one.number, {}, turn.finish_reason)
     if wants_usage:
         yield event(head | {"choices": [], "usage": usage_json(generation.usage)})
     yield DONE

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from parakit.inference.config import SamplingSettings, WhenFull
+from parakit.inference.tool_calls.tools import Tool, ToolChoice
 
 GenerationOutcome = Literal["finished", "cancelled", "failed"]
 
@@ -26,10 +27,9 @@ class GenerationCall:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     """The settings that the request sets; the others are the server's, the publisher's, or the defaults."""
     n: int = 1
-    tools: tuple[Mapping[str, Any], ...] = ()
-    """Functions that the model may call, as the chat template gets them."""
-    tool_choice: Any = "auto"
-    """As in OpenAI's form: none, auto, required, or the function to call."""
+    tools: tuple[Tool, ...] = ()
+    """Functions that the model may call."""
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
     when_full: WhenFull | None = None
     """What happens to a conversation over the context window; None: as the server was started."""
     client: str = ""
@@ -37,6 +37,11 @@ class GenerationCall:
     account: Any = None
     """Who pays for it; None where the server has no accounts."""
     request_id: str = field(default_factory=lambda: new_id("req"))
+
+    @property
+    def may_call(self) -> bool:
+        """Whether the model may call a tool."""
+        return bool(self.tools) and self.tool_choice.mode != "none"
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,16 @@ class Generation:
         return 0 if self._handle is None else len(self._handle.prompt_ids)
 
     @property
+    def stop(self) -> tuple[str, ...]:
+        """The stop strings."""
+        return () if self._handle is None else tuple(self._handle.request.sampling.stop)
+
+    @property
+    def response_prefix(self) -> str:
+        """What the chat template writes before an answer."""
+        return "" if self._handle is None else self._handle.request.response_prefix
+
+    @property
     def prompt_ids(self) -> list[int]:
         """The prompt's ids."""
         return [] if self._handle is None else self._handle.prompt_ids

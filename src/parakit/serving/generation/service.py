@@ -52,7 +52,7 @@ class GenerationService:
                 generation.row = await generation.stack.enter_async_context(
                     self.meter.meter(call.account, call)
                 )
-            is_constrained = any(call.sampling.get(name) is not None for name in CONSTRAINED)
+            is_constrained = call.may_call or any(call.sampling.get(name) is not None for name in CONSTRAINED)
             await generation.submit(self._compiling if is_constrained else self._preparing)
         except BaseException:
             await stack_owner.close()

@@ -26,6 +26,7 @@ from parakit.serving.config import ServeConfig
 from parakit.serving.errors import ContextOverflow
 from parakit.serving.generation.call import GenerationCall
 from parakit.serving.models.locations import ModelLocation
+from parakit.serving.models.tool_prompts import prompt_of, tool_constraint
 from parakit.tokens.chat.template import response_prefix
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -92,8 +93,7 @@ class ServedModel:
             if not fitted.token_ids:
                 raise UserError("the prompt has no tokens", "give some text to continue")
         else:
-            prompt = list(call.messages) if call.messages is not None else call.prompt or ""
-            tools = list(call.tools) or None
+            prompt, tools = prompt_of(call, self.tokenizer)
             if sampling.when_full == "drop_oldest":
                 fitted = fit_prompt(self.tokenizer, prompt, sampling, window, tools)
             else:
@@ -122,16 +122,24 @@ class ServedModel:
         """
         engine = self.require_engine()
         sampling = self.sampling(call)
+        prefix = response_prefix(self.tokenizer) if call.messages is not None else ""
+        constraint = tool_constraint(call, sampling, self.tokenizer, prefix)
         fitted = self.fit(call, sampling)
         request = Request(
             token_ids=fitted.token_ids,
             sampling=sampling,
             client=call.client,
             adapter=adapter,
-            response_prefix=response_prefix(self.tokenizer) if call.messages is not None else "",
+            constraint=None if constraint is None else constraint.start,
+            response_prefix=prefix,
             on_change=on_change,
         )
         return engine.submit(request), fitted
+
+    def n_prompt_tokens(self, call: GenerationCall) -> int:
+        """The tokens of a prompt, whether or not the context window holds them."""
+        prompt, tools = prompt_of(call, self.tokenizer)
+        return len(prompt_ids(self.tokenizer, prompt, tools))
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[Model]:
