@@ -11,16 +11,17 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from parakit.common.hardware import parakit_version
-from parakit.serving.api import chat, health, models
+from parakit.serving.api import chat, completions, health, metrics, models, tokenize
 from parakit.serving.api.errors import add_error_handlers
 from parakit.serving.config import ServeConfig
 from parakit.serving.context import Accounts, ServingContext
 from parakit.serving.generation.call import new_id
 from parakit.serving.generation.service import GenerationService
 from parakit.serving.logs import log_event, log_generation
+from parakit.serving.metrics import ServerMetrics
 from parakit.serving.models.registry import Registry
 
-ROUTERS = (models.router, chat.router, health.router)
+ROUTERS = tuple(one.router for one in (models, chat, completions, tokenize, health, metrics))
 
 
 def create_app(
@@ -43,7 +44,8 @@ def create_app(
     app = FastAPI(
         title="Parakit", version=parakit_version(), lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    app.state.serving = ServingContext(registry, config, service, accounts)
+    app.state.serving = context = ServingContext(registry, config, service, accounts)
+    ServerMetrics(service, context.metrics)
     for router in ROUTERS:
         app.include_router(router)
     add_error_handlers(app)

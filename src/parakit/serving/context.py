@@ -45,6 +45,11 @@ async def account_of(request: Request) -> Any:
     return None if accounts is None else await accounts.authenticate(request)
 
 
+def client_name(account: Any, user: str | None) -> str:
+    """Whose request it is, for equal shares of a model: the account's, else the `user` that the request names."""
+    return (user or "") if account is None else str(getattr(account, "name", account))
+
+
 def request_id_of(request: Request) -> str:
     """The id under which the log has this request."""
     request_id: str = request.scope.get("state", {}).get("request_id", "")

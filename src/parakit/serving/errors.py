@@ -31,6 +31,14 @@ class ContextOverflow(UserError):
         self.n_prompt_tokens, self.max_seq_len = n_prompt_tokens, max_seq_len
 
 
+class ModelUnavailable(UserError):
+    """A served model cannot be loaded: its folder is gone or damaged. `reason` names the folder, for the log."""
+
+    def __init__(self, name: str, reason: UserError) -> None:
+        super().__init__(f"model {name} cannot be loaded now", "the server's log has the reason")
+        self.reason = reason
+
+
 class OutOfMemory(UserError):
     """A model does not fit into the server's bound of memory now."""
 

@@ -19,6 +19,7 @@ from parakit.common.errors import UserError
 from parakit.serving.app import create_app
 from parakit.serving.config import ServeConfig
 from parakit.serving.context import ServingContext
+from parakit.serving.errors import ModelUnavailable
 from parakit.serving.logs import log_event, set_up_logs
 from parakit.serving.models.locations import ModelLocation
 from parakit.serving.models.registry import Registry
@@ -125,7 +126,10 @@ def serve(
     async def run() -> None:
         names = [one.name for one in locations]
         for name in {"first": names[:1], "all": names, "none": []}[config.preload]:
-            await registry.load(name)
+            try:
+                await registry.load(name)
+            except ModelUnavailable as error:
+                raise error.reason from None
         server = Server(app, config, None if on_ready is None else lambda: on_ready(url))
         await server.serve(sockets=[listener])
 

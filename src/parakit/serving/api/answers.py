@@ -22,14 +22,13 @@ def usage_json(usage: Usage) -> dict[str, Any]:
     }
 
 
-def truncation_headers(generation: Generation) -> dict[str, str]:
-    """What the truncation policy left out of the prompt; nothing where it left nothing out."""
-    if not generation.n_dropped_tokens:
+def truncation_headers(*generations: Generation) -> dict[str, str]:
+    """What the truncation policy left out of the prompts; nothing where it left nothing out."""
+    n_dropped = sum(one.n_dropped_tokens for one in generations)
+    if not n_dropped:
         return {}
-    return {
-        DROPPED_MESSAGES: str(generation.n_dropped_messages),
-        DROPPED_TOKENS: str(generation.n_dropped_tokens),
-    }
+    n_messages = sum(one.n_dropped_messages for one in generations)
+    return {DROPPED_MESSAGES: str(n_messages), DROPPED_TOKENS: str(n_dropped)}
 
 
 def token_logprob(tokenizer: Tokenizer, choice: Choice) -> dict[str, Any]:

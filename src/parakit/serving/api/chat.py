@@ -16,8 +16,8 @@ from parakit.serving.api.sampling import MAX_TOKENS, SamplingFields
 from parakit.serving.api.streaming import DONE, EventStream, closing, event
 from parakit.serving.api.tools import ToolFields, call_delta_json, call_json
 from parakit.serving.config import MAX_TOP_LOGPROBS
-from parakit.serving.context import Account, Context, RequestId
-from parakit.serving.generation.call import GenerationCall, new_id
+from parakit.serving.context import Account, Context, RequestId, client_name
+from parakit.serving.generation.call import GenerationCall
 from parakit.serving.generation.generation import Generation, GenerationEvent
 from parakit.serving.generation.turns import Turn
 
@@ -56,7 +56,7 @@ async def chat_completions(
         tool_choice=tool_choice,
         when_full=body.when_full,
         account=account,
-        client=body.user or "",
+        client=client_name(account, body.user),
         request_id=request_id,
     )
     generation = await context.service.start(call)
@@ -108,7 +108,7 @@ def _content_logprobs(logprobs: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _head(generation: Generation, body: ChatRequest, kind: str) -> dict[str, Any]:
     return {
-        "id": generation.call.request_id.replace("req-", "chatcmpl-") or new_id("chatcmpl"),
+        "id": generation.call.request_id.replace("req-", "chatcmpl-"),
         "object": kind,
         "created": generation.created,
         "model": body.model,

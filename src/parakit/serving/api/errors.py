@@ -15,7 +15,14 @@ from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 from parakit.inference.engine.engine import QueueFull
 from parakit.serving.context import request_id_of
-from parakit.serving.errors import ContextOverflow, Interrupted, OutOfMemory, ShuttingDown, UnknownModel
+from parakit.serving.errors import (
+    ContextOverflow,
+    Interrupted,
+    ModelUnavailable,
+    OutOfMemory,
+    ShuttingDown,
+    UnknownModel,
+)
 
 RETRY_SECONDS = 1
 MAX_SHOWN = 120  # characters of a value that a message repeats
@@ -25,6 +32,7 @@ _KINDS: Sequence[tuple[type[Exception], int, str, str | None]] = (
     (UnknownModel, 404, "invalid_request_error", "model_not_found"),
     (ContextOverflow, 400, "invalid_request_error", "context_length_exceeded"),
     (QueueFull, 429, "rate_limit_error", "queue_full"),
+    (ModelUnavailable, 503, "server_error", "model_unavailable"),
     (OutOfMemory, 503, "server_error", "out_of_memory"),
     (ShuttingDown, 503, "server_error", "shutting_down"),
     (Interrupted, 503, "server_error", "interrupted"),

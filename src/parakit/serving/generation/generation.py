@@ -164,6 +164,12 @@ class Generation:
         return end - self.started
 
     @property
+    def engine_seconds(self) -> float:
+        """Since the submission to the engine, or until the last token."""
+        handle = self._handle
+        return 0.0 if handle is None else (handle.finished or time.perf_counter()) - handle.submitted
+
+    @property
     def n_prompt_tokens(self) -> int:
         """Of the whole prompt, after truncation."""
         return 0 if self._handle is None else len(self._handle.prompt_ids)

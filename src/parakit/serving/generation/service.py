@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from parakit.serving.errors import ShuttingDown
 from parakit.serving.generation.call import GenerationCall, Meter
@@ -15,6 +16,7 @@ from parakit.serving.models.registry import Registry
 CONSTRAINED = ("json_schema", "regex", "grammar")
 N_PREPARING = 4  # threads that render templates and encode prompts
 OnEnd = Callable[[Generation], object]
+Result = TypeVar("Result")
 
 
 class GenerationService:
@@ -39,10 +41,9 @@ class GenerationService:
         if self.is_draining:
             raise ShuttingDown
         self.registry.resolve(call.model)
-        stack_owner: Generation | None = None
         opened = self.registry.open(call.model)
         use = await opened.__aenter__()
-        generation = stack_owner = Generation(call, use.served, use.adapter)
+        generation = Generation(call, use.served, use.adapter)
         generation.stack.push_async_exit(opened)
         self.running.add(generation)
         self._idle.clear()
@@ -55,9 +56,13 @@ class GenerationService:
             is_constrained = call.may_call or any(call.sampling.get(name) is not None for name in CONSTRAINED)
             await generation.submit(self._compiling if is_constrained else self._preparing)
         except BaseException:
-            await stack_owner.close()
+            await generation.close()
             raise
         return generation
+
+    async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Run what takes milliseconds or more outside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._preparing, function, *arguments)
 
     def _ended(self, generation: Generation) -> None:
         self.running.discard(generation)

@@ -8,16 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from parakit.common.errors import UserError
 from parakit.common.formatting import byte_size
 from parakit.serving.config import ServeConfig
-from parakit.serving.errors import OutOfMemory, UnknownModel
+from parakit.serving.errors import ModelUnavailable, OutOfMemory, UnknownModel
 from parakit.serving.models.locations import ModelLocation
 from parakit.serving.models.served_model import GIB, ServedModel
+
+_logger = logging.getLogger("parakit.serving")
 
 
 class ModelUse(NamedTuple):
@@ -89,8 +94,8 @@ class Registry:
     async def open(self, name: str) -> AsyncIterator[ModelUse]:
         """The model of this name, loaded, for the time of the block.
 
-        Raises `UnknownModel`, `OutOfMemory` where it does not fit with the models that run requests, and the `UserError`
-        of a folder that is damaged.
+        Raises `UnknownModel`, `OutOfMemory` where it does not fit with the models that run requests, and
+        `ModelUnavailable` for a folder that is gone or damaged.
         """
         entry, adapter = self._find(name)
         entry.n_users += 1  # from here on it is not unloaded
@@ -110,11 +115,23 @@ class Registry:
             if entry.served is None:
                 async with self._making_room:
                     await self._make_room(entry)
-                    entry.served = await asyncio.to_thread(
-                        ServedModel, entry.location, self.config, len(self._entries)
-                    )
+                    entry.served = await asyncio.to_thread(self._read, entry.location)
                     await self._make_room(entry)
             return entry.served
+
+    def _read(self, location: ModelLocation) -> ServedModel:
+        started = time.perf_counter()
+        try:
+            served = ServedModel(location, self.config, len(self._entries))
+        except (UserError, OSError) as error:
+            _logger.error("model %s cannot be loaded: %s", location.name, error)
+            reason = error if isinstance(error, UserError) else UserError(str(error))
+            raise ModelUnavailable(location.name, reason) from error
+        seconds = round(time.perf_counter() - started, 2)
+        _logger.info(
+            "loaded %s", location.name, extra={"fields": {"model": location.name, "seconds": seconds}}
+        )
+        return served
 
     async def _make_room(self, entry: _Entry) -> None:
         """Unload until the models in memory, with this one, are within the bound."""
