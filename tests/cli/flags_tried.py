@@ -336,7 +336,7 @@ OTHERS = {
             "preload",
         ),
         *("max_seq_len", "max_new_tokens", "when_full", "max_running", "max_step_tokens", "max_waiting"),
-        *("shutdown_seconds", "log_prompts"),
+        *("shutdown_seconds", "studio", "log_prompts"),
     },
     "predict": {
         *PENALTIES,

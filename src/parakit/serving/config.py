@@ -39,7 +39,8 @@ class ServeConfig(Config):
         default=None,
         gt=0.0,
         le=1e6,
-        description="GiB of keys and values of each model. Default: an equal share of half of the free memory.",
+        description="GiB of keys and values of each model. Default: a quarter of model_memory, else an equal share of half of"
+        " the free memory.",
     )
     cache_dtype: CacheDtype = Field(default="auto", description=CACHE_DTYPE)
     preload: Preload = Field(
@@ -81,6 +82,10 @@ class ServeConfig(Config):
         ge=0.0,
         le=86_400.0,
         description="After SIGTERM running requests have so long to finish; new ones get 503.",
+    )
+    studio: bool = Field(
+        default=True,
+        description="Serve the studio's pages at / as well, where the server listens on this machine alone.",
     )
     log_prompts: bool = Field(
         default=False, description="Write the text of prompts and answers into the log."

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -23,6 +25,8 @@ from parakit.serving.errors import ModelUnavailable
 from parakit.serving.logs import log_event, set_up_logs
 from parakit.serving.models.locations import ModelLocation
 from parakit.serving.models.registry import Registry
+from parakit.serving.studio.context import StudioContext
+from parakit.serving.studio.mounting import mount_studio
 
 BACKLOG = 2048
 IDLE_SECONDS = 65  # a connection without a request is closed after so long
@@ -44,6 +48,14 @@ def bind_socket(config: ServeConfig) -> socket.socket:
         raise UserError(f"port {config.port} is over 65535", "choose another --port") from None
     listener.setblocking(False)
     return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address of a socket is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _bind_error(config: ServeConfig, error: OSError) -> UserError:
@@ -121,6 +133,8 @@ def serve(
     registry = Registry(locations, config)
     app = create_app(registry, config)
     host, port = listener.getsockname()[:2]
+    if config.studio and is_loopback(host):
+        mount_studio(app, StudioContext(Path.cwd(), registry))
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def run() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from parakit.checkpoints.adapters.base_model import base_folder, is_adapter_folder
 from parakit.checkpoints.folder_safety import require_model_folder
+from parakit.checkpoints.import_export import import_model
 from parakit.common.errors import UserError
+from parakit.common.progress import log
 from parakit.recipe.build_folder import BUILD, resolve_model_folder
 
 
@@ -28,7 +33,7 @@ def locate_models(models: Sequence[str], adapters: Sequence[str] = ()) -> list[M
     found: dict[str, ModelLocation] = {}
     for given in models:
         name, path = _named(given)
-        folder = resolve_model_folder(path)
+        folder = imported(path) if path.suffix == ".gguf" and path.is_file() else resolve_model_folder(path)
         if not is_adapter_folder(folder):
             require_model_folder(folder)
         if name in found:
@@ -37,6 +42,14 @@ def locate_models(models: Sequence[str], adapters: Sequence[str] = ()) -> list[M
     for given in adapters:
         _add_adapter(found, given)
     return list(found.values())
+
+
+def imported(file: Path) -> Path:
+    """The model of a GGUF file, imported into a folder that is removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="parakit-serve-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    log(f"importing {file} for this run; `parakit import {file} --output FOLDER` does it once")
+    return import_model(str(file), folder / "model")
 
 
 def _named(given: str) -> tuple[str, Path]:
@@ -48,7 +61,9 @@ def _named(given: str) -> tuple[str, Path]:
     if not name:
         resolved = folder.resolve()
         name = resolved.name
-        if name == "model" and not (resolved / BUILD).is_file() and resolved.parent.name:
+        if resolved.is_file():
+            name = resolved.stem
+        elif name == "model" and not (resolved / BUILD).is_file() and resolved.parent.name:
             name = resolved.parent.name
     if ":" in name or not name.strip() or len(name) > 200:
         raise UserError(f"{name!r} cannot be the name of a model", "give another: NAME=PATH, without a colon")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from parakit.inference.engine.engine import Engine
 from parakit.inference.engine.requests import Request, RequestHandle
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.inference.generation.completion import prompt_ids
-from parakit.inference.generation.context_window import FittedPrompt, fit_prompt
+from parakit.inference.generation.context_window import FittedPrompt, fit_prompt, without_oldest_turns
 from parakit.inference.loaded_model import Model
 from parakit.model import heads
 from parakit.model.adapters import AdapterSet
@@ -60,10 +61,13 @@ class ServedModel:
 
     @property
     def max_seq_len(self) -> int:
-        """Tokens of a prompt with its completion."""
-        if self.engine is not None:
-            return min(self.model.network.config.max_seq_len, self.engine.cache.max_seq_len)
-        return self.model.network.config.max_seq_len
+        """Tokens of a prompt with its completion: the context window, or what the cache can hold of it."""
+        window = self.model.network.config.max_seq_len
+        if self.engine is None:
+            return window
+        cache = self.engine.cache
+        pages = [group.pool.n_pages for group in cache.groups if group.window is None]
+        return min(window, cache.max_seq_len, *(n * cache.page_size for n in pages))
 
     @property
     def memory_bytes(self) -> int:
@@ -94,8 +98,10 @@ class ServedModel:
                 raise UserError("the prompt has no tokens", "give some text to continue")
         else:
             prompt, tools = prompt_of(call, self.tokenizer)
-            if sampling.when_full == "drop_oldest":
-                fitted = fit_prompt(self.tokenizer, prompt, sampling, window, tools)
+            if sampling.when_full == "drop_oldest" and isinstance(prompt, str):
+                fitted = fit_prompt(self.tokenizer, prompt, sampling, window)
+            elif sampling.when_full == "drop_oldest":
+                fitted = without_oldest_turns(self.tokenizer, prompt, sampling, window, tools)
             else:
                 fitted = FittedPrompt(prompt_ids(self.tokenizer, prompt, tools))
         if len(fitted.token_ids) >= window:
@@ -125,6 +131,8 @@ class ServedModel:
         prefix = response_prefix(self.tokenizer) if call.messages is not None else ""
         constraint = tool_constraint(call, sampling, self.tokenizer, prefix)
         fitted = self.fit(call, sampling)
+        if len(fitted.token_ids) + sampling.max_new_tokens > self.max_seq_len:
+            sampling = sampling.replace(max_new_tokens=self.max_seq_len - len(fitted.token_ids))
         request = Request(
             token_ids=fitted.token_ids,
             sampling=sampling,
@@ -151,7 +159,9 @@ class ServedModel:
         """Stop the engine's thread; the memory is free once nobody holds the model."""
         if self.engine is not None:
             self.engine.stop()
-        if self.model.network.config is not None and torch.cuda.is_available():
+        self.engine = None
+        gc.collect()  # a model and what computes it refer to each other
+        if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
@@ -172,9 +182,11 @@ def _attach_adapters(model: Model, location: ModelLocation) -> None:
 
 def engine_config(config: ServeConfig, n_models: int) -> EngineConfig:
     """The settings of one of `n_models` engines."""
-    bound = None if config.cache_memory is None else int(config.cache_memory * GIB)
+    bound = config.cache_memory
+    if bound is None and config.model_memory is not None:
+        bound = config.model_memory / 4
     return EngineConfig(
-        memory_bytes=bound,
+        memory_bytes=None if bound is None else int(bound * GIB),
         memory_share=0.5 / max(n_models, 1),
         cache_dtype=config.cache_dtype,
         max_seq_len=config.max_seq_len,
