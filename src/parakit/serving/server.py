@@ -123,8 +123,10 @@ def serve(
     config: ServeConfig,
     *,
     on_ready: Callable[[str], object] | None = None,
+    studio_root: Path | None = None,
 ) -> None:
-    """Serve models until a signal ends it. `on_ready` is called with the URL once requests are taken.
+    """Serve models until a signal ends it. `on_ready` is called with the URL once requests are taken. `studio_root`: the
+    folder that the studio shows; None: the working directory.
 
     Raises `UserError` for a port in use, and for a model that cannot be loaded.
     """
@@ -134,7 +136,7 @@ def serve(
     app = create_app(registry, config)
     host, port = listener.getsockname()[:2]
     if config.studio and is_loopback(host):
-        mount_studio(app, StudioContext(Path.cwd(), registry))
+        mount_studio(app, StudioContext(studio_root or Path.cwd(), app.state.serving.service))
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def run() -> None:

@@ -7,14 +7,11 @@ from pathlib import Path
 
 
 def main(folder: str, port: int) -> None:
-    import uvicorn
-    from fastapi import FastAPI
+    from parakit.serving.config import ServeConfig
+    from parakit.serving.server import serve
 
-    from parakit.serving.studio import StudioContext, mount_studio
-
-    app = FastAPI()
-    mount_studio(app, StudioContext(Path(folder)))
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+    config = ServeConfig(port=port, preload="none", cache_memory=0.05)
+    serve([], config, studio_root=Path(folder))
 
 
 if __name__ == "__main__":

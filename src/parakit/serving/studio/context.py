@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from parakit.serving.generation.service import GenerationService
+    from parakit.serving.models.registry import Registry
 
 
 @dataclass(frozen=True)
 class StudioContext:
-    """`root`: the folder whose models, builds and runs are shown, and below which the studio writes. `registry`: the served
-    models; without one the studio opens a model when a page needs it. `accounts`: prices and the ledger, where there are.
+    """`root`: the folder whose models, builds and runs are shown, and below which the studio writes. `service`: what
+    generates with the served models, to which those below `root` are added; without one nothing answers.
     """
 
     root: Path
-    registry: Any = None
-    accounts: Any = None
+    service: GenerationService | None = None
     shared: dict[str, Any] = field(default_factory=dict)
     """What pages share while the process runs, by the name of its owner; never written to disk."""
+
+    @property
+    def registry(self) -> Registry | None:
+        """The served models."""
+        return None if self.service is None else self.service.registry
+
+    @property
+    def accounts(self) -> Any:
+        """Prices and the ledger, where the server has them."""
+        return None if self.service is None else self.service.meter
 
     @property
     def studio_dir(self) -> Path:

@@ -6,6 +6,7 @@ or the system's; the choice is in a cookie, and nothing about a visitor is store
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from nicegui.elements.dark_mode import DarkMode
 
 from parakit.common.errors import UserError
 from parakit.serving.studio.context import StudioContext
-from parakit.serving.studio.page_list import HOME, PAGES, StudioPage
+from parakit.serving.studio.page_list import HOME, PAGES, PageBuilder, StudioPage
 
 STATIC = Path(__file__).parent / "static"
 STATIC_URL = "/studio-static"
@@ -51,24 +52,43 @@ def nicegui_app(context: StudioContext) -> FastAPI:
     return app
 
 
+async def _build(builder: PageBuilder) -> None:
+    """The content of a page, or what stands in its way."""
+    try:
+        built = builder(current_context())
+        if inspect.isawaitable(built):
+            await built
+    except UserError as error:
+        error_panel(error)
+
+
 def current_context() -> StudioContext:
     """What the pages of this process work on."""
     return _contexts[0]
 
 
 def _register(page: StudioPage, path: str) -> None:
-    async def show(request: Request) -> None:
+    def show(request: Request) -> None:
         _frame(page, request.cookies.get(THEME_COOKIE, "auto"))
-        with ui.element("main").props("id=main tabindex=-1").classes("studio-page"):
+        main = ui.element("main").classes("studio-page")
+        ui.skip_link("Skip to the page", target=main)
+        with main:
             with ui.element("header").classes("studio-title"):
                 heading(page.title, 1)
                 ui.label(page.summary).classes("studio-muted")
-            try:
-                built = page.builder(current_context())
-                if inspect.isawaitable(built):
-                    await built
-            except UserError as error:
-                error_panel(error)
+            content = ui.element("div").props("aria-busy=true").classes("studio-content")
+        with content:
+            ui.spinner(size="lg").props('aria-label="Loading"')
+
+        async def fill() -> None:
+            builder = await asyncio.to_thread(lambda: page.builder)  # its imports may take seconds
+            content.clear()
+            with content:
+                await _build(builder)
+            content.props("aria-busy=false")
+
+        # behind the first answer: the frame is there at once, whatever a page reads or imports
+        ui.timer(0, fill, once=True)
 
     ui.page(path, title=f"{page.title} · Parakit")(show)
 
@@ -102,9 +122,6 @@ def _frame(page: StudioPage, theme: str) -> None:
     ui.on_exception(notify_error)
     theme = theme if theme in THEMES else "auto"
     dark = ui.dark_mode(THEMES[theme][1])
-    skip = ui.element("a").props('href="#main"').classes("studio-skip")
-    with skip:
-        ui.label("Skip to the page")
     with ui.header(elevated=False).classes("studio-bar"):
         menu = ui.button(icon="menu").props('flat round dense aria-label="Menu"').classes("lt-md")
         with (
@@ -115,8 +132,8 @@ def _frame(page: StudioPage, theme: str) -> None:
         ui.space()
         _theme_button(dark, theme)
     with (
-        ui.left_drawer(value=None, bordered=True)
-        .props("width=220 breakpoint=1023")
+        ui.left_drawer(value=False, bordered=True)
+        .props("show-if-above width=220 breakpoint=1023")
         .classes("studio-nav") as drawer
     ):
         menu.on_click(drawer.toggle)

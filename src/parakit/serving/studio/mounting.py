@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import warnings
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,11 @@ class _LazyStudio:
         async with self._lock:
             if self._app is None:
                 app = await asyncio.to_thread(_nicegui_app, self.context)
-                await self._lifespan.enter_async_context(app.router.lifespan_context(app))
+                with (
+                    warnings.catch_warnings()
+                ):  # it looks for uvicorn among all objects, some of them deprecated
+                    warnings.simplefilter("ignore", FutureWarning)
+                    await self._lifespan.enter_async_context(app.router.lifespan_context(app))
                 self._app = SecurityPolicy(app)
         return self._app
 

@@ -34,5 +34,10 @@ PAGES = (
     StudioPage(
         "/models", "Models", "folder_open", "models", "Models, builds and runs, and how each was made."
     ),
+    StudioPage("/chat", "Chat", "chat", "chat", "Talk to a model, and see how likely each token was."),
+    StudioPage(
+        "/arena", "Arena", "compare_arrows", "arena", "Models side by side, blind votes, and ratings."
+    ),
+    StudioPage("/tokens", "Tokens", "segment", "tokens", "How tokenizers cut a text, and what it costs."),
 )
 HOME = PAGES[0]
