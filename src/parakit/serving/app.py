@@ -12,7 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from parakit.common.hardware import parakit_version
 from parakit.serving.api import chat, completions, health, metrics, models, tokenize
+from parakit.serving.api.anthropic_messages import routes as anthropic_messages
 from parakit.serving.api.errors import add_error_handlers
+from parakit.serving.api.responses import routes as responses
 from parakit.serving.config import ServeConfig
 from parakit.serving.context import Accounts, ServingContext
 from parakit.serving.generation.call import new_id
@@ -21,7 +23,10 @@ from parakit.serving.logs import log_event, log_generation
 from parakit.serving.metrics import ServerMetrics
 from parakit.serving.models.registry import Registry
 
-ROUTERS = tuple(one.router for one in (models, chat, completions, tokenize, health, metrics))
+ROUTERS = tuple(
+    one.router
+    for one in (models, chat, completions, responses, anthropic_messages, tokenize, health, metrics)
+)
 
 
 def create_app(

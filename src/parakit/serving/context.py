@@ -31,6 +31,8 @@ class ServingContext:
     service: GenerationService
     accounts: Accounts | None = None
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
+    parts: dict[str, Any] = field(default_factory=dict)
+    """What single forms of the API keep for the server's time, by name."""
 
 
 def serving_context(request: Request) -> ServingContext:

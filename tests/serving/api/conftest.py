@@ -20,6 +20,7 @@ def wide_server(published_wide: Path) -> Iterator[RunningServer]:
 
 
 @pytest.fixture
-def wide_client(wide_server: RunningServer) -> openai.OpenAI:
+def wide_client(wide_server: RunningServer) -> Iterator[openai.OpenAI]:
     """The official client of `wide_server`."""
-    return wide_server.client
+    with wide_server.client as client:
+        yield client

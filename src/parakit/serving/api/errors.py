@@ -1,4 +1,6 @@
-"""Errors as OpenAI's API writes them: {"error": {"message", "type", "param", "code"}}, with the HTTP status of each."""
+"""Errors as OpenAI's API writes them: {"error": {"message", "type", "param", "code"}}, with the HTTP status of each; those of
+`/v1/messages` in the form of that route.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from starlette.exceptions import HTTPException
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 from parakit.inference.engine.engine import QueueFull
+from parakit.serving.api.anthropic_messages.errors import messages_error
 from parakit.serving.context import request_id_of
 from parakit.serving.errors import (
     ContextOverflow,
@@ -25,6 +28,7 @@ from parakit.serving.errors import (
 )
 
 RETRY_SECONDS = 1
+MESSAGES_ROUTES = "/v1/messages"
 MAX_SHOWN = 120  # characters of a value that a message repeats
 _logger = logging.getLogger("parakit.serving")
 # status, type and code of each error; the first class that fits decides
@@ -79,25 +83,34 @@ def _body(message: str, kind: str, param: str | None, code: str | None) -> dict[
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def error_response(error: Exception) -> JSONResponse:
+def error_response(error: Exception, request: Request) -> JSONResponse:
     """The response that reports an error."""
     status, body = error_body(error)
     headers = dict(getattr(error, "headers", None) or {})
     if status in (429, 503):
         headers.setdefault("Retry-After", str(RETRY_SECONDS))
-    return JSONResponse(body, status, headers)
+    return _response(request, status, body, headers)
+
+
+def _response(
+    request: Request, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The error in the form of the route."""
+    if request.url.path.startswith(MESSAGES_ROUTES):
+        body = messages_error(status, body, request_id_of(request))
+    return JSONResponse(body, status, dict(headers or {}))
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Errors of every route in OpenAI's form."""
 
     async def user_error(request: Request, error: Exception) -> JSONResponse:
-        return error_response(error)
+        return error_response(error, request)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         message, param = describe_faults(error.errors(), known_keys(request))
-        return JSONResponse(_body(message, "invalid_request_error", param, "invalid_value"), 400)
+        return _response(request, 400, _body(message, "invalid_request_error", param, "invalid_value"))
 
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -107,13 +120,13 @@ def add_error_handlers(app: FastAPI) -> None:
         if error.status_code == 405:
             message = f"{request.url.path}: not with {request.method}"
         body = _body(message, "invalid_request_error", None, None)
-        return JSONResponse(body, error.status_code, error.headers)
+        return _response(request, error.status_code, body, error.headers)
 
     async def fault(request: Request, error: Exception) -> JSONResponse:
         _logger.error(
             "request failed", exc_info=error, extra={"fields": {"request_id": request_id_of(request)}}
         )
-        return error_response(error)
+        return error_response(error, request)
 
     app.add_exception_handler(UserError, user_error)
     app.add_exception_handler(RequestValidationError, invalid)

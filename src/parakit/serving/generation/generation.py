@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
+from parakit.inference.config import SamplingConfig
 from parakit.inference.engine.requests import RequestHandle
 from parakit.inference.generation.completion import FinishReason
 from parakit.inference.generation.sampling import Choice
@@ -175,9 +176,9 @@ class Generation:
         return 0 if self._handle is None else len(self._handle.prompt_ids)
 
     @property
-    def stop(self) -> tuple[str, ...]:
-        """The stop strings."""
-        return () if self._handle is None else tuple(self._handle.request.sampling.stop)
+    def sampling(self) -> SamplingConfig:
+        """The settings with which the tokens are chosen."""
+        return SamplingConfig() if self._handle is None else self._handle.request.sampling
 
     @property
     def response_prefix(self) -> str:

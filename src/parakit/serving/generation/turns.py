@@ -12,13 +12,13 @@ class Turn:
     """One completion as it grows: `read` its events in order."""
 
     def __init__(self, generation: Generation) -> None:
-        self._tokenizer, self._stop = generation.served.tokenizer, generation.stop
+        self._tokenizer, self._stop = generation.served.tokenizer, generation.sampling.stop
         self._calls: ToolCallStream | None = None
         if generation.call.messages is not None and generation.call.may_call:
             self._calls = ToolCallStream(
                 self._tokenizer,
                 call_syntax(self._tokenizer),
-                stop=generation.stop,
+                stop=generation.sampling.stop,
                 prefix=generation.response_prefix,
             )
         self._token_ids: list[int] = []

@@ -1,0 +1,1 @@
+"""`/v1/responses`: the Responses form of OpenAI and of the Open Responses specification."""
