@@ -110,7 +110,7 @@ def events_of(lines: Iterable[str]) -> list[dict[str, Any]]:
     return found
 
 
-def ask(http: httpx.Client, **body: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def post(http: httpx.Client, **body: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The response, and the events where it is streamed."""
     body = {"model": "wide", "seed": 1, "temperature": 1.0, "max_output_tokens": 200} | body
     if not body.get("stream"):
@@ -131,7 +131,7 @@ def http(wide_server: RunningServer) -> Iterator[httpx.Client]:
 @pytest.mark.parametrize("check", CHECKS)
 def test_the_checks_of_open_responses_that_apply(check: str, http: httpx.Client) -> None:
     body = CHECKS[check] | ({} if "tool" in check else {"text": {"format": SHORT}})
-    response, events = ask(http, **body)
+    response, events = post(http, **body)
     assert set(response) >= REQUIRED
     Response.model_validate(response)
     assert response["status"] == "completed"

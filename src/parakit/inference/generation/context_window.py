@@ -49,7 +49,7 @@ def fit_prompt(
 
 def without_oldest_turns(
     tokenizer: Tokenizer,
-    messages: Sequence[Message | Mapping[str, str]],
+    messages: Sequence[Message | Mapping[str, Any]],
     config: DecodingConfig,
     window: int,
     tools: Sequence[Any] | None = None,
@@ -85,5 +85,5 @@ def _room(config: DecodingConfig, window: int) -> int:
     return min(config.max_new_tokens, max(window // 4, 1))
 
 
-def _role(message: Message | Mapping[str, str]) -> str:
+def _role(message: Message | Mapping[str, Any]) -> str:
     return message.role if isinstance(message, Message) else message["role"]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from parakit.inference.generation.constraints import Constraint, compile_grammars
-from parakit.inference.tool_calls.syntax import ID_LENGTH, CallSyntax, Parts
+from parakit.inference.tool_calls.syntax import ID_LENGTH, CallSyntax, SyntaxParts
 from parakit.inference.tool_calls.tools import Tool, ToolChoice, check_tools
 from parakit.tokens.chat.template import stop_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -61,7 +61,7 @@ def call_constraint(
     )
 
 
-def _all_parts(syntax: CallSyntax) -> tuple[Parts, ...]:
+def _all_parts(syntax: CallSyntax) -> tuple[SyntaxParts, ...]:
     return syntax.before, syntax.between, syntax.join or (), syntax.after
 
 
@@ -93,7 +93,7 @@ def _rules(
     return [f"start: {start}", *group, *rules, text]
 
 
-def _behind(before: Parts, trigger: str | int) -> Parts:
+def _behind(before: SyntaxParts, trigger: str | int) -> SyntaxParts:
     """What follows what opens a call."""
     for i, part in enumerate(before):
         if part == trigger:
@@ -103,7 +103,7 @@ def _behind(before: Parts, trigger: str | int) -> Parts:
     raise AssertionError("the trigger is a part of the beginning")
 
 
-def _literal(parts: Parts) -> str:
+def _literal(parts: SyntaxParts) -> str:
     written = (
         _quoted(part)
         if isinstance(part, str)

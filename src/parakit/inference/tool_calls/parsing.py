@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from parakit.inference.generation.text_stream import CharacterStream, StopStrings
-from parakit.inference.tool_calls.syntax import ID_LENGTH, CallSyntax, Part, Parts
+from parakit.inference.tool_calls.syntax import ID_LENGTH, CallSyntax, SyntaxPart, SyntaxParts
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
@@ -50,7 +50,7 @@ class _Matcher:
     both sides.
     """
 
-    def __init__(self, alternatives: Sequence[Parts]) -> None:
+    def __init__(self, alternatives: Sequence[SyntaxParts]) -> None:
         self._open = {i: list(_units(parts)) for i, parts in enumerate(alternatives)}
         self.matched: int | None = None
         """The alternative that is complete; a longer one may still become so."""
@@ -72,7 +72,7 @@ class _Matcher:
         return self.matched is not None and len(self._open) == 1
 
 
-def _units(parts: Parts) -> Iterator[Part]:
+def _units(parts: SyntaxParts) -> Iterator[SyntaxPart]:
     for part in parts:
         if isinstance(part, str):
             yield from (one for one in part if not one.isspace())
@@ -80,7 +80,7 @@ def _units(parts: Parts) -> Iterator[Part]:
             yield from [part] * (ID_LENGTH if part is None else 1)
 
 
-def _is(wanted: Part, unit: str | int) -> bool:
+def _is(wanted: SyntaxPart, unit: str | int) -> bool:
     return isinstance(unit, str) and unit.isalnum() if wanted is None else wanted == unit
 
 
@@ -278,7 +278,7 @@ class ToolCallStream:
             self._events.append(text)
 
 
-def _parts(syntax: CallSyntax) -> tuple[Parts, ...]:
+def _parts(syntax: CallSyntax) -> tuple[SyntaxParts, ...]:
     return syntax.before, syntax.between, syntax.join or (), syntax.after
 
 

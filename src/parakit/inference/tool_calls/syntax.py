@@ -21,9 +21,9 @@ from parakit.tokens.chat.template import stop_ids
 from parakit.tokens.chat.template_support import template_writes
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-Part = str | int | None
+SyntaxPart = str | int | None
 """Text, the id of a control token, or the place of a call's own id (9 letters and digits)."""
-Parts = tuple[Part, ...]
+SyntaxParts = tuple[SyntaxPart, ...]
 ID_LENGTH = 9  # of a call in templates that write it: Mistral's accept no other
 _NAMES, _IDS, _KEY, _VALUE = ("zqxone", "zqxtwo"), ("zqxident1", "zqxident2"), "zqxkey", "zqxvalue"
 _ARGUMENTS = re.compile(rf'\{{\s*"{_KEY}"\s*:\s*"{_VALUE}"\s*\}}')
@@ -40,10 +40,10 @@ class CallSyntax:
     call) and after the last.
     """
 
-    before: Parts
-    between: Parts
-    join: Parts | None
-    after: Parts
+    before: SyntaxParts
+    between: SyntaxParts
+    join: SyntaxParts | None
+    after: SyntaxParts
     is_templates: bool = True
     """Whether the chat template writes tools and calls itself."""
 
@@ -79,7 +79,7 @@ def call_syntax(tokenizer: Tokenizer) -> CallSyntax:
     return syntax if before and syntax.before != ("",) else DESCRIBED
 
 
-def _around_calls(tokenizer: Tokenizer, n_calls: int) -> tuple[Parts, ...] | None:
+def _around_calls(tokenizer: Tokenizer, n_calls: int) -> tuple[SyntaxParts, ...] | None:
     """What is written before, between and after the names and arguments of `n_calls` calls; None where it cannot be found."""
     calls = [
         {"id": i, "type": "function", "function": {"name": name, "arguments": {_KEY: _VALUE}}}
@@ -110,14 +110,14 @@ def _around_calls(tokenizer: Tokenizer, n_calls: int) -> tuple[Parts, ...] | Non
     return tuple(parts)
 
 
-def _split(tokenizer: Tokenizer, text: str) -> Parts:
+def _split(tokenizer: Tokenizer, text: str) -> SyntaxParts:
     """The text with ids in place of control tokens, and None in place of the calls' own ids."""
-    pattern, parts, position = tokenizer.control_pattern, list[Part](), 0
+    pattern, parts, position = tokenizer.control_pattern, list[SyntaxPart](), 0
     for match in pattern.finditer(text) if pattern is not None else ():
         parts += [text[position : match.start()], tokenizer.special_tokens[match[match.lastindex or 0]]]
         position = match.end()
     parts.append(text[position:])
-    pieces: list[Part] = []
+    pieces: list[SyntaxPart] = []
     for part in parts:
         if isinstance(part, str):
             for i, piece in enumerate(re.split("|".join(_IDS), part)):

@@ -19,7 +19,7 @@ from parakit.serving.config import MAX_TOP_LOGPROBS
 from parakit.serving.context import Account, Context, RequestId, client_name
 from parakit.serving.generation.call import GenerationCall
 from parakit.serving.generation.generation import Generation, GenerationEvent
-from parakit.serving.generation.turns import Turn
+from parakit.serving.generation.turns import AssistantTurn
 
 router = APIRouter(tags=["generate"])
 
@@ -74,7 +74,7 @@ class _Answer:
     """One completion as far as it is."""
 
     def __init__(self, generation: Generation) -> None:
-        self.turn = Turn(generation)
+        self.turn = AssistantTurn(generation)
         self.logprobs: list[dict[str, Any]] = []
 
     def add(self, one: GenerationEvent, generation: Generation) -> None:
@@ -141,7 +141,7 @@ async def _chunks(generation: Generation, body: ChatRequest) -> AsyncIterator[by
 
     for index in range(generation.call.n):
         yield chunk(index, {"role": "assistant", "content": "", "refusal": None})
-    turns = [Turn(generation) for _ in range(generation.call.n)]
+    turns = [AssistantTurn(generation) for _ in range(generation.call.n)]
     async for one in generation:
         turn, logprobs = turns[one.number], _logprobs(one, generation) if body.logprobs else []
         for found in turn.read(one):

@@ -11,6 +11,7 @@ from parakit.serving.config import MAX_COMPLETIONS, MAX_STOP_STRINGS
 
 MAX_TOKENS = 10_000_000
 ModelName = Annotated[str, Field(min_length=1, max_length=300)]
+ShortText = Annotated[str, Field(max_length=512)]
 # fields of OpenAI's requests that do not change what is computed here
 IGNORED = frozenset(
     (

@@ -8,7 +8,7 @@ from parakit.inference.tool_calls.syntax import call_syntax
 from parakit.serving.generation.generation import Generation, GenerationEvent
 
 
-class Turn:
+class AssistantTurn:
     """One completion as it grows: `read` its events in order."""
 
     def __init__(self, generation: Generation) -> None:

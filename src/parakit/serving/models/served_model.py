@@ -98,12 +98,12 @@ class ServedModel:
                 raise UserError("the prompt has no tokens", "give some text to continue")
         else:
             prompt, tools = prompt_of(call, self.tokenizer)
-            if sampling.when_full == "drop_oldest" and isinstance(prompt, str):
-                fitted = fit_prompt(self.tokenizer, prompt, sampling, window)
-            elif sampling.when_full == "drop_oldest":
-                fitted = without_oldest_turns(self.tokenizer, prompt, sampling, window, tools)
-            else:
+            if sampling.when_full != "drop_oldest":
                 fitted = FittedPrompt(prompt_ids(self.tokenizer, prompt, tools))
+            elif isinstance(prompt, str):
+                fitted = fit_prompt(self.tokenizer, prompt, sampling, window)
+            else:
+                fitted = without_oldest_turns(self.tokenizer, prompt, sampling, window, tools)
         if len(fitted.token_ids) >= window:
             raise ContextOverflow(len(fitted.token_ids), window)
         return fitted

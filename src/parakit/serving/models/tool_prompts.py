@@ -17,12 +17,12 @@ from parakit.inference.tool_calls.tools import check_tools
 from parakit.serving.generation.call import GenerationCall
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-Conversation = Sequence[Message | Mapping[str, Any]]
+MessageRows = Sequence[Message | Mapping[str, Any]]
 
 
 def prompt_of(
     call: GenerationCall, tokenizer: Tokenizer
-) -> tuple[str | Conversation, list[JsonObject] | None]:
+) -> tuple[str | MessageRows, list[JsonObject] | None]:
     """The text or the messages to complete, and the tools for the chat template. Tools that must not be called are left out."""
     if call.messages is None:
         return call.prompt or "", None

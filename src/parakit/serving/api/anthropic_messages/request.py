@@ -18,9 +18,8 @@ from parakit.common.files import JsonObject
 from parakit.data.conversations.messages import Message, parse_messages
 from parakit.inference.config import SamplingSettings, WhenFull
 from parakit.inference.tool_calls.tools import MAX_TOOLS, Tool, ToolChoice, parse_tool
-from parakit.serving.api.sampling import MAX_TOKENS, ApiModel, ModelName
+from parakit.serving.api.sampling import MAX_TOKENS, ApiModel, ModelName, ShortText
 
-Name = Annotated[str, Field(max_length=512)]
 Blocks = str | list[dict[str, Any]]
 
 
@@ -58,9 +57,9 @@ class MessagesRequest(CountTokensRequest):
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
     metadata: dict[str, Any] | None = None
-    service_tier: Name | None = None
-    inference_geo: Name | None = None
-    speed: Name | None = None
+    service_tier: ShortText | None = None
+    inference_geo: ShortText | None = None
+    speed: ShortText | None = None
     container: Any = None
     diagnostics: Any = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None

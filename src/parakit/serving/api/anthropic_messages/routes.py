@@ -24,7 +24,7 @@ from parakit.serving.api.streaming import EventStream, closing, event
 from parakit.serving.context import Account, Context, RequestId
 from parakit.serving.generation.call import GenerationCall
 from parakit.serving.generation.generation import Generation, GenerationEvent
-from parakit.serving.generation.turns import Turn
+from parakit.serving.generation.turns import AssistantTurn
 
 router = APIRouter(tags=["generate"])
 _logger = logging.getLogger("parakit.serving")
@@ -78,7 +78,7 @@ class _Answer:
     """The message of one generation."""
 
     def __init__(self, generation: Generation) -> None:
-        self._generation, self._turn = generation, Turn(generation)
+        self._generation, self._turn = generation, AssistantTurn(generation)
         self.events = MessageEvents(generation.call.model)
         self._is_started = False
 

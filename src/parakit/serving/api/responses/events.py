@@ -14,7 +14,7 @@ from typing import Any
 
 from parakit.common.files import JsonObject
 from parakit.inference.tool_calls.parsing import CallDelta, CallEvent
-from parakit.serving.api.responses.request import ResponsesRequest, TextConfig
+from parakit.serving.api.responses.request import ResponsesRequest, TextSettings
 from parakit.serving.generation.call import Usage
 
 
@@ -170,7 +170,7 @@ def usage_json(used: Usage) -> JsonObject:
 
 def echoed(request: ResponsesRequest, defaults: JsonObject) -> JsonObject:
     """The settings of a request as its response repeats them; `defaults` are those of the model, such as temperature."""
-    chosen = (request.text or TextConfig()).model_dump(by_alias=True, exclude_none=True)
+    chosen = (request.text or TextSettings()).model_dump(by_alias=True, exclude_none=True)
     chosen["format"] = {"type": "text"} | chosen.get("format", {})
     reasoning = request.reasoning or {}
     tools = [{"description": None, "strict": False, "parameters": {}} | row for row in request.tools or ()]

@@ -18,34 +18,27 @@ from parakit.common.files import JsonObject
 from parakit.data.conversations.messages import Message, parse_messages
 from parakit.inference.config import SamplingSettings, WhenFull
 from parakit.inference.tool_calls.tools import MAX_TOOLS, Tool, ToolChoice, parse_tool
-from parakit.serving.api.sampling import MAX_TOKENS, ApiModel, ModelName
+from parakit.serving.api.sampling import MAX_TOKENS, ApiModel, ModelName, ShortText, StreamSettings
 
 MAX_ITEMS = 10_000
 MAX_METADATA = 16
-Name = Annotated[str, Field(max_length=512)]
 
 
 class TextFormat(ApiModel):
     """`text.format`: plain text, some JSON object, or JSON that matches a schema."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
-    name: Name | None = None
+    name: ShortText | None = None
     description: str | None = None
     json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
     strict: bool | None = None
 
 
-class TextConfig(ApiModel):
+class TextSettings(ApiModel):
     """`text`."""
 
     format: TextFormat = TextFormat()
     verbosity: Literal["low", "medium", "high"] | None = None
-
-
-class StreamOptions(ApiModel):
-    """`stream_options`."""
-
-    include_obfuscation: bool | None = None
 
 
 class ResponsesRequest(ApiModel):
@@ -66,25 +59,25 @@ class ResponsesRequest(ApiModel):
     presence_penalty: Annotated[float, Field(ge=-2.0, le=2.0)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2.0, le=2.0)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    include: Annotated[list[Name], Field(max_length=32)] | None = None
+    include: Annotated[list[ShortText], Field(max_length=32)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    text: TextConfig | None = None
+    text: TextSettings | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    previous_response_id: Name | None = None
+    previous_response_id: ShortText | None = None
     store: bool | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    metadata: Annotated[dict[Name, Name], Field(max_length=MAX_METADATA)] | None = None
+    stream_options: StreamSettings | None = None
+    metadata: Annotated[dict[ShortText, ShortText], Field(max_length=MAX_METADATA)] | None = None
     reasoning: dict[str, Any] | None = None
     background: bool | None = None
     conversation: Any = None
     prompt: Any = None
-    user: Name | None = None
-    safety_identifier: Name | None = None
-    prompt_cache_key: Name | None = None
-    prompt_cache_retention: Name | None = None
-    service_tier: Name | None = None
+    user: ShortText | None = None
+    safety_identifier: ShortText | None = None
+    prompt_cache_key: ShortText | None = None
+    prompt_cache_retention: ShortText | None = None
+    service_tier: ShortText | None = None
 
     @property
     def when_full(self) -> WhenFull | None:
@@ -156,7 +149,7 @@ def read_tools(request: ResponsesRequest) -> tuple[list[Tool], ToolChoice]:
 
 def output_schema(request: ResponsesRequest) -> Any:
     """The JSON schema of the answer; None for plain text."""
-    chosen = (request.text or TextConfig()).format
+    chosen = (request.text or TextSettings()).format
     if chosen.type == "json_object":
         return {"type": "object"}
     if chosen.type == "json_schema":

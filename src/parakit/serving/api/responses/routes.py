@@ -28,7 +28,7 @@ from parakit.serving.api.streaming import DONE, EventStream, closing, event
 from parakit.serving.context import Account, Context, RequestId, ServingContext
 from parakit.serving.generation.call import GenerationCall
 from parakit.serving.generation.generation import Generation, GenerationEvent
-from parakit.serving.generation.turns import Turn
+from parakit.serving.generation.turns import AssistantTurn
 
 router = APIRouter(tags=["generate"])
 _logger = logging.getLogger("parakit.serving")
@@ -118,7 +118,7 @@ def _stored(context: ServingContext, account: Any, response_id: str) -> StoredRe
 
 
 def _earlier(context: ServingContext, account: Any, body: ResponsesRequest) -> list[Message]:
-    """The conversation that the request goes on from."""
+    """The conversation of the response that the request continues."""
     if body.previous_response_id is None:
         return []
     return list(_stored(context, account, body.previous_response_id).messages)
@@ -137,7 +137,7 @@ class _Answer:
     ) -> None:
         self._generation, self._body, self._conversation = generation, body, conversation
         self._context, self._account = context, account
-        self._turn = Turn(generation)
+        self._turn = AssistantTurn(generation)
         response_id = generation.call.request_id.replace("req-", "resp_")
         self.events = ResponseEvents(body, _settings_of(generation), response_id)
 
@@ -162,9 +162,9 @@ class _Answer:
             }
         sent = self.events.finish(turn.finish_reason != "length", generation.usage)
         if self._body.store is not False:
-            said = Message("assistant", turn.text, tool_calls=tuple(map(_call, turn.calls)))
+            written = Message("assistant", turn.text, tool_calls=tuple(map(_call, turn.calls)))
             stored = StoredResponse(
-                self.events.response, item_rows(self._body.input), (*self._conversation, said)
+                self.events.response, item_rows(self._body.input), (*self._conversation, written)
             )
             store_of(self._context).put(_owner(self._account), stored)
         return sent

@@ -1,4 +1,4 @@
-"""Responses that a later request goes on from, in memory: bounded in number and size, the oldest go first.
+"""Responses that later requests continue, in memory: bounded in number and size, the oldest go first.
 
 Nothing is written to a disk, and a restart forgets all. A response belongs to the account that made it.
 """
