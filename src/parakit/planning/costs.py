@@ -35,9 +35,12 @@ class HourPrice(Config):
 
 
 class TokenPrice(Config):
-    """Of an API: US dollars for a million tokens read and written."""
+    """Of an API: US dollars for a million tokens read and written. `cached`: of a prompt's tokens that were read from the
+    provider's cache; None: as much as any input.
+    """
 
     input: float = Field(ge=0)
+    cached: float | None = Field(default=None, ge=0)
     output: float = Field(default=0.0, ge=0)
     source: str = "the user's file"
     date: str = ""

@@ -1,0 +1,1 @@
+"""Keys with quotas, prices, and the ledger of what each request used. SQLite, no web framework, no torch."""
