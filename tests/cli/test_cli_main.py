@@ -159,7 +159,7 @@ def test_build_needs_no_arguments():
     assert command.text == ()
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("build", "studio")])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("build", "studio", "usage")])
 def test_a_command_without_arguments_says_what_it_needs(verb, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     try:

@@ -40,6 +40,8 @@ VERBS = {
     "doctor": "Check a model and its data for silent mistakes before training.",
     "inspect": "Look inside a model: attention, heads, neurons, and what changes without them.",
     "studio": "Open the studio in a browser: chat, compare, look inside, train.",
+    "keys": "Make, list and revoke the API keys of the server.",
+    "usage": "Requests, tokens and money by key, model and day.",
     "show": "Describe a folder: what it holds and how it was made.",
 }
 # `import` is a Python keyword and `inspect` a module of Python's, so theirs have other names; `export` follows.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import sqlite3
 import stat
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 

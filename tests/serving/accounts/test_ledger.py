@@ -205,10 +205,14 @@ def test_a_full_disk_stops_serving_and_nothing_is_lost(accounts, caplog):
 
     async def run():
         names = []
-        with pytest.raises(LedgerUnavailable, match="database or disk is full") as refused:
+
+        async def fill():
             while len(names) < 500:
                 await served(accounts, Call(f"{len(names):03d}"))
                 names.append(f"{len(names):03d}")
+
+        with pytest.raises(LedgerUnavailable, match="database or disk is full") as refused:
+            await fill()
         assert refused.value.status == 503
         assert int(refused.value.headers["Retry-After"]) > 0
         free_disk(accounts)

@@ -29,7 +29,7 @@ from parakit.serving.accounts.errors import LedgerUnavailable
 from parakit.serving.accounts.prices import Price
 from parakit.serving.accounts.progress_file import ProgressFile
 from parakit.serving.accounts.recovery import close_interrupted
-from parakit.serving.accounts.rows import Outcome, RequestRow, write_row
+from parakit.serving.accounts.rows import RequestRow, RowOutcome, write_row
 
 logger = logging.getLogger(__name__)
 OnFailure = Literal["stop", "warn"]
@@ -111,7 +111,7 @@ class Ledger:
             self._forget(row)
             raise
 
-    def close(self, row: RequestRow, outcome: Outcome) -> None:
+    def close(self, row: RequestRow, outcome: RowOutcome) -> None:
         """Write the final counts, once: a second call does nothing. Returns at once."""
         if row.outcome != "running":
             return
@@ -200,11 +200,11 @@ class Ledger:
             _call(write, None)
         if time.monotonic() - self._warned >= WARN_SECONDS:
             self._warned = time.monotonic()
-            going_on = "requests are refused" if self.on_failure == "stop" else "serving goes on"
+            consequence = "requests are refused" if self.on_failure == "stop" else "serving goes on"
             logger.warning(
                 "the ledger cannot be written (%s): %s, %d rows wait in memory",
                 error,
-                going_on,
+                consequence,
                 len(self._held),
             )
 

@@ -13,8 +13,8 @@ from parakit.common.files import JsonObject
 from parakit.serving.accounts.prices import FREE, Price
 from parakit.serving.accounts.progress_file import Progress, ProgressFile
 
-Outcome = Literal["running", "finished", "cancelled", "failed", "refused", "interrupted"]
-ENDED: tuple[Outcome, ...] = ("finished", "cancelled", "failed", "refused", "interrupted")
+RowOutcome = Literal["running", "finished", "cancelled", "failed", "refused", "interrupted"]
+ENDED: tuple[RowOutcome, ...] = ("finished", "cancelled", "failed", "refused", "interrupted")
 COLUMNS = (
     "request_id, key_id, model, route, started_at, clock, instance, slot, sequence, prompt_tokens, cached_tokens,"
     " completion_tokens, input_usd, cached_usd, output_usd, price_date, nano_usd, seconds, outcome"
@@ -37,7 +37,7 @@ class RequestRow:
     slot: int
     sequence: int
     counted: Progress = field(default_factory=Progress)
-    outcome: Outcome = "running"
+    outcome: RowOutcome = "running"
     _start: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -76,7 +76,7 @@ class RequestRow:
             ):  # the counts are in memory, too, and closing the row writes those
                 self.progress_file.write(self.slot, self.sequence, self.counted)
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: RowOutcome) -> None:
         """End the row; its duration is that of the monotonic clock."""
         self.counted = replace(self.counted, seconds=time.monotonic() - self._start)
         self.outcome = outcome

@@ -26,7 +26,7 @@ _FIELDS = ("requests", *ENDED, "running", *_COUNTS)
 
 
 @dataclass(frozen=True)
-class Usage:
+class UsageSum:
     """One group's sums. A field by which nothing is grouped is None. `cached_tokens` is a part of `prompt_tokens`; `seconds`
     is the sum of durations; `usd` is exact to a nano-dollar. Days are those of UTC.
     """
@@ -59,7 +59,7 @@ def read_usage(
     until: datetime.date | None = None,
     key: str | None = None,
     model: str | None = None,
-) -> list[Usage]:
+) -> list[UsageSum]:
     """Sums in the order of the groups; without any, one row. `since` and `until`: days in UTC, both included."""
     where, values = ["1"], []
     for condition, value in (
@@ -85,13 +85,13 @@ def read_usage(
         values = list(row[: len(by)]) + [value or 0 for value in row[len(by) :]]
         named: dict[str, Any] = dict(zip([*by, *_FIELDS], values, strict=True))
         nano = named.pop("nano_usd")
-        rows.append(Usage(**{**dict.fromkeys(_GROUPS), **named}, usd=nano / NANO))
+        rows.append(UsageSum(**{**dict.fromkeys(_GROUPS), **named}, usd=nano / NANO))
     return rows
 
 
-def usage_csv(rows: Sequence[Usage]) -> str:
+def usage_csv(rows: Sequence[UsageSum], by: Sequence[GroupBy]) -> str:
     """As CSV with a heading. A name that a spreadsheet would take for a formula gets a leading apostrophe."""
-    names = list(rows[0].as_json()) if rows else ["requests"]
+    names = [name for name in UsageSum.__annotations__ if name not in _GROUPS or name in by]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
