@@ -29,7 +29,7 @@ def output(capsys, *argv: str) -> str:
 def test_a_key_is_printed_once_listed_without_it_and_revoked(path, capsys):
     key = output(capsys, "keys", "add", "alice", "--tokens-per-day", "100", "--usd-per-month", "2.5").strip()
     accounts = Accounts(path)
-    assert accounts.authenticate(key).quota.nano_usd_per_month == 2_500_000_000
+    assert accounts.account_of(key).quota.nano_usd_per_month == 2_500_000_000
     accounts.stop()
     listed = output(capsys, "keys", "list") + output(capsys, "keys", "list", "--json")
     assert key not in listed
@@ -44,7 +44,7 @@ def test_a_key_is_printed_once_listed_without_it_and_revoked(path, capsys):
 def test_usage_sums_by_key_model_and_day_in_three_formats(path, capsys):
     output(capsys, "keys", "add", "alice")
     accounts = Accounts(path, PriceTable({"tiny": PRICE}))
-    alice = accounts.authenticate(json.loads(output(capsys, "keys", "add", "bob", "--json"))["key"])
+    alice = accounts.account_of(json.loads(output(capsys, "keys", "add", "bob", "--json"))["key"])
 
     async def run():
         for n in range(3):

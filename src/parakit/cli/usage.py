@@ -68,7 +68,7 @@ def _print(rows: list["UsageSum"], total: "UsageSum", by: tuple[str, ...]) -> No
         return
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for name in by:
-        table.add_column(name, min_width=10, overflow="fold")
+        table.add_column(name, min_width=8, overflow="fold")
     for name in ("requests", "ended\nearly", "prompt", "cached", "completion", "$"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:

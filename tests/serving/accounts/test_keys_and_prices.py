@@ -17,7 +17,7 @@ from parakit.common import CorruptArtifact, UserError
 from parakit.serving.accounts.accounts import Accounts
 from parakit.serving.accounts.database import default_accounts_path, open_database
 from parakit.serving.accounts.errors import Unauthorized
-from parakit.serving.accounts.keys import LOCAL, Quota, add_key, find_key, list_keys, revoke_key
+from parakit.serving.accounts.keys import LOCAL, Quota, add_key, digest, find_key, list_keys, revoke_key
 from parakit.serving.accounts.prices import FREE, Price, load_price_table
 from tests.short_suite import examples
 
@@ -36,12 +36,12 @@ def test_a_key_is_stored_as_its_digest_only(database, tmp_path):
     written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert key.encode() not in written
     assert hashlib.sha256(key.encode()).digest() in written
-    found = find_key(database, key)
+    found = find_key(database, digest(key))
     assert (found.account.name, found.account.quota, found.account.studio) == ("laptop", Quota(5), True)
     assert key.startswith(found.hint)
     assert len(found.hint) < 16
-    assert find_key(database, key + "a") is None
-    assert find_key(database, "parakit-\udcff") is None  # a header of any bytes
+    assert find_key(database, digest(key + "a")) is None
+    assert find_key(database, digest("parakit-\udcff")) is None  # a header of any bytes
 
 
 def test_only_the_owner_may_read_the_file(database, tmp_path):
@@ -70,10 +70,10 @@ def test_names_are_not_used_twice_even_after_revoking(database):
 def test_a_revoked_key_is_refused_at_once_by_a_running_server(database, tmp_path):
     key = add_key(database, "a", Quota())
     accounts = Accounts(tmp_path / "accounts.sqlite")
-    assert accounts.authenticate(key).name == "a"
+    assert accounts.account_of(key).name == "a"
     revoke_key(database, "a")  # by another process
     with pytest.raises(Unauthorized) as refused:
-        accounts.authenticate(key)
+        accounts.account_of(key)
     assert refused.value.status == 401
     assert key not in str(refused.value)
     accounts.stop()
@@ -81,14 +81,14 @@ def test_a_revoked_key_is_refused_at_once_by_a_running_server(database, tmp_path
 
 def test_without_a_key_only_where_that_is_allowed(tmp_path):
     accounts = Accounts(tmp_path / "accounts.sqlite")
-    assert accounts.authenticate(None) is LOCAL
-    assert accounts.authenticate("sk-any") is LOCAL  # clients send any word to a local server
+    assert accounts.account_of(None) is LOCAL
+    assert accounts.account_of("sk-any") is LOCAL  # clients send any word to a local server
     with pytest.raises(Unauthorized):
-        accounts.authenticate("parakit-of-another-server")
+        accounts.account_of("parakit-of-another-server")
     accounts.require_key = True
     for key in (None, "sk-any", ""):
         with pytest.raises(Unauthorized):
-            accounts.authenticate(key)
+            accounts.account_of(key)
     accounts.stop()
 
 

@@ -23,6 +23,7 @@ from parakit.serving.accounts.errors import LedgerUnavailable, QuotaExceeded
 from parakit.serving.accounts.keys import LOCAL, Account, Quota
 from parakit.serving.accounts.prices import Price, PriceTable
 from parakit.serving.accounts.recovery import close_interrupted
+from parakit.serving.generation.call import Usage
 
 PRICE = Price(Decimal("0.15"), Decimal("0.075"), Decimal("0.6"), "2026-11")
 
@@ -53,9 +54,9 @@ def rows(
 async def served(
     accounts: Accounts, call: Call, counts=(10, 4, 6), error: BaseException | None = None, account=LOCAL
 ):
-    async with accounts.meter(account, call, "chat") as row:
+    async with accounts.meter(account, call) as row:
         for n in range(counts[2] + 1):
-            row.count(counts[0], counts[1], n)
+            row.count(Usage(counts[0], counts[1], n))
         if error is not None:
             raise error
 
@@ -93,9 +94,9 @@ def test_a_row_is_there_before_its_request_computes(accounts):
 def test_a_closed_row_never_changes(accounts):
     async def run():
         async with accounts.meter(LOCAL, Call("a")) as row:
-            row.count(5, 0, 2)
-        row.count(50, 0, 20)
-        accounts.ledger.close(row, "failed")
+            row.count(Usage(5, 0, 2))
+        row.count(Usage(50, 0, 20))
+        row.finish(Usage(50, 0, 20), "failed")
         accounts.ledger.flush()
         with pytest.raises(ValueError, match="in the ledger already"):
             await served(accounts, Call("a"))
@@ -133,7 +134,7 @@ KILLED = """
 import asyncio, os, signal, sys
 from parakit.serving.accounts.accounts import Accounts
 from parakit.serving.accounts.keys import LOCAL
-from tests.serving.accounts.test_ledger import PRICE, Call, PriceTable, served
+from tests.serving.accounts.test_ledger import PRICE, Call, PriceTable, Usage, served
 
 async def run():
     accounts = Accounts(sys.argv[1], PriceTable({"tiny": PRICE}))
@@ -141,7 +142,7 @@ async def run():
     accounts.ledger.flush()
     async with accounts.meter(LOCAL, Call("counted")) as one, accounts.meter(LOCAL, Call("uncounted")):
         for n in range(1000):
-            one.count(100, 40, n)
+            one.count(Usage(100, 40, n))
         await asyncio.sleep(0.2)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -286,7 +287,7 @@ def test_running_requests_count_for_a_quota(accounts):
 
     async def run():
         async with accounts.meter(account, Call("long")) as row:
-            row.count(15, 0, 5)
+            row.count(Usage(15, 0, 5))
             with pytest.raises(QuotaExceeded):
                 await served(accounts, Call("next"), account=account)
 

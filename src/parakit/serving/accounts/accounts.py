@@ -6,25 +6,52 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from parakit.common.errors import UserError
 from parakit.serving.accounts.database import default_accounts_path, open_database
 from parakit.serving.accounts.errors import RequestRefused, Unauthorized
-from parakit.serving.accounts.keys import LOCAL, Account, find_key, has_active_key, looks_like_key
+from parakit.serving.accounts.keys import LOCAL, Account, digest, find_key, has_active_key, looks_like_key
 from parakit.serving.accounts.ledger import Ledger, OnFailure
 from parakit.serving.accounts.prices import PriceTable
 from parakit.serving.accounts.quota_check import QuotaCheck
-from parakit.serving.accounts.rows import RequestRow
+from parakit.serving.accounts.rows import RequestRow, RowOutcome
 
 
-class Metered(Protocol):
+class Call(Protocol):
     """What a request must have to be metered: its id is new for each request, a client's retry included."""
 
     @property
     def model(self) -> str: ...
     @property
     def request_id(self) -> str: ...
+
+
+class Counts(Protocol):
+    """What went through the model. `cached_tokens` is a part of `prompt_tokens`."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+
+
+class MeteredRow:
+    """The open row of a request."""
+
+    def __init__(self, ledger: Ledger, row: RequestRow) -> None:
+        self.ledger, self.row = ledger, row
+
+    def count(self, usage: Counts) -> None:
+        """Set what has gone through the model so far; a kill charges the last of these. Cheap enough for every token."""
+        self.row.count(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+
+    def finish(self, usage: Counts, outcome: RowOutcome) -> None:
+        """Close the row with its final counts; a second call does nothing."""
+        self.count(usage)
+        self.ledger.close(self.row, outcome)
 
 
 class Accounts:
@@ -48,7 +75,12 @@ class Accounts:
         """Whether a key exists that is not revoked."""
         return has_active_key(self.connection)
 
-    def authenticate(self, key: str | None) -> Account:
+    async def authenticate(self, request: Any) -> Account:
+        """The account of an HTTP request, as `security.authentication` found it before any route ran."""
+        account: Account = request.scope["state"]["account"]
+        return account
+
+    def account_of(self, key: str | None) -> Account:
         """The account of a key, or `LOCAL` without one where that is allowed. Raises `Unauthorized`. The table is read
         each time, so a key is refused as soon as it is revoked.
         """
@@ -59,7 +91,11 @@ class Accounts:
                     "send it as `Authorization: Bearer KEY`, or as `x-api-key`",
                 )
             return LOCAL
-        found = find_key(self.connection, key)
+        return self.account_of_digest(digest(key))
+
+    def account_of_digest(self, key_digest: bytes) -> Account:
+        """As `account_of`, from what is stored of a key."""
+        found = find_key(self.connection, key_digest)
         if found is None or found.revoked_at is not None:
             raise Unauthorized(
                 "the API key is unknown or revoked",
@@ -68,13 +104,13 @@ class Accounts:
         return found.account
 
     @contextlib.asynccontextmanager
-    async def meter(self, account: Account, call: Metered, route: str = "") -> AsyncIterator[RequestRow]:
-        """The row of a request, committed before the block starts and closed once when it ends: `finished`, `cancelled`,
-        `refused` or `failed` by how. Inside, `row.count(...)` sets what has gone through the model. Raises
-        `QuotaExceeded` or `LedgerUnavailable` before the block.
+    async def meter(self, account: Account, call: Call) -> AsyncIterator[MeteredRow]:
+        """The row of a request, committed before the block starts and closed once: by `row.finish`, or when the block ends,
+        as `finished`, `cancelled`, `refused` or `failed` by how. Raises `QuotaExceeded` or `LedgerUnavailable` before
+        the block.
         """
         row = self.ledger.new_row(
-            call.request_id, account.key_id, call.model, route, self.prices.find(call.model)
+            call.request_id, account.key_id, call.model, self.prices.find(call.model)
         )
         try:
             self.quota_check.admit(account)
@@ -83,14 +119,13 @@ class Accounts:
             raise
         await self.ledger.open(row)
         try:
-            yield row
+            yield MeteredRow(self.ledger, row)
         except (asyncio.CancelledError, GeneratorExit):
             self.ledger.close(row, "cancelled")
             raise
         except BaseException as error:
-            refused = (
-                isinstance(error, UserError) and not row.tokens
-            )  # found wrong before it computed anything
+            # a user's mistake that was found before anything was computed
+            refused = isinstance(error, UserError) and not row.tokens
             self.ledger.close(row, "refused" if refused else "failed")
             raise
         self.ledger.close(row, "finished")

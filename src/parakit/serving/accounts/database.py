@@ -34,7 +34,6 @@ CREATE TABLE requests (
   request_id TEXT PRIMARY KEY,
   key_id INTEGER NOT NULL,
   model TEXT NOT NULL,
-  route TEXT NOT NULL,
   started_at REAL NOT NULL,
   clock REAL NOT NULL,
   instance TEXT NOT NULL,

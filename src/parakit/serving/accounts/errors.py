@@ -8,9 +8,10 @@ from parakit.common.errors import UserError
 
 
 class RequestRefused(UserError):
-    """A request that is not served. `status`: of HTTP; `code`: for programs, as in OpenAI's error object."""
+    """A request that is not served. `status`: of HTTP; `kind` and `code`: for programs, as in OpenAI's error object."""
 
     status = 400
+    kind = "invalid_request_error"
     code = "invalid_request"
 
     def __init__(self, message: str, hint: str = "", *, retry_after: float | None = None) -> None:
@@ -24,6 +25,7 @@ class Unauthorized(RequestRefused):
     """No key, or one that is unknown or revoked."""
 
     status = 401
+    kind = "authentication_error"
     code = "invalid_api_key"
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -35,6 +37,7 @@ class Forbidden(RequestRefused):
     """A key that does not allow this, or a foreign Host or Origin."""
 
     status = 403
+    kind = "permission_error"
     code = "forbidden"
 
 
@@ -42,6 +45,7 @@ class QuotaExceeded(RequestRefused):
     """A key has used what its quota allows; Retry-After has the seconds until the oldest use leaves the window."""
 
     status = 429
+    kind = "rate_limit_error"
     code = "rate_limit_exceeded"
 
 
@@ -49,4 +53,5 @@ class LedgerUnavailable(RequestRefused):
     """The ledger cannot be written, so nothing is served (unless `on_ledger_failure` is "warn")."""
 
     status = 503
+    kind = "server_error"
     code = "ledger_unavailable"

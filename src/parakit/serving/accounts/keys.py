@@ -123,10 +123,10 @@ def list_keys(connection: sqlite3.Connection) -> list[Key]:
     return list(map(_key, connection.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY key_id")))
 
 
-def find_key(connection: sqlite3.Connection, key: str) -> Key | None:
+def find_key(connection: sqlite3.Connection, key_digest: bytes) -> Key | None:
     """The key, revoked or not; None for an unknown one. About 20 microseconds."""
     rows: Iterator[tuple[object, ...]] = connection.execute(
-        f"SELECT {_COLUMNS} FROM keys WHERE digest=?", (digest(key),)
+        f"SELECT {_COLUMNS} FROM keys WHERE digest=?", (key_digest,)
     )
     row = next(rows, None)
     return None if row is None else _key(row)

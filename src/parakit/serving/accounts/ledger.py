@@ -68,7 +68,7 @@ class Ledger:
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
-    def new_row(self, request_id: str, key_id: int, model: str, route: str, price: Price) -> RequestRow:
+    def new_row(self, request_id: str, key_id: int, model: str, price: Price) -> RequestRow:
         """A row that nothing knows yet. Raises `LedgerUnavailable` where its counts cannot be stored."""
         self._sequence += 1
         try:
@@ -81,7 +81,6 @@ class Ledger:
             request_id,
             key_id,
             model,
-            route,
             price,
             time.time(),
             self.clock.now(),
@@ -115,7 +114,7 @@ class Ledger:
         """Write the final counts, once: a second call does nothing. Returns at once."""
         if row.outcome != "running":
             return
-        row.finish(outcome)
+        row.end(outcome)
         self._queue.put(_Write(row, False))
 
     def live_rows(self, key_id: int) -> list[RequestRow]:

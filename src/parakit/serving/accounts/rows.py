@@ -16,7 +16,7 @@ from parakit.serving.accounts.progress_file import Progress, ProgressFile
 RowOutcome = Literal["running", "finished", "cancelled", "failed", "refused", "interrupted"]
 ENDED: tuple[RowOutcome, ...] = ("finished", "cancelled", "failed", "refused", "interrupted")
 COLUMNS = (
-    "request_id, key_id, model, route, started_at, clock, instance, slot, sequence, prompt_tokens, cached_tokens,"
+    "request_id, key_id, model, started_at, clock, instance, slot, sequence, prompt_tokens, cached_tokens,"
     " completion_tokens, input_usd, cached_usd, output_usd, price_date, nano_usd, seconds, outcome"
 )
 _N_COLUMNS = COLUMNS.count(",") + 1
@@ -29,7 +29,6 @@ class RequestRow:
     request_id: str
     key_id: int
     model: str
-    route: str
     price: Price
     started_at: float
     clock: float
@@ -43,7 +42,7 @@ class RequestRow:
     @classmethod
     def marker(cls) -> RequestRow:
         """Stands in the queue for "all before this"; never written."""
-        return cls("", -1, "", "", FREE, 0.0, 0.0, None, -1, 0)
+        return cls("", -1, "", FREE, 0.0, 0.0, None, -1, 0)
 
     @property
     def is_marker(self) -> bool:
@@ -76,7 +75,7 @@ class RequestRow:
             ):  # the counts are in memory, too, and closing the row writes those
                 self.progress_file.write(self.slot, self.sequence, self.counted)
 
-    def finish(self, outcome: RowOutcome) -> None:
+    def end(self, outcome: RowOutcome) -> None:
         """End the row; its duration is that of the monotonic clock."""
         self.counted = replace(self.counted, seconds=time.monotonic() - self._start)
         self.outcome = outcome
@@ -95,7 +94,6 @@ class RequestRow:
             self.request_id,
             self.key_id,
             self.model,
-            self.route,
             self.started_at,
             self.clock,
             self.progress_file.instance if self.progress_file else "",

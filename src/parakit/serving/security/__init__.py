@@ -1,0 +1,1 @@
+"""What stands before every route: host and origin checks, keys, bounds of bodies, slow clients, TLS. Pure ASGI."""
