@@ -341,6 +341,9 @@ OTHERS = {
         ),
         *("max_seq_len", "max_new_tokens", "when_full", "max_running", "max_step_tokens", "max_waiting"),
         *("shutdown_seconds", "studio", "log_prompts"),
+        *("accounts", "prices", "on_ledger_failure", "require_key", "allowed_hosts", "allowed_origins"),
+        *("tls_cert", "tls_key", "max_body_bytes", "header_seconds", "body_seconds", "slow_seconds"),
+        "max_connections",
     },
     "predict": {
         *PENALTIES,

@@ -30,7 +30,7 @@ def test_a_key_is_printed_once_listed_without_it_and_revoked(path, capsys):
     key = output(capsys, "keys", "add", "alice", "--tokens-per-day", "100", "--usd-per-month", "2.5").strip()
     accounts = Accounts(path)
     assert accounts.account_of(key).quota.nano_usd_per_month == 2_500_000_000
-    accounts.stop()
+    accounts.close()
     listed = output(capsys, "keys", "list") + output(capsys, "keys", "list", "--json")
     assert key not in listed
     (shown,) = json.loads(listed.splitlines()[-1])
@@ -52,7 +52,7 @@ def test_usage_sums_by_key_model_and_day_in_three_formats(path, capsys):
         await served(accounts, Call("b", "=other"), account=alice)
 
     asyncio.run(run())
-    accounts.stop()
+    accounts.close()
     rows = json.loads(output(capsys, "usage", "--by", "key", "model", "--json"))
     assert [(row["key"], row["model"], row["requests"], row["prompt_tokens"]) for row in rows] == [
         ("bob", "=other", 1, 10),

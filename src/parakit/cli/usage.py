@@ -8,6 +8,7 @@ import tyro
 from pydantic import Field
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from parakit.cli.keys import ACCOUNTS, opened_accounts
@@ -68,7 +69,7 @@ def _print(rows: list["UsageSum"], total: "UsageSum", by: tuple[str, ...]) -> No
         return
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for name in by:
-        table.add_column(name, min_width=8, overflow="fold")
+        table.add_column(name, overflow="fold")
     for name in ("requests", "ended\nearly", "prompt", "cached", "completion", "$"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
@@ -76,6 +77,8 @@ def _print(rows: list["UsageSum"], total: "UsageSum", by: tuple[str, ...]) -> No
     if len(rows) > 1 and by:
         table.add_section()
         table.add_row("total", *[""] * (len(by) - 1), *_cells(total))
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    console.width = max(console.width, needed)  # a line that wraps rather than a number without its end
     console.print(table)
 
 

@@ -11,17 +11,19 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from parakit.common.hardware import parakit_version
+from parakit.serving.accounts.accounts import Accounts
 from parakit.serving.api import chat, completions, health, metrics, models, tokenize
 from parakit.serving.api.anthropic_messages import routes as anthropic_messages
 from parakit.serving.api.errors import add_error_handlers
 from parakit.serving.api.responses import routes as responses
 from parakit.serving.config import ServeConfig
-from parakit.serving.context import Accounts, ServingContext
+from parakit.serving.context import ServingContext
 from parakit.serving.generation.call import new_id
 from parakit.serving.generation.service import GenerationService
 from parakit.serving.logs import log_event, log_generation
 from parakit.serving.metrics import ServerMetrics
 from parakit.serving.models.registry import Registry
+from parakit.serving.security.protection import protect
 
 ROUTERS = tuple(
     one.router
@@ -34,7 +36,7 @@ def create_app(
 ) -> FastAPI:
     """The application that serves the models of a registry. `app.state.serving` is its `ServingContext`.
 
-    Without `accounts` every request is allowed and nothing is recorded.
+    Without `accounts` every request to a known host is allowed and nothing is recorded.
     """
     config = config or registry.config
     service = GenerationService(registry, accounts)
@@ -54,6 +56,7 @@ def create_app(
     for router in ROUTERS:
         app.include_router(router)
     add_error_handlers(app)
+    protect(app, config.host, config, accounts)
     app.add_middleware(RequestIds)
     return app
 

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from parakit.common.settings import Config
 from parakit.inference.config import CACHE_DTYPE, CacheDtype, WhenFull
+from parakit.serving.accounts.config import AccountsConfig
+from parakit.serving.security.config import SecurityConfig
 
 Preload = Literal["first", "all", "none"]
 MAX_COMPLETIONS = 128  # of one prompt, as OpenAI's API allows
@@ -13,7 +14,7 @@ MAX_STOP_STRINGS = 64
 MAX_TOP_LOGPROBS = 20
 
 
-class ServeConfig(Config):
+class ServeConfig(SecurityConfig, AccountsConfig):
     """Where the server listens, which models it holds in memory, and how many requests run at once."""
 
     host: str = Field(
@@ -85,7 +86,7 @@ class ServeConfig(Config):
     )
     studio: bool = Field(
         default=True,
-        description="Serve the studio's pages at / as well, where the server listens on this machine alone.",
+        description="Serve the studio's pages at / as well; from another machine they need a key made with --studio.",
     )
     log_prompts: bool = Field(
         default=False, description="Write the text of prompts and answers into the log."

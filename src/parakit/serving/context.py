@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from parakit.serving.accounts.accounts import Accounts
 from parakit.serving.config import ServeConfig
-from parakit.serving.generation.call import Meter
 from parakit.serving.generation.service import GenerationService
 from parakit.serving.models.registry import Registry
-
-
-class Accounts(Meter, Protocol):
-    """Who may use the server, and what their requests cost."""
-
-    async def authenticate(self, request: Request) -> Any:
-        """The account of a request. Raises a `UserError` of `serving.errors` that refuses it."""
-        ...
 
 
 @dataclass(eq=False)

@@ -7,8 +7,8 @@ The socket is bound before a model is loaded, so that a port in use is known at 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +18,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from parakit.common.errors import UserError
+from parakit.serving.accounts.accounts import Accounts
+from parakit.serving.accounts.prices import load_price_table
 from parakit.serving.app import create_app
 from parakit.serving.config import ServeConfig
 from parakit.serving.context import ServingContext
@@ -25,6 +27,8 @@ from parakit.serving.errors import ModelUnavailable
 from parakit.serving.logs import log_event, set_up_logs
 from parakit.serving.models.locations import ModelLocation
 from parakit.serving.models.registry import Registry
+from parakit.serving.security.connections import ConnectionGuard
+from parakit.serving.security.exposure import check_tls, require_keys_where_exposed
 from parakit.serving.studio.context import StudioContext
 from parakit.serving.studio.mounting import mount_studio
 
@@ -48,14 +52,6 @@ def bind_socket(config: ServeConfig) -> socket.socket:
         raise UserError(f"port {config.port} is over 65535", "choose another --port") from None
     listener.setblocking(False)
     return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address of a socket is this machine's own."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _bind_error(config: ServeConfig, error: OSError) -> UserError:
@@ -83,6 +79,9 @@ class Server(uvicorn.Server):
             access_log=False,
             lifespan="on",
             server_header=False,
+            proxy_headers=False,  # no route trusts what a client writes there
+            ssl_certfile=config.tls_cert,
+            ssl_keyfile=config.tls_key,
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=5,
             backlog=BACKLOG,
@@ -91,11 +90,14 @@ class Server(uvicorn.Server):
         self.context: ServingContext = app.state.serving
         self._settings, self._on_ready = config, on_ready
         self._draining: asyncio.Task[None] | None = None
+        self._guard: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        guard = ConnectionGuard(self.server_state.connections, self._settings)
+        self._guard = asyncio.create_task(guard.run())
         if self.started and self._on_ready is not None:
             self._on_ready()
 
@@ -128,16 +130,43 @@ def serve(
     """Serve models until a signal ends it. `on_ready` is called with the URL once requests are taken. `studio_root`: the
     folder that the studio shows; None: the working directory.
 
-    Raises `UserError` for a port in use, and for a model that cannot be loaded.
+    Raises `UserError` for a port in use, for a model that cannot be loaded, for a certificate that is not usable, and where
+    other machines can reach the server and there is no key.
     """
+    check_tls(config)
+    with contextlib.closing(open_accounts(config)) as accounts:
+        _serve(locations, config, accounts, on_ready, studio_root)
+
+
+def open_accounts(config: ServeConfig) -> Accounts:
+    """The keys and the ledger of a server. `UserError` where other machines can reach it and there is no key."""
+    prices = load_price_table(config.prices)
+    accounts = Accounts(config.accounts, prices, config.on_ledger_failure, config.require_key)
+    try:
+        require_keys_where_exposed(config.host, config, accounts)
+    except BaseException:
+        accounts.close()
+        raise
+    return accounts
+
+
+def _serve(
+    locations: Sequence[ModelLocation],
+    config: ServeConfig,
+    accounts: Accounts,
+    on_ready: Callable[[str], object] | None,
+    studio_root: Path | None,
+) -> None:
     listener = bind_socket(config)
     set_up_logs()
     registry = Registry(locations, config)
-    app = create_app(registry, config)
+    app = create_app(registry, config, accounts=accounts)
     host, port = listener.getsockname()[:2]
-    if config.studio and is_loopback(host):
-        mount_studio(app, StudioContext(studio_root or Path.cwd(), app.state.serving.service))
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if config.studio:
+        context = StudioContext(studio_root or Path.cwd(), app.state.serving.service)
+        mount_studio(app, context)
+    scheme = "http" if config.tls_cert is None else "https"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def run() -> None:
         names = [one.name for one in locations]

@@ -76,7 +76,7 @@ def test_a_revoked_key_is_refused_at_once_by_a_running_server(database, tmp_path
         accounts.account_of(key)
     assert refused.value.status == 401
     assert key not in str(refused.value)
-    accounts.stop()
+    accounts.close()
 
 
 def test_without_a_key_only_where_that_is_allowed(tmp_path):
@@ -89,7 +89,7 @@ def test_without_a_key_only_where_that_is_allowed(tmp_path):
     for key in (None, "sk-any", ""):
         with pytest.raises(Unauthorized):
             accounts.account_of(key)
-    accounts.stop()
+    accounts.close()
 
 
 @pytest.mark.parametrize("content", [b"not a database at all" * 100, None])

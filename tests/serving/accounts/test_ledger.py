@@ -20,7 +20,7 @@ from parakit.common import UserError
 from parakit.serving.accounts.accounts import Accounts
 from parakit.serving.accounts.database import open_database
 from parakit.serving.accounts.errors import LedgerUnavailable, QuotaExceeded
-from parakit.serving.accounts.keys import LOCAL, Account, Quota
+from parakit.serving.accounts.keys import LOCAL, KeyHolder, Quota
 from parakit.serving.accounts.prices import Price, PriceTable
 from parakit.serving.accounts.recovery import close_interrupted
 from parakit.serving.generation.call import Usage
@@ -38,7 +38,7 @@ class Call:
 def accounts(tmp_path: Path):
     opened = Accounts(tmp_path / "accounts.sqlite", PriceTable({"tiny": PRICE}))
     yield opened
-    opened.stop()
+    opened.close()
 
 
 def rows(
@@ -156,7 +156,7 @@ def test_a_killed_server_owes_nothing_and_charges_what_it_computed(tmp_path):
     assert killed.returncode == -signal.SIGKILL
     assert [row[1] for row in rows(path)] == ["finished", "running", "running"]
     accounts = Accounts(path)
-    accounts.stop()
+    accounts.close()
     nano = round(
         (60 * 0.15 + 40 * 0.075 + 999 * 0.6) * 1000
     )  # by the price of the row, not of the new server
@@ -248,7 +248,7 @@ def test_a_full_disk_may_be_served_through_with_a_warning(tmp_path, caplog):
     asyncio.run(until_full(accounts, "u"))
     asyncio.run(served(accounts, Call("lost"), (7, 0, 3)))
     with caplog.at_level(logging.ERROR):
-        accounts.stop()
+        accounts.close()
     logged = [
         json.loads(r.getMessage().partition(": ")[2]) for r in caplog.records if r.levelno == logging.ERROR
     ]
@@ -266,12 +266,12 @@ def test_quotas_refuse_with_the_seconds_to_wait(accounts):
             await served(accounts, Call(f"{account.name}-refused"), account=account)
         return refused.value
 
-    by_rate = asyncio.run(run(Account(1, "rate", Quota(requests_per_minute=3)), 3))
+    by_rate = asyncio.run(run(KeyHolder(1, "rate", Quota(requests_per_minute=3)), 3))
     assert 55 <= int(by_rate.headers["Retry-After"]) <= 60
-    by_tokens = asyncio.run(run(Account(2, "tokens", Quota(tokens_per_day=20)), 2))  # 16 tokens, then 32
+    by_tokens = asyncio.run(run(KeyHolder(2, "tokens", Quota(tokens_per_day=20)), 2))  # 16 tokens, then 32
     assert "32 of 20 tokens" in str(by_tokens)
     assert 22 * 3600 < int(by_tokens.headers["Retry-After"]) <= 24 * 3600
-    by_money = asyncio.run(run(Account(3, "money", Quota(nano_usd_per_month=9600)), 2))
+    by_money = asyncio.run(run(KeyHolder(3, "money", Quota(nano_usd_per_month=9600)), 2))
     assert 29 * 86400 < int(by_money.headers["Retry-After"]) <= 30 * 86400
     accounts.ledger.flush()
     outcomes = dict(row[:2] for row in rows(accounts.path))
@@ -283,7 +283,7 @@ def test_quotas_refuse_with_the_seconds_to_wait(accounts):
 
 
 def test_running_requests_count_for_a_quota(accounts):
-    account = Account(1, "a", Quota(tokens_per_day=20))
+    account = KeyHolder(1, "a", Quota(tokens_per_day=20))
 
     async def run():
         async with accounts.meter(account, Call("long")) as row:
@@ -295,7 +295,7 @@ def test_running_requests_count_for_a_quota(accounts):
 
 
 def test_a_used_quota_opens_again_when_the_oldest_use_leaves_the_window(accounts, monkeypatch):
-    account = Account(1, "a", Quota(tokens_per_day=16))
+    account = KeyHolder(1, "a", Quota(tokens_per_day=16))
     asyncio.run(served(accounts, Call("a"), account=account))
     accounts.ledger.flush()
     with pytest.raises(QuotaExceeded) as refused:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from parakit.common.errors import UserError
 from parakit.serving.accounts.database import default_accounts_path, open_database
 from parakit.serving.accounts.errors import RequestRefused, Unauthorized
-from parakit.serving.accounts.keys import LOCAL, Account, digest, find_key, has_active_key, looks_like_key
+from parakit.serving.accounts.keys import LOCAL, KeyHolder, digest, find_key, has_active_key, looks_like_key
 from parakit.serving.accounts.ledger import Ledger, OnFailure
 from parakit.serving.accounts.prices import PriceTable
 from parakit.serving.accounts.quota_check import QuotaCheck
@@ -75,12 +75,12 @@ class Accounts:
         """Whether a key exists that is not revoked."""
         return has_active_key(self.connection)
 
-    async def authenticate(self, request: Any) -> Account:
+    async def authenticate(self, request: Any) -> KeyHolder:
         """The account of an HTTP request, as `security.authentication` found it before any route ran."""
-        account: Account = request.scope["state"]["account"]
+        account: KeyHolder = request.scope["state"]["account"]
         return account
 
-    def account_of(self, key: str | None) -> Account:
+    def account_of(self, key: str | None) -> KeyHolder:
         """The account of a key, or `LOCAL` without one where that is allowed. Raises `Unauthorized`. The table is read
         each time, so a key is refused as soon as it is revoked.
         """
@@ -93,7 +93,7 @@ class Accounts:
             return LOCAL
         return self.account_of_digest(digest(key))
 
-    def account_of_digest(self, key_digest: bytes) -> Account:
+    def account_of_digest(self, key_digest: bytes) -> KeyHolder:
         """As `account_of`, from what is stored of a key."""
         found = find_key(self.connection, key_digest)
         if found is None or found.revoked_at is not None:
@@ -104,14 +104,12 @@ class Accounts:
         return found.account
 
     @contextlib.asynccontextmanager
-    async def meter(self, account: Account, call: Call) -> AsyncIterator[MeteredRow]:
+    async def meter(self, account: KeyHolder, call: Call) -> AsyncIterator[MeteredRow]:
         """The row of a request, committed before the block starts and closed once: by `row.finish`, or when the block ends,
         as `finished`, `cancelled`, `refused` or `failed` by how. Raises `QuotaExceeded` or `LedgerUnavailable` before
         the block.
         """
-        row = self.ledger.new_row(
-            call.request_id, account.key_id, call.model, self.prices.find(call.model)
-        )
+        row = self.ledger.new_row(call.request_id, account.key_id, call.model, self.prices.find(call.model))
         try:
             self.quota_check.admit(account)
         except RequestRefused:
@@ -130,7 +128,7 @@ class Accounts:
             raise
         self.ledger.close(row, "finished")
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Write what is left and close the files."""
         self.ledger.stop()
         self.connection.close()

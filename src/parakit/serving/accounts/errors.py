@@ -12,7 +12,9 @@ class RequestRefused(UserError):
 
     status = 400
     kind = "invalid_request_error"
-    code = "invalid_request"
+    code: str | None = "invalid_request"
+    param: str | None = None
+    """The parameter that is wrong."""
 
     def __init__(self, message: str, hint: str = "", *, retry_after: float | None = None) -> None:
         super().__init__(message, hint)

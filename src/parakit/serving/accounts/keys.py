@@ -37,7 +37,7 @@ class Quota:
 
 
 @dataclass(frozen=True)
-class Account:
+class KeyHolder:
     """Who sends a request: the holder of a key, or anyone on this machine (`LOCAL`, key 0)."""
 
     key_id: int
@@ -47,14 +47,14 @@ class Account:
     """May use the studio, which starts builds and deletes models."""
 
 
-LOCAL = Account(0, "local", studio=True)
+LOCAL = KeyHolder(0, "local", studio=True)
 
 
 @dataclass(frozen=True)
 class Key:
     """A key as it is stored. `hint`: its first characters, by which its owner recognizes it."""
 
-    account: Account
+    account: KeyHolder
     hint: str
     created_at: float
     revoked_at: float | None
@@ -145,5 +145,5 @@ def nano_usd(usd: float | None) -> int | None:
 
 def _key(row: tuple[object, ...]) -> Key:
     key_id, name, hint, created_at, revoked_at, *quota, studio = row
-    account = Account(key_id, name, Quota(*quota), bool(studio))  # type: ignore[arg-type]
+    account = KeyHolder(key_id, name, Quota(*quota), bool(studio))  # type: ignore[arg-type]
     return Key(account, hint, created_at, revoked_at)  # type: ignore[arg-type]

@@ -132,6 +132,8 @@ class Ledger:
         """Write what is left and end the thread. Rows that cannot be written are logged in full."""
         if not self._thread.is_alive():
             return
+        for row in [row for rows in self._live.values() for row in rows.values()]:
+            self.close(row, "interrupted")
         self._queue.put(None)
         self._thread.join()
         for write in self._held:

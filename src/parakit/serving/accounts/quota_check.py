@@ -14,7 +14,7 @@ from collections import deque
 
 from parakit.common.formatting import long_duration
 from parakit.serving.accounts.errors import QuotaExceeded
-from parakit.serving.accounts.keys import Account
+from parakit.serving.accounts.keys import KeyHolder
 from parakit.serving.accounts.ledger import Ledger
 from parakit.serving.accounts.prices import NANO
 from parakit.serving.accounts.rows import RequestRow
@@ -31,7 +31,7 @@ class QuotaCheck:
         self.ledger = ledger
         self._recent: dict[int, deque[float]] = {}
 
-    def admit(self, account: Account) -> None:
+    def admit(self, account: KeyHolder) -> None:
         """Count one request of this account; raises `QuotaExceeded` with the seconds to wait."""
         quota = account.quota
         if quota.tokens_per_day is not None:
@@ -41,7 +41,7 @@ class QuotaCheck:
         if quota.requests_per_minute is not None:
             self._check_rate(account, quota.requests_per_minute)
 
-    def _check(self, account: Account, column: str, n_hours: int, limit: int) -> None:
+    def _check(self, account: KeyHolder, column: str, n_hours: int, limit: int) -> None:
         now = self.ledger.clock.now()
         hour = int(now // HOUR)
         live = self.ledger.live_rows(account.key_id)
@@ -78,7 +78,7 @@ class QuotaCheck:
         )
         return found.fetchone() is not None
 
-    def _check_rate(self, account: Account, limit: int) -> None:
+    def _check_rate(self, account: KeyHolder, limit: int) -> None:
         recent = self._recent.setdefault(account.key_id, deque())
         now = time.monotonic()
         while recent and recent[0] <= now - MINUTE:

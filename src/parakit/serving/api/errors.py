@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 from parakit.inference.engine.engine import QueueFull
+from parakit.serving.accounts.errors import RequestRefused
 from parakit.serving.api.anthropic_messages.errors import messages_error
 from parakit.serving.context import request_id_of
 from parakit.serving.errors import (
@@ -44,7 +45,7 @@ _KINDS: Sequence[tuple[type[Exception], int, str, str | None]] = (
 )
 
 
-class ApiError(UserError):
+class ApiError(RequestRefused):
     """A refusal with a status of its own."""
 
     def __init__(
@@ -65,7 +66,7 @@ class ApiError(UserError):
 
 def error_body(error: Exception) -> tuple[int, dict[str, Any]]:
     """The status and the JSON of an error. An error that is not the user's says nothing of its cause."""
-    if isinstance(error, ApiError):
+    if isinstance(error, RequestRefused):
         return error.status, _body(_text(error), error.kind, error.param, error.code)
     for kind, status, name, code in _KINDS:
         if isinstance(error, kind):

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from parakit.inference.config import SamplingSettings, WhenFull
 from parakit.inference.tool_calls.tools import Tool, ToolChoice
 
-GenerationOutcome = Literal["finished", "cancelled", "failed"]
+GenerationOutcome = Literal["finished", "cancelled", "failed", "refused"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,10 @@ class Usage:
 
 class MeterRow(Protocol):
     """The row of a ledger that belongs to one generation."""
+
+    def count(self, usage: Usage) -> None:
+        """What has gone through the model so far: what a killed server charges."""
+        ...
 
     def finish(self, usage: Usage, outcome: GenerationOutcome) -> None:
         """The generation has ended: called once, before the meter's block is left."""

@@ -48,6 +48,8 @@ class Generation:
         """What is held until the end: the model's place in memory, the meter's row."""
         self.row: MeterRow | None = None
         self.is_closed = False
+        self.is_refused = False
+        """The engine did not take the request, by the user's mistake."""
         self._handle: RequestHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -93,6 +95,8 @@ class Generation:
             self._is_notified = False
             ended = [(i, handle.rows[i].finish_reason) for i in sorted(open_rows)]
             is_done = handle.done
+            if self.row is not None:
+                self.row.count(self.usage)
             while handle.pieces:
                 piece = handle.pieces.popleft()
                 choice = handle.rows[piece.number].choices[counts[piece.number]]
@@ -137,6 +141,8 @@ class Generation:
         """What became of it so far."""
         handle = self._handle
         if handle is None:
+            if self.is_refused:
+                return "refused"
             return "cancelled" if self._is_cancelled else "failed"
         if handle.error is not None:
             return "failed"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from parakit.common.errors import UserError
 from parakit.serving.errors import ShuttingDown
 from parakit.serving.generation.call import GenerationCall, Meter
 from parakit.serving.generation.generation import Generation
@@ -55,7 +56,8 @@ class GenerationService:
                 )
             is_constrained = call.may_call or any(call.sampling.get(name) is not None for name in CONSTRAINED)
             await generation.submit(self._compiling if is_constrained else self._preparing)
-        except BaseException:
+        except BaseException as error:
+            generation.is_refused = isinstance(error, UserError)
             await generation.close()
             raise
         return generation

@@ -1,17 +1,18 @@
 """Who sends a request: found before any route, so that no route can be left without it.
 
-A key comes as `Authorization: Bearer KEY`, as `x-api-key: KEY`, or by the cookie of a browser that has logged in. Only `/health`
-needs none. What is no route of the API is the studio, which starts builds and deletes models: it needs a key that may.
+A key comes as `Authorization: Bearer KEY`, as `x-api-key: KEY`, or by the cookie of a browser that has logged in. Only
+`/health` needs none. What is no route of the API is the studio, which starts builds and deletes models: it needs a key
+that may.
 """
 
 from __future__ import annotations
 
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from parakit.serving.accounts.accounts import Accounts
 from parakit.serving.accounts.errors import Forbidden, RequestRefused, Unauthorized
-from parakit.serving.accounts.keys import Account
+from parakit.serving.accounts.keys import KeyHolder
 from parakit.serving.security.login import COOKIE, LOGIN_PATH, Login
 from parakit.serving.security.refusals import refuse
 
@@ -49,9 +50,24 @@ class Authentication:
                 await refuse(error, scope, receive, send, close=True)
             return
         scope.setdefault("state", {})["account"] = account
-        await self.app(scope, receive, send)
+        await self.app(scope, self._while_valid(scope, receive), send)
 
-    def _account(self, request: HTTPConnection) -> Account:
+    def _while_valid(self, scope: Scope, receive: Receive) -> Receive:
+        """A websocket stays open for hours: with each message the key is looked up again, so that revoking it ends this."""
+        if scope["type"] != "websocket":
+            return receive
+
+        async def receive_while_valid() -> Message:
+            message = await receive()
+            try:
+                self._account(HTTPConnection(scope))
+            except RequestRefused:
+                return {"type": "websocket.disconnect", "code": 1008}
+            return message
+
+        return receive_while_valid
+
+    def _account(self, request: HTTPConnection) -> KeyHolder:
         """Raises `Unauthorized` or `Forbidden`."""
         account = self._of_credentials(request)
         if not (account.studio or is_api_path(request.scope["path"])):
@@ -61,7 +77,7 @@ class Authentication:
             )
         return account
 
-    def _of_credentials(self, request: HTTPConnection) -> Account:
+    def _of_credentials(self, request: HTTPConnection) -> KeyHolder:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme:
             if scheme.lower() != "bearer":

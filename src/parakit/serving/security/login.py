@@ -11,13 +11,14 @@ import secrets
 import time
 from urllib.parse import parse_qs
 
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from parakit.serving.accounts.accounts import Accounts
 from parakit.serving.accounts.errors import RequestRefused
-from parakit.serving.accounts.keys import Account, digest
+from parakit.serving.accounts.keys import KeyHolder, digest
 
 COOKIE, LOGIN_PATH = "parakit_session", "/login"
 SESSION_SECONDS = 12 * 3600
@@ -71,7 +72,7 @@ class Login:
         """The page in place of one that needs a key."""
         await _page("", 401)(scope, receive, send)
 
-    def account_of(self, session: str) -> Account | None:
+    def account_of(self, session: str) -> KeyHolder | None:
         """The account of a session; None for one that has ended, whose key is revoked, or that never was."""
         name = hashlib.sha256(session.encode()).digest()
         key_digest, end = self._sessions.get(name, (b"", 0.0))
@@ -85,10 +86,13 @@ class Login:
 
     async def _log_in(self, request: Request) -> Response:
         body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_FORM_BYTES:
-                return _page("This is no key.", 413)
+        try:
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_FORM_BYTES:
+                    return _page("This is no key.", 413)
+        except (HTTPException, ClientDisconnect):  # too slow, or gone
+            return _page("The form did not arrive.", 408)
         key = parse_qs(body.decode("utf-8", "replace")).get("key", [""])[0].strip()
         try:
             account = self.accounts.account_of_digest(digest(key))

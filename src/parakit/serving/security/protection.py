@@ -15,13 +15,15 @@ from parakit.serving.security.hosts import HostCheck
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
-    (b"x-frame-options", b"DENY"),
+    (b"x-frame-options", b"SAMEORIGIN"),
 )
 
 
-def protect(app: FastAPI, host: str, config: SecurityConfig, accounts: Accounts | None) -> None:
-    """Add the checks; what is added last comes first. Without `accounts` there are no keys, which is for loopback."""
-    if accounts is not None:
+def protect(app: FastAPI, host: str, config: SecurityConfig, accounts: object) -> None:
+    """Add the checks; what is added last comes first. Without `Accounts` there are no
+    keys, which is for loopback.
+    """
+    if isinstance(accounts, Accounts):
         app.add_middleware(Authentication, accounts=accounts, is_https=config.tls_cert is not None)
     app.add_middleware(BodyLimit, max_bytes=config.max_body_bytes, seconds=config.body_seconds)
     if config.allowed_origins:

@@ -1,7 +1,8 @@
-"""Refuses a request before any route: as JSON in OpenAI's form, a websocket by not opening it."""
+"""Refuses a request before any route: as JSON in the form of its route, a websocket by not opening it."""
 
 from __future__ import annotations
 
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from parakit.serving.accounts.errors import RequestRefused
@@ -15,7 +16,7 @@ async def refuse(
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": error.message[:100]})
         return
-    response = error_response(error)
+    response = error_response(error, Request(scope))
     if close:
         response.headers["Connection"] = "close"
     await response(scope, receive, send)
