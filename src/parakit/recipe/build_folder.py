@@ -1,14 +1,15 @@
-"""Resolves a path to a model folder: a build's folder stands for its last model."""
+"""Resolves a path to a model folder: a build's folder stands for its last model. Imports nothing that reads recipes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from parakit.common.files import read_json
 from parakit.inference.chat_models.locations import is_endpoint
-from parakit.recipe.post_training import chat_stage_names
 
 BUILD, RECIPE = "build.json", "recipe.json"
+REWARD = "reward"
 
 
 def resolve_model_folder(path: str | Path) -> Path:
@@ -24,6 +25,12 @@ def resolve_model_folder(path: str | Path) -> Path:
 def model_location(where: str | Path) -> str:
     """The URL of an endpoint as it is, or the model folder that a folder stands for."""
     return where if isinstance(where, str) and is_endpoint(where) else str(resolve_model_folder(where))
+
+
+def chat_stage_names(methods: Iterable[str], distilled: bool, quantized: bool = False) -> list[str]:
+    """Of these steps of alignment, of distillation and of quantization, the stages whose models generate text, in order."""
+    after = [*(["distill"] if distilled else []), *(["quantize"] if quantized else [])]
+    return [*(method for method in methods if method != REWARD), *after]
 
 
 def _model_stages(build: Path) -> list[str]:

@@ -6,7 +6,6 @@ not part of that sequence: later steps are rewarded by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,12 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.compression.quantization.config import Calibration
+from parakit.recipe.build_folder import REWARD, chat_stage_names
 from parakit.recipe.build_time import BuildTime
 from parakit.recipe.config import RecipeConfig
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
 from parakit.recipe.start_plan import base_stage
 from parakit.training.config import TrainingConfig
-
-REWARD = "reward"
 
 
 def post_training_stages(
@@ -47,12 +45,6 @@ def post_training_models(recipe: RecipeConfig) -> dict[str, str]:
         (step.method for step in recipe.align), recipe.distill is not None, recipe.quantize is not None
     )
     return {name: name for name in names}
-
-
-def chat_stage_names(methods: Iterable[str], distilled: bool, quantized: bool = False) -> list[str]:
-    """Of these steps of alignment, of distillation and of quantization, the stages whose models generate text, in order."""
-    after = [*(["distill"] if distilled else []), *(["quantize"] if quantized else [])]
-    return [*(method for method in methods if method != REWARD), *after]
 
 
 def seeded(training: TrainingConfig, seed: int) -> Any:

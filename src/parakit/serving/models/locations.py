@@ -11,7 +11,6 @@ from pathlib import Path
 
 from parakit.checkpoints.adapters.base_model import base_folder, is_adapter_folder
 from parakit.checkpoints.folder_safety import require_model_folder
-from parakit.checkpoints.import_export import import_model
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.recipe.build_folder import BUILD, resolve_model_folder
@@ -46,6 +45,8 @@ def locate_models(models: Sequence[str], adapters: Sequence[str] = ()) -> list[M
 
 def imported(file: Path) -> Path:
     """The model of a GGUF file, imported into a folder that is removed when the process ends."""
+    from parakit.checkpoints.import_export import import_model  # takes a while to import
+
     folder = Path(tempfile.mkdtemp(prefix="parakit-serve-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     log(f"importing {file} for this run; `parakit import {file} --output FOLDER` does it once")
