@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from parakit.common.hardware import parakit_version
 from parakit.serving.accounts.accounts import Accounts
-from parakit.serving.api import chat, completions, health, metrics, models, tokenize
+from parakit.serving.api import chat, completions, embeddings, health, metrics, models, tokenize
 from parakit.serving.api.anthropic_messages import routes as anthropic_messages
 from parakit.serving.api.errors import add_error_handlers
 from parakit.serving.api.responses import routes as responses
@@ -27,7 +27,10 @@ from parakit.serving.security.protection import protect
 
 ROUTERS = tuple(
     one.router
-    for one in (models, chat, completions, responses, anthropic_messages, tokenize, health, metrics)
+    for one in (
+        *(models, chat, completions, responses, anthropic_messages, embeddings),
+        *(tokenize, health, metrics),
+    )
 )
 
 

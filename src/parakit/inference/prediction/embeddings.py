@@ -9,7 +9,7 @@ Shapes: N texts, B of them in a batch, T tokens, P width of a text's vector.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,8 +28,25 @@ from parakit.tokens.tokenizer.special_tokens_template import special_tokens_temp
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
-@torch.inference_mode()
+class EmbeddedTexts(NamedTuple):
+    """Vectors (N, P) float32, and of each text the tokens that went through the model."""
+
+    vectors: np.ndarray
+    n_tokens: list[int]
+
+
 def embed(
+    model: Embedder | MaskedLanguageModel | LanguageModel | SequenceToSequence,
+    tokenizer: Tokenizer,
+    texts: Sequence[Text],
+    **settings: Any,
+) -> np.ndarray:
+    """The vectors of `embed_texts`, whose settings these are."""
+    return embed_texts(model, tokenizer, texts, **settings).vectors
+
+
+@torch.inference_mode()
+def embed_texts(
     model: Embedder | MaskedLanguageModel | LanguageModel | SequenceToSequence,
     tokenizer: Tokenizer,
     texts: Sequence[Text],
@@ -40,8 +57,8 @@ def embed(
     prompt_name: str | None = None,
     too_long: TooLong | None = None,
     micro_batch_size: int = MICRO_BATCH_SIZE,
-) -> np.ndarray:
-    """One vector per text, (N, P) float32; of an encoder-decoder, its encoder's.
+) -> EmbeddedTexts:
+    """One vector per text, (N, P) float32, with the count of its tokens; of an encoder-decoder, its encoder's vectors.
 
     `pooling` and `normalize` (to length 1) default to the embedder's own, else to the mean and True. Special tokens are
     part of the mean. `prompt` is put before each text (the first of a pair), or the embedder's prompt `prompt_name`;
@@ -74,7 +91,7 @@ def embed(
             hidden = trunk(batch.input_ids, attention_mask=batch.attention_mask, **batch.context)  # (B, T, D)
             found = text_vectors(hidden, batch.attention_mask, config, layers, n_prompt)
             vectors[batch.rows] = require_finite(found.float(), "vectors").cpu().numpy()
-    return vectors
+    return EmbeddedTexts(vectors, [len(one.token_ids) for one in inputs])
 
 
 def _prompt(config: EmbedderConfig, prompt: str | None, name: str | None) -> str:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from parakit.common.errors import UserError
 from parakit.serving.errors import ShuttingDown
-from parakit.serving.generation.call import GenerationCall, Meter
+from parakit.serving.generation.call import GenerationCall, GenerationOutcome, Meter, Usage
 from parakit.serving.generation.generation import Generation
-from parakit.serving.models.registry import Registry
+from parakit.serving.models.registry import ModelUse, Registry
 
 CONSTRAINED = ("json_schema", "regex", "grammar")
 N_PREPARING = 4  # threads that render templates and encode prompts
 OnEnd = Callable[[Generation], object]
 Result = TypeVar("Result")
+
+
+@dataclass
+class MeteredWork:
+    """A model in use, and the tokens that went through it."""
+
+    use: ModelUse
+    usage: Usage = field(default_factory=Usage)
 
 
 class GenerationService:
@@ -61,6 +71,29 @@ class GenerationService:
             await generation.close()
             raise
         return generation
+
+    @contextlib.asynccontextmanager
+    async def work(self, call: GenerationCall) -> AsyncIterator[MeteredWork]:
+        """The block of a request that uses a model without generating: the model is open, and `usage`, which the block
+        sets, is metered.
+        """
+        if self.is_draining:
+            raise ShuttingDown
+        async with contextlib.AsyncExitStack() as stack:
+            use = await stack.enter_async_context(self.registry.open(call.model))
+            done, row = MeteredWork(use), None
+            if self.meter is not None:
+                row = await stack.enter_async_context(self.meter.meter(call.account, call))
+            outcome: GenerationOutcome = "failed"
+            try:
+                yield done
+                outcome = "finished"
+            except asyncio.CancelledError:
+                outcome = "cancelled"
+                raise
+            finally:
+                if row is not None:
+                    row.finish(done.usage, outcome)
 
     async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Run what takes milliseconds or more outside the event loop."""
