@@ -25,6 +25,7 @@ FLAT = MeasuredSpeeds(
     adamw_seconds=0.0,
     decoding=((1e6, 1e10),),
     decode_flops=1e12,
+    draw_seconds=0.0,
     prefill_flops=1e10,
     process_bytes=10**8,
     peak_flops=1e10,

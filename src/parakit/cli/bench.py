@@ -16,7 +16,7 @@ import parakit
 from parakit.cli.rendering.arguments import parse_command
 from parakit.common.files import JsonObject
 from parakit.common.formatting import byte_size, number, percent
-from parakit.common.hardware import describe_hardware, peak_memory
+from parakit.common.hardware import describe_hardware, peak_memory, reset_peak_memory
 from parakit.common.progress import log
 from parakit.common.settings import Config
 
@@ -58,6 +58,7 @@ def main(argv: list[str]) -> int:
     require_capability(network, "generate")
     device = next(network.parameters()).device
     bandwidth = memory_bandwidth(device)
+    reset_peak_memory()  # what the measurement itself read is no part of it
     speeds = []
     for speed in measure_speed(
         network,  # type: ignore[arg-type]  # checked by `require_capability`

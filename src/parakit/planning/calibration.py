@@ -15,7 +15,7 @@ from pydantic import Field
 
 from parakit.common.settings import Config
 
-VERSION = 1  # of what is measured, and how
+VERSION = 2  # of what is measured, and how
 
 
 class BlockSpeed(Config):
@@ -48,6 +48,10 @@ class MeasuredSpeeds(Config):
         description="bytes that a decoding step reads, ascending, and bytes per second that it reaches for them"
     )
     decode_flops: float = Field(description="FLOP/s of decoding many sequences at once")
+    draw_seconds: float = Field(description="of drawing a token, for each logit, the model left out")
+    quantized_gain: float = Field(
+        default=1.0, description="speed of adapters on matrices of 4 bits, over those of float32"
+    )
     prefill_flops: float = Field(description="FLOP/s of reading prompts")
     process_bytes: int = Field(description="of a process that has loaded PyTorch and Parakit, and no model")
     peak_flops: float = Field(description="FLOP/s of a large matrix product in float32")

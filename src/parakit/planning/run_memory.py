@@ -8,21 +8,20 @@ then weights by the number of devices (Rajbhandari et al. 2020, "ZeRO", figure 1
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from parakit.model.config import ModelConfig
 from parakit.planning.machines import Machine
 from parakit.planning.memory import cache_bytes
 from parakit.planning.runs import FROZEN, RunSpec, stacks_of
-from parakit.planning.training_memory import (
-    FLOAT,
-    FUSED_LOGITS,
-    PROCESS_BYTES,
-    QUANTIZED_FUSED_LOGITS,
-    activation_floats,
-    muon_floats,
-)
+from parakit.planning.training_memory import activation_floats, muon_floats
 
+FLOAT = 4
+PROCESS_BYTES = 400_000_000  # Python, PyTorch and its buffers, the tokenizer, where it is not measured
+MOMENTS = {"adamw": 2, "muon": 1}  # numbers per trained parameter
+CHUNK_COPIES = 3  # of a chunk of logits, see training/objectives/fused_head_loss.py
+CHUNK, QUANTIZED_CHUNK = 2**23, 2**21  # numbers of one
+MAX_WHOLE_LOGITS = 2**25  # of preferences, see alignment/preferences/dpo.py
 DEVICE_BYTES = (
     900_000_000  # of a card: CUDA's context, the libraries' work spaces, and what the allocator cannot use
 )
@@ -30,6 +29,11 @@ DEVICE_BYTES = (
 # pass holds in passing and the C library's allocator does not give back, relative to the activations that are kept. Measured
 # of pre-training and tuning models of 1M to 25M parameters (`make bench NAME=planner`).
 TRAINER_BYTES, HELD_ACTIVATIONS = 75_000_000, 1.45
+HELD_WITH_ADAPTERS = 1.6  # their products are added to those of the matrices
+HELD_WITH_CHECKPOINTS = 2.7  # a block that is computed again holds its results and gradients at once
+GENERATOR_BYTES = 25_000_000  # of a process that generates: kernels and tokenizer
+RETAINED = 0.8  # of these the allocator keeps when they are freed, while the update takes new memory
+DIVERGENCE_COPIES = 8  # of a chunk: logits, distributions and gradients of teacher and student
 USABLE = 0.9  # of the memory that is there: the rest is for what the estimate misses
 WHOLE_LOGITS = 2  # copies in 16 bits and below: logits, and their gradient, in float32
 
@@ -50,17 +54,26 @@ class RunBytes:
     cache: int = 0
     early_gradients: int = 0
     """Those that exist when the forward pass ends: the output matrix's, or all when micro-batches accumulate."""
+    retained: int = 0
+    """Of the activations, still held during the update."""
 
     @property
     def peak(self) -> int:
         """The most at one time."""
         held = self.process + self.weights + self.optimizer + self.other_models
         forward = self.early_gradients + self.activations + self.logits
-        return held + max(forward, self.gradients + self.update, self.cache)
+        return held + max(forward, self.retained + self.gradients + self.update, self.cache)
+
+    def describe(self) -> str:
+        """One line of text."""
+        held = ("weights", "gradients", "optimizer", "activations", "logits")
+        listed = ", ".join(f"{name} {getattr(self, name) / 1e9:.2f}" for name in held if getattr(self, name))
+        return f"about {self.peak / 1e9:.1f} GB at the peak ({listed})"
 
     def parts(self) -> dict[str, int]:
         """Those that are not empty, by name."""
-        return {name: value for name, value in asdict(self).items() if value and name != "early_gradients"}
+        within = ("early_gradients", "retained")
+        return {name: value for name, value in asdict(self).items() if value and name not in within}
 
 
 def run_bytes(spec: RunSpec, machine: Machine | None = None) -> RunBytes:
@@ -96,52 +109,112 @@ def _inference_bytes(spec: RunSpec, process: int, on_card: bool) -> RunBytes:
     held = cache.per_token * spec.seq_len * spec.n_rows if cache else 0
     if cache and spec.config.family == "encoder-decoder":
         held += cache.per_source_token * spec.seq_len * spec.n_rows
+    process += 0 if on_card else GENERATOR_BYTES
     return RunBytes(process=process, weights=weight_bytes(spec.config, bits), cache=held)
 
 
-def _training_bytes(spec: RunSpec, process: int, on_card: bool) -> RunBytes:
-    config, trained, frozen = spec.config, spec.n_trained, spec.method in FROZEN
-    half = spec.precision in ("bfloat16", "float16", "fp8")
-    rows = spec.micro_batch_size * spec.texts_per_row
-    n_tokens = rows * spec.seq_len
-    n_predicted = round(n_tokens * spec.counted_share)
-    floats = sum(activation_floats(stack, frozen, spec.checkpointing) for stack in stacks_of(config))
-    activations = FLOAT * n_tokens * floats
-    weights = FLOAT * spec.n_parameters
-    if spec.method == "qlora":
-        weights = weight_bytes(config, spec.bits if spec.bits < 16 else 4)
-    if frozen:
-        weights += FLOAT * trained
-    if not on_card:
+@dataclass(frozen=True)
+class StepShape:
+    """A training step in numbers: of a plan, or counted of a model that exists. `n_tokens` pass the network at a time, padding
+    included, and logits of `n_predicted` of them are computed.
+    """
+
+    config: ModelConfig
+    weight_bytes: int
+    n_trained: int
+    optimizer: str
+    n_tokens: int
+    n_predicted: int
+    frozen: bool = False
+    """Whether adapters train, and not the matrices themselves."""
+    quantized: bool = False
+    checkpointing: bool = False
+    accumulates: bool = False
+    """Whether several micro-batches add up their gradients."""
+    half: bool = False
+    max_whole_logits: int = 0
+    """Up to so many logits exist as a whole; more are computed in chunks."""
+    chunk_copies: int = CHUNK_COPIES
+    on_card: bool = False
+    process_bytes: int = PROCESS_BYTES
+
+
+def step_bytes(step: StepShape) -> RunBytes:
+    """Of one training step on one device."""
+    config, process, weights = step.config, step.process_bytes, step.weight_bytes
+    floats = sum(activation_floats(each, step.frozen, step.checkpointing) for each in stacks_of(config))
+    activations, retained = FLOAT * step.n_tokens * floats, 0
+    if not step.on_card:
         process += TRAINER_BYTES
-        activations = round(HELD_ACTIVATIONS * activations)
-    if half:
+        held = HELD_WITH_ADAPTERS if step.frozen else HELD_ACTIVATIONS
+        activations = round((HELD_WITH_CHECKPOINTS if step.checkpointing else held) * activations)
+        retained = round(RETAINED * activations)
+    if step.half:
         activations = round(activations * 0.6)  # inputs of products are halved, residuals and norms are not
-        weights += 0 if frozen and spec.method == "qlora" else 2 * spec.n_parameters
-        logits = WHOLE_LOGITS * FLOAT * n_predicted * config.vocab_size
-    else:
-        fused = QUANTIZED_FUSED_LOGITS if spec.method == "qlora" else FUSED_LOGITS
-        logits = FLOAT * min(3 * n_predicted * config.vocab_size, fused)
-    moments = 2 if spec.optimizer == "adamw" or frozen else 1
-    optimizer, gradients = FLOAT * moments * trained, FLOAT * trained
-    update = 0 if spec.optimizer == "adamw" or frozen else FLOAT * muon_floats(config)
-    head = 0 if frozen else FLOAT * config.vocab_size * config.d_token
-    early = gradients if spec.n_rows > spec.micro_batch_size else head
-    others, cache = _other_models(spec)
-    n = spec.n_devices
-    parts = {"optimizer": optimizer, "update": update, "gradients": gradients, "early_gradients": early}
-    shards = {"none": (), "optimizer": ("optimizer", "update")}.get(spec.sharding, tuple(parts))
-    parts = {name: value // n if name in shards else value for name, value in parts.items()}
-    weights = weights // n + _largest_block(config) * FLOAT * (n > 1) if spec.sharding == "full" else weights
+        weights += 0 if step.quantized else 2 * config.n_params()["total"]
+    plain = step.optimizer == "adamw" or step.frozen
+    gradients = FLOAT * step.n_trained
+    head = 0 if step.frozen else FLOAT * config.vocab_size * config.d_token
     return RunBytes(
         process=process,
         weights=weights,
+        gradients=gradients,
+        optimizer=FLOAT * MOMENTS["adamw" if step.frozen else step.optimizer] * step.n_trained,
         activations=activations,
-        logits=logits,
-        other_models=others,
-        cache=cache,
-        **parts,
+        retained=retained,
+        logits=_logit_bytes(step),
+        update=0 if plain else FLOAT * muon_floats(config),
+        early_gradients=gradients if step.accumulates else head,
     )
+
+
+def _logit_bytes(step: StepShape) -> int:
+    n_logits = step.n_predicted * step.config.vocab_size
+    if step.half:
+        return WHOLE_LOGITS * FLOAT * n_logits
+    chunk = max(QUANTIZED_CHUNK if step.quantized else CHUNK, min(n_logits, step.max_whole_logits))
+    return FLOAT * step.chunk_copies * min(n_logits, chunk)
+
+
+def _training_bytes(spec: RunSpec, process: int, on_card: bool) -> RunBytes:
+    frozen, quantized = spec.method in FROZEN, spec.method == "qlora"
+    weights = FLOAT * spec.n_parameters
+    if quantized:
+        weights = weight_bytes(spec.config, spec.bits if spec.bits < 16 else 4)
+    n_tokens = spec.micro_batch_size * spec.texts_per_row * spec.seq_len
+    whole = step_bytes(
+        StepShape(
+            spec.config,
+            weights + FLOAT * spec.n_trained * frozen,
+            spec.n_trained,
+            spec.optimizer,
+            n_tokens,
+            round(n_tokens * spec.counted_share),
+            frozen=frozen,
+            quantized=quantized,
+            checkpointing=spec.checkpointing,
+            accumulates=spec.n_rows > spec.micro_batch_size,
+            half=spec.precision in ("bfloat16", "float16", "fp8"),
+            max_whole_logits=MAX_WHOLE_LOGITS if spec.method == "dpo" else 0,
+            chunk_copies=DIVERGENCE_COPIES if spec.method == "distill" else CHUNK_COPIES,
+            on_card=on_card,
+            process_bytes=process,
+        )
+    )
+    others, cache = _other_models(spec)
+    return replace(_sharded(whole, spec), other_models=others, cache=cache)
+
+
+def _sharded(whole: RunBytes, spec: RunSpec) -> RunBytes:
+    """What one of the devices holds."""
+    n, states = spec.n_devices, ("optimizer", "update", "gradients", "early_gradients")
+    if n == 1 or spec.sharding == "none":
+        return whole
+    shared = states[:2] if spec.sharding == "optimizer" else states
+    parts = {name: getattr(whole, name) // n for name in shared}
+    if spec.sharding == "full":
+        parts["weights"] = whole.weights // n + _largest_block(spec.config) * FLOAT
+    return replace(whole, **parts)
 
 
 def _other_models(spec: RunSpec) -> tuple[int, int]:

@@ -94,6 +94,8 @@ def _measured(spec: RunSpec, speeds: MeasuredSpeeds) -> StepSeconds:
     matrices = spec.n_tokens * matrix_flops(config)
     kind, times = ("adapters", 2) if frozen else ("train", 3)
     blocks = times * matrices / speeds.block_speed(kind, width)
+    if spec.method == "qlora":
+        blocks /= speeds.quantized_gain
     attention = 3 * spec.n_tokens * score_flops(config, spec.seq_len) / speeds.scores_train
     if spec.checkpointing:
         blocks += matrices / speeds.block_speed("forward", width)
@@ -140,7 +142,8 @@ def _rollout_seconds(spec: RunSpec, speeds: MeasuredSpeeds) -> float:
     n_prompt = spec.seq_len - spec.n_new_tokens
     reading = spec.n_rows / spec.group_size * n_prompt * matrix_flops(spec.config) / speeds.prefill_flops
     middle = spec.changed(method="inference", bits=32, seq_len=n_prompt + spec.n_new_tokens // 2)
-    return reading + spec.n_new_tokens * _decoding_step(middle, speeds)
+    drawing = spec.n_rows * spec.config.vocab_size * speeds.draw_seconds
+    return reading + spec.n_new_tokens * (_decoding_step(middle, speeds) + drawing)
 
 
 def _decoding_step(spec: RunSpec, speeds: MeasuredSpeeds) -> float:

@@ -1,86 +1,14 @@
-"""Memory of a training step, from shapes: weights, gradients, moments, activations, logits. Imports no torch.
+"""Numbers that a training step holds, from shapes: activations, and what Muon's update makes. Imports no torch.
 
 Activations are what the backward pass reads: of a gated block about four vectors of the feed-forward's width for each
-token, and ten of the model's width (counted with hooks on saved tensors; a test compares). The peak is at the end of the
-forward pass, when all activations exist and few gradients, or at the end of the backward pass.
+token, and ten of the model's width (counted with hooks on saved tensors; a test compares).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from parakit.model.config import ModelConfig
 from parakit.model.transformer_config import TransformerConfig
 from parakit.planning.runs import stacks_of
-
-FLOAT = 4
-PROCESS_BYTES = 400_000_000  # Python, PyTorch and its buffers, the tokenizer
-MOMENTS = {"adamw": 2, "muon": 1}  # numbers per trained parameter
-FUSED_LOGITS = 3 * 2**23  # numbers: three chunks, see training/objectives/fused_head_loss.py
-QUANTIZED_FUSED_LOGITS = 3 * 2**21
-
-
-@dataclass(frozen=True)
-class TrainingBytes:
-    """Bytes of each part of a training step."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    logits: int
-
-    @property
-    def peak(self) -> int:
-        """The most at one time, with the process itself."""
-        return (
-            PROCESS_BYTES
-            + self.weights
-            + self.optimizer
-            + max(self.activations + self.logits, self.gradients)
-        )
-
-    def describe(self) -> str:
-        """One line of text."""
-        parts = {
-            "weights": self.weights,
-            "gradients": self.gradients,
-            "moments": self.optimizer,
-            "activations": self.activations,
-            "logits": self.logits,
-        }
-        listed = ", ".join(f"{name} {n / 1e9:.2f}" for name, n in parts.items() if n)
-        return f"about {self.peak / 1e9:.1f} GB at the peak ({listed})"
-
-
-def training_bytes(
-    config: ModelConfig,
-    *,
-    n_parameters: int,
-    n_trained: int,
-    optimizer: str,
-    n_tokens: int,
-    n_predicted: int = 0,
-    checkpointing: bool = False,
-    quantized_bytes: int = 0,
-) -> TrainingBytes:
-    """Of a step with `n_tokens` in each forward pass, padding included. `n_predicted`: tokens whose logits are kept whole;
-    0 where the output matrix and the loss are one operation. Parameters and moments are float32; `quantized_bytes`: of
-    quantized weights, which are no parameters and frozen.
-    """
-    stacks = stacks_of(config)
-    frozen = quantized_bytes > 0 or n_trained < n_parameters / 2
-    per_token = sum(activation_floats(stack, frozen, checkpointing) for stack in stacks)
-    logits = 3 * (n_predicted or n_tokens) * config.vocab_size
-    fused = QUANTIZED_FUSED_LOGITS if quantized_bytes else FUSED_LOGITS
-    logits = logits if n_predicted else min(logits, fused)
-    return TrainingBytes(
-        weights=FLOAT * n_parameters + quantized_bytes,
-        gradients=FLOAT * n_trained,
-        optimizer=FLOAT * MOMENTS[optimizer] * n_trained,
-        activations=FLOAT * n_tokens * per_token,
-        logits=FLOAT * logits,
-    )
 
 
 def activation_floats(stack: TransformerConfig, frozen: bool, checkpointing: bool) -> int:

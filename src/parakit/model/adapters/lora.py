@@ -96,7 +96,11 @@ class LoraLinear(LowRankWrapper):
         return self.base.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + self.update(self.dropout(x))
+        return self._add_update(self.base(x), self.dropout(x))
+
+    def _add_update(self, base: Tensor, x: Tensor) -> Tensor:
+        """`base + self.update(x)`, base (..., O) and x (..., I), in one operation: as three they hold two more (..., O)."""
+        return _add_product(base, functional.linear(x, self.lora_a), self.lora_b, self.scale)
 
     def update(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O): scale * lora_b @ lora_a @ x."""
@@ -116,6 +120,12 @@ class LoraLinear(LowRankWrapper):
         else:
             nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
         nn.init.zeros_(self.lora_b)
+
+
+def _add_product(base: Tensor, low_rank: Tensor, lora_b: Tensor, scale: float) -> Tensor:
+    """base (..., O) + scale * lora_b @ low_rank, of low_rank (..., R)."""
+    total = torch.addmm(base.flatten(0, -2), low_rank.flatten(0, -2), lora_b.t(), alpha=scale)
+    return total.view_as(base)
 
 
 class DoraLinear(LoraLinear):
@@ -170,6 +180,10 @@ class PissaLinear(LoraLinear):
         """(..., I) -> (..., O): the change of the factors' product since initialization, applied to x."""
         start = functional.linear(functional.linear(x, self.lora_a_start), self.lora_b_start)
         return super().update(x) - start * self.scale
+
+    def _add_update(self, base: Tensor, x: Tensor) -> Tensor:
+        start = functional.linear(x, self.lora_a_start)
+        return _add_product(super()._add_update(base, x), start, self.lora_b_start, -self.scale)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """(2 R, I) and (O, 2 R): an ordinary LoRA of twice the rank."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from parakit.common.hardware import available_memory
 from parakit.common.progress import log
 from parakit.model.config import ModelConfig
 from parakit.model.quantized.layers import QuantizedWeight
-from parakit.planning.training_memory import TrainingBytes, training_bytes
+from parakit.planning.run_memory import FLOAT, RunBytes, StepShape, step_bytes
 from parakit.stages.tasks import Data
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training.config import TrainingConfig, TrainingPlan
@@ -42,46 +43,51 @@ def fit_memory(
     `row_tokens`: of the longest row, where that is less than the plan's; `texts_per_row`: 2 where a row is a pair of
     completions; `max_logits`: so many logits exist as a whole. Raises `UserError` with the nearest setting that fits.
     """
-    n_parameters = sum(p.numel() for p in model.parameters())
-    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    quantized = [each for each in model.modules() if isinstance(each, QuantizedWeight) and each.own_buffers]
-    quantized_bytes = sum(buffer.nbytes for module in quantized for buffer in module.buffers(recurse=False))
-    if n_parameters + sum(math.prod(module.shape) for module in quantized) < TOLD_PARAMETERS:
+    shape, n_parameters = _shape_of(model, config)
+    if n_parameters < TOLD_PARAMETERS:
         return plan
-    if quantized:
+    if shape.quantized:
         plan = _saving_memory(plan, training)
     if available is None:
         available = _available(plan)
+    on_card = pick_device(plan.device).type != "cpu"
 
-    def need(plan: TrainingPlan) -> TrainingBytes:
+    def need(plan: TrainingPlan) -> RunBytes:
         n_tokens = plan.micro_batch_size * texts_per_row * min(plan.seq_len, row_tokens or plan.seq_len)
-        return training_bytes(
-            config,
-            n_parameters=n_parameters,
-            n_trained=n_trained,
-            optimizer=plan.optimizer,
-            n_tokens=n_tokens,
-            n_predicted=n_tokens
-            if plan.precision in ("bfloat16", "float16")
-            else min(n_tokens, max_logits // config.vocab_size),
-            checkpointing=plan.gradient_checkpointing,
-            quantized_bytes=quantized_bytes,
-        )
+        step = replace(
+            shape, optimizer=plan.optimizer, n_tokens=n_tokens, n_predicted=n_tokens, on_card=on_card,
+            checkpointing=plan.gradient_checkpointing, accumulates=plan.n_rows > plan.micro_batch_size,
+            half=plan.precision in ("bfloat16", "float16"), max_whole_logits=max_logits,
+        )  # fmt: skip
+        return step_bytes(step)
 
-    held = 4 * n_parameters + quantized_bytes  # the weights are there already
-    limit = None if available is None else int(USABLE * available) + held
+    limit = (
+        None if available is None else int(USABLE * available) + shape.weight_bytes
+    )  # which are there already
     tried = _candidates(plan, training)
     fitting = next((one for one in tried if limit is None or need(one).peak <= limit), None)
     if fitting is None:
         assert limit is not None
         raise UserError(
             f"{title}: needs {need(tried[-1]).describe()}, and {limit / 1e9:.1f} GB can be used",
-            _what_fits(tried[-1], need, limit, config, n_parameters if n_trained == n_parameters else None),
+            _what_fits(tried[-1], need, limit, config, None if shape.frozen else shape.n_trained),
         )
     extra = ", blocks computed twice (gradient checkpointing)" if fitting.gradient_checkpointing else ""
     left = "" if limit is None else f"; {limit / 1e9:.1f} GB can be used"
     log(f"{title}: {need(fitting).describe()}, {fitting.micro_batch_size} rows at a time{extra}{left}")
     return fitting
+
+
+def _shape_of(model: nn.Module, config: ModelConfig) -> tuple[StepShape, int]:
+    """What a step holds of the model whatever its rows are, and the model's parameters, quantized ones among them."""
+    n_parameters = sum(p.numel() for p in model.parameters())
+    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    quantized = [each for each in model.modules() if isinstance(each, QuantizedWeight) and each.own_buffers]
+    quantized_bytes = sum(buffer.nbytes for module in quantized for buffer in module.buffers(recurse=False))
+    weights = FLOAT * n_parameters + quantized_bytes
+    frozen = bool(quantized) or n_trained < n_parameters / 2
+    shape = StepShape(config, weights, n_trained, "adamw", 0, 0, frozen=frozen, quantized=bool(quantized))
+    return shape, n_parameters + sum(math.prod(module.shape) for module in quantized)
 
 
 def _candidates(plan: TrainingPlan, training: TrainingConfig) -> list[TrainingPlan]:
@@ -117,7 +123,7 @@ def _available(plan: TrainingPlan) -> int | None:
 
 def _what_fits(
     plan: TrainingPlan,
-    need: Callable[[TrainingPlan], TrainingBytes],
+    need: Callable[[TrainingPlan], RunBytes],
     limit: int,
     config: ModelConfig,
     all_trained: int | None,
@@ -142,15 +148,17 @@ def _what_fits(
 def _adapter_bytes(plan: TrainingPlan, config: ModelConfig, n_parameters: int) -> int:
     """The least that tuning by low-rank factors needs, of a hundredth of the parameters and the shortest row."""
     shortest = min(plan.seq_len, 16)
-    return training_bytes(
+    step = StepShape(
         config,
-        n_parameters=n_parameters,
-        n_trained=n_parameters // 100,
-        optimizer="adamw",
-        n_tokens=shortest,
-        n_predicted=shortest,
+        FLOAT * n_parameters,
+        n_parameters // 100,
+        "adamw",
+        shortest,
+        shortest,
+        frozen=True,
         checkpointing=True,
-    ).peak
+    )
+    return step_bytes(step).peak
 
 
 def longest_example(data: Data) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,7 @@ from parakit.model.adapters.config import LoraConfig
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
 from parakit.model.presets import ARCHITECTURES
+from parakit.model.quantized import QuantScheme, make_plan, quantize_modules
 from parakit.planning.calibration import VERSION, BlockSpeed, MeasuredSpeeds
 from parakit.planning.machines import Machine, find_machine, read_cards
 from parakit.planning.operations import matrix_flops, newton_schulz_flops_of, score_flops
@@ -47,7 +48,8 @@ B, T = 2, 256
 SECONDS, MAX_REPEATS = 0.2, 200  # of each measurement, about
 HEAD_ROWS, HEAD_VOCABULARY = 512, 8192
 N_NEW, N_SEQUENCES = 24, 16
-D_MANY, DECODERS = 256, ((64, 3), (256, 4), (512, 6), (1024, 6))  # width and layers
+DECODERS = ((64, 3), (256, 4), (512, 6), (1024, 6))  # width and layers
+MANY_WIDTHS, DRAWN_VOCABULARY = (64, 256), 4096  # of those that decode several sequences at once
 
 
 def this_machine(recalibrate: bool = False) -> Machine:
@@ -160,6 +162,7 @@ def calibrate(widths: tuple[int, ...] = WIDTHS, seconds: float = SECONDS) -> Mea
         process_bytes=process_bytes,
         peak_flops=_peak_flops(seconds),
         bfloat16_gain=_bfloat16_gain(seconds),
+        quantized_gain=_quantized_gain(seconds),
         **decoding,
     )
     torch.set_rng_state(rng_state)
@@ -279,36 +282,71 @@ def _bfloat16_gain(seconds: float) -> float:
     return plain / lower
 
 
+def _quantized_gain(seconds: float) -> float:
+    """How much faster adapters train on a block whose matrices have 4 bits."""
+    ids = torch.randint(64, (B, T))
+    taken = []
+    for bits in (32, 4):
+        model = LanguageModel(_config(512, 1))
+        if bits == 4:
+            quantize_modules(model, make_plan(model, QuantScheme(bits=4, quant_group_size=32)))
+        _freeze_with_lora(model)
+        taken.append(typical_seconds(lambda: model.hidden(ids).sum().backward(), seconds / 2))  # noqa: B023
+    return taken[0] / taken[1]
+
+
 def _decoding_speeds(seconds: float) -> dict[str, Any]:
     """Of the engine: prompts, one sequence of models whose weights are in the processor's caches and of larger ones, and
-    several sequences at once, which share the reading of weights.
+    several sequences at once, which share the reading of weights and whose tokens are drawn one by one.
     """
-    points = []
+    points, more = [], {}
     for width, n_layers in DECODERS:
         config = _config(width, n_layers, 1024)
         model = LanguageModel(config).eval()
         n_bytes = decode_bytes(config, 8 + N_NEW // 2, 1, 32)
-        one = _decoding_seconds(model, 1, seconds)
+        one = _decoding_seconds(model, 1, seconds, temperature=0.0)
         points.append((n_bytes, n_bytes / one))
-        if width == D_MANY:
-            many = _decoding_seconds(model, N_SEQUENCES, seconds)
+        if width in MANY_WIDTHS:
+            several = _config(width, n_layers, DRAWN_VOCABULARY)
+            one, many = _decoding_seconds_of(several, (1, N_SEQUENCES), seconds)
+            more[2.0 * several.n_matmul_params()] = max(1e-9, many - one) / (N_SEQUENCES - 1)
+        if width == MANY_WIDTHS[1]:
             read = _generation_seconds(model, 1, T, 1, seconds)
-            more = 2.0 * (N_SEQUENCES - 1) * config.n_matmul_params() / max(1e-9, many - one)
             prefill = T * (matrix_flops(config) + score_flops(config, T)) / read
-    return {"prefill_flops": prefill, "decode_flops": more, "decoding": tuple(points)}
+    (few, least), (flops, most) = more.items()
+    rate = (flops - few) / max(1e-9, most - least)
+    draw_seconds = max(0.0, least - few / rate) / DRAWN_VOCABULARY
+    return {
+        "prefill_flops": prefill, "decode_flops": rate, "draw_seconds": draw_seconds, "decoding": tuple(points),
+    }  # fmt: skip
 
 
-def _decoding_seconds(model: LanguageModel, n_sequences: int, seconds: float) -> float:
+def _decoding_seconds_of(config: DecoderConfig, counts: Sequence[int], seconds: float) -> list[float]:
+    """`_decoding_seconds` of a new model, for each number of sequences."""
+    model = LanguageModel(config).eval()
+    return [_decoding_seconds(model, n, seconds) for n in counts]
+
+
+def _decoding_seconds(
+    model: LanguageModel, n_sequences: int, seconds: float, temperature: float = 1.0
+) -> float:
     """Of one step that writes a token in each sequence."""
-    longer = _generation_seconds(model, n_sequences, 8, N_NEW + 1, seconds)
-    return max(1e-9, longer - _generation_seconds(model, n_sequences, 8, 1, seconds)) / N_NEW
+    one, many = (
+        _generation_seconds(model, n_sequences, 8, n_new, seconds, temperature) for n_new in (1, N_NEW + 1)
+    )
+    return max(1e-9, many - one) / N_NEW
 
 
 def _generation_seconds(
-    model: LanguageModel, n_sequences: int, n_prompt: int, n_new: int, seconds: float
+    model: LanguageModel,
+    n_sequences: int,
+    n_prompt: int,
+    n_new: int,
+    seconds: float,
+    temperature: float = 1.0,
 ) -> float:
     prompts = torch.randint(model.config.vocab_size, (n_sequences, n_prompt)).tolist()
-    sampling = SamplingConfig(temperature=1.0, max_new_tokens=n_new)
+    sampling = SamplingConfig(temperature=temperature, max_new_tokens=n_new)
     seeds = list(range(n_sequences))
     return typical_seconds(
         lambda: generate_choices(model, prompts, sampling, frozenset(), seeds=seeds), seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -127,14 +126,14 @@ def preference_direction(context: CheckContext) -> str | None:
         loop.accumulate_gradients(model, [micro], objective, precision, micro.n_counted)
         gradients.append([p.grad for p in model.parameters()])
     drop_gradients(model)
-    both = zip(*gradients, strict=True)
-    products = [(one * other).sum() for one, other in _float64(both)]
-    change = -sum(map(float, products))
+    change = -sum(
+        float(
+            (one.double() * other.double()).sum()
+        )  # one matrix at a time: copies of all would take more than training
+        for one, other in zip(*gradients, strict=True)
+        if one is not None and other is not None
+    )
     return None if change > 0 else f"along the loss's negative gradient the margin changes by {change:.3g}"
-
-
-def _float64(pairs: Iterable[Sequence[Tensor | None]]) -> list[tuple[Tensor, Tensor]]:
-    return [(a.double(), b.double()) for a, b in pairs if a is not None and b is not None]
 
 
 def _one_pair(batch: RankingBatch) -> RankingBatch:
