@@ -52,7 +52,12 @@ def create_app(
         await registry.close()
 
     app = FastAPI(
-        title="Parakit", version=parakit_version(), lifespan=lifespan, docs_url=None, redoc_url=None
+        title="Parakit",
+        version=parakit_version(),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"auto_configure": False},  # nothing leaves the machine, whatever the environment says
     )
     app.state.serving = context = ServingContext(registry, config, service, accounts)
     ServerMetrics(service, context.metrics)

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
 from parakit.serving.accounts.accounts import Accounts
+from parakit.serving.accounts.keys import LOCAL
 from parakit.serving.config import ServeConfig
 from parakit.serving.generation.service import GenerationService
 from parakit.serving.models.registry import Registry
@@ -40,8 +41,8 @@ async def account_of(request: Request) -> Any:
 
 
 def client_name(account: Any, user: str | None) -> str:
-    """Whose request it is, for equal shares of a model: the account's, else the `user` that the request names."""
-    return (user or "") if account is None else str(getattr(account, "name", account))
+    """Whose request it is, for equal shares of a model: the key's, and without one the `user` that the request names."""
+    return (user or "") if account is None or account is LOCAL else str(account.name)
 
 
 def request_id_of(request: Request) -> str:

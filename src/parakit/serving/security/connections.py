@@ -61,7 +61,7 @@ class ConnectionGuard:
             waits_for_head = connection.timeout_keep_alive_task is None  # else uvicorn closes it in time
             if waits_for_head and now - seen.idle_since >= self.config.header_seconds:
                 transport.abort()
-            else:
+            elif seen.idle_since < now:  # a connection that is new has a second for its request
                 idle.append((seen.idle_since, transport))
         n_over = len(self.connections) - self.config.max_connections
         if n_over > 0:

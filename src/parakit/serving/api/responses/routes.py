@@ -101,7 +101,7 @@ def store_of(context: ServingContext) -> ResponseStore:
 
 
 def _owner(account: Any) -> str:
-    return str(getattr(account, "id", "") or "")
+    return "" if account is None else str(account.key_id)
 
 
 def _stored(context: ServingContext, account: Any, response_id: str) -> StoredResponse:
