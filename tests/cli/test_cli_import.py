@@ -13,7 +13,6 @@ import torch
 
 from parakit.checkpoints import load_model, read_head
 from parakit.checkpoints.import_export import export_model, import_model
-from parakit.cli.export_model import parse_bytes
 from parakit.cli.main import main
 from parakit.common import UserError, open_artifact
 from parakit.common.files import sha256_file
@@ -212,13 +211,6 @@ def test_a_model_card_goes_along(published: dict[str, Path], tmp_path: Path) -> 
     export_model(tmp_path / "mine", tmp_path / "out", dtype="float16")
     assert (tmp_path / "out/README.md").read_text() == "# card\n"
     assert {tensor.dtype for tensor in tensors(tmp_path / "out").values()} == {torch.float16}
-
-
-def test_sizes_of_files() -> None:
-    assert [parse_bytes(size) for size in ("5GB", "500 mb", "1.5k", "12")] == [5 * 10**9, 5 * 10**8, 1500, 12]
-    for size in ("", "five", "-1GB", "0", "5PB"):
-        with pytest.raises(UserError, match="not a file size"):
-            parse_bytes(size)
 
 
 def test_a_model_that_writes_no_text_is_not_asked_to(published: dict[str, Path], capsys) -> None:

@@ -12,7 +12,6 @@ from parakit.planning.choices import (
     default_vocabulary,
     model_of,
     parse_count,
-    parse_memory,
     parse_money,
     run_of,
     with_fitting_rows,
@@ -81,12 +80,8 @@ def test_sizes_presets_and_amounts() -> None:
     with pytest.raises(UserError, match="not a parameter count"):
         model_of("0m")
     assert parse_count("1.5b", "--tokens") == 1.5e9
-    assert parse_memory("8GiB") == 8 * 2**30
-    assert parse_memory("24 GB") == 24e9
     assert parse_money("$50") == 50
     for parse, wrong in (
-        (parse_memory, "8 bananas"),
-        (parse_memory, "-1GB"),
         (parse_money, "free"),
         (parse_money, "0"),
     ):

@@ -1,7 +1,6 @@
 """`parakit export`: write a model as a plain Hugging Face folder, or as one GGUF file."""
 
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +11,7 @@ from pydantic import Field
 from parakit.cli.import_model import StoredDtype
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.show_details import describe, one_line
+from parakit.common.byte_counts import parse_bytes
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
@@ -96,7 +96,7 @@ def _folder(command: ExportCommandConfig, model: Path) -> JsonObject:
         model,
         command.output,
         dtype=command.dtype,
-        max_shard_bytes=parse_bytes(command.max_shard_size),
+        max_shard_bytes=parse_bytes(command.max_shard_size, "max_shard_size"),
         card=card_with_evaluations(model, command.evaluation, card) if command.evaluation else text,
     )
     if command.dtype:
@@ -141,12 +141,3 @@ def _gguf(command: ExportCommandConfig, model: Path) -> JsonObject:
         "comparison": asdict(found),
         "notes": list(written.notes),
     }
-
-
-def parse_bytes(size: str) -> int:
-    """`"500MB"` -> 500,000,000; decimal units. `UserError` for anything else."""
-    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([kmgt]?)b?\s*", size.lower())
-    n_bytes = int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " ")) if match else 0
-    if n_bytes < 1:
-        raise UserError(f"{size!r} is not a file size", "write a number with kB, MB or GB, for example 500MB")
-    return n_bytes

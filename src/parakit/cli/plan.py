@@ -263,10 +263,10 @@ def _best(command: PlanCommandConfig) -> None:
 
 def _memory(command: PlanCommandConfig) -> None:
     from parakit.cli.rendering.plans.tables import show_memory_rows
+    from parakit.common.byte_counts import parse_bytes
     from parakit.planning.best_size import best_in_memory
-    from parakit.planning.choices import parse_memory
 
-    machine, n_bytes = machine_of(command), parse_memory(command.memory or "")
+    machine, n_bytes = machine_of(command), parse_bytes(command.memory or "", "memory")
 
     def spec_of_size(size: int) -> "RunSpec | None":
         try:

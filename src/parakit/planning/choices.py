@@ -15,17 +15,6 @@ from parakit.planning.fitting import fits
 from parakit.planning.machines import Machine
 from parakit.planning.runs import RunSpec
 
-UNITS = {
-    "": 1,
-    "kb": 1e3,
-    "mb": 1e6,
-    "gb": 1e9,
-    "tb": 1e12,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
-}
 LEAST_VOCABULARY, LARGEST_VOCABULARY = 512, 65_536
 TUNING_ROWS = 16
 
@@ -97,19 +86,6 @@ def parse_count(text: str, what: str) -> float:
     if not 1 <= value < 1e20:
         raise UserError(f"{what} {text!r} is not a number of tokens", "write for example 20m, 1.5b or 300e9")
     return value
-
-
-def parse_memory(text: str) -> float:
-    """`"8GiB"` -> bytes. Raises `UserError` for what is no amount of memory."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
-    unit = (
-        {"k": "kb", "m": "mb", "g": "gb", "t": "tb", "b": "", "bytes": ""}.get(match[2], match[2])
-        if match
-        else ""
-    )
-    if not match or unit not in UNITS or float(match[1]) <= 0:
-        raise UserError(f"memory {text!r} is not an amount of memory", "write for example 8GiB or 24GB")
-    return float(match[1]) * UNITS[unit]
 
 
 def parse_money(text: str) -> float:

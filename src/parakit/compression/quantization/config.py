@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from parakit.common.byte_counts import parse_bytes
 from parakit.common.choices import ABSENT, GIVEN, ChoiceConfig, part_of
 from parakit.common.errors import UserError
 from parakit.common.settings import Choices, Config
@@ -15,7 +15,6 @@ from parakit.model.quantized.scheme import GroupSize, QuantScheme
 QuantizationMethod = Literal["rounding", "gptq", "awq"]
 GROUP_SIZES: tuple[GroupSize, ...] = (128, 64, 32)
 MatrixBits = Literal[4, 8, "plain"]
-UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 class Tuning(Config):
@@ -148,7 +147,7 @@ class QuantizeConfig(ChoiceConfig):
         if self.bits == 8 and self.symmetric is False:
             raise UserError("`symmetric` is false, and 8 bits have no zero points", "remove it")
         if self.size_budget is not None:
-            parse_bytes(self.size_budget)
+            parse_bytes(self.size_budget, "size budget")
         return self
 
     @property
@@ -212,11 +211,3 @@ QuantizeConfig.choices = {
     "method": {"rounding": ScaleSearch, "gptq": GPTQConfig, "awq": AWQConfig},
     "size_budget": {GIVEN: Budget, ABSENT: FixedBits},
 }
-
-
-def parse_bytes(text: str) -> int:
-    """`"80MB"`, `"1.5GiB"`, `"80000000"` -> bytes."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
-    if match is None or match[2].lower() not in UNITS or float(match[1]) <= 0:
-        raise UserError(f"size budget {text!r} is not a size", "write for example 80MB, 1.5GB or 600MiB")
-    return int(float(match[1]) * UNITS[match[2].lower()])

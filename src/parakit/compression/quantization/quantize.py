@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from parakit.common.byte_counts import parse_bytes
 from parakit.common.choices import part_of
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
@@ -25,7 +26,6 @@ from parakit.compression.quantization.config import (
     QuantizeConfig,
     SensitivityTokens,
     Tuning,
-    parse_bytes,
 )
 from parakit.compression.quantization.contributions import measure_contributions
 from parakit.compression.quantization.measurement import (
@@ -98,7 +98,9 @@ def quantize_model(
     sensitivity: list[Sensitivity] = []
     if config.size_budget is not None:
         assert calibration is not None
-        plan, sensitivity = _fit_budget(model, config, parse_bytes(config.size_budget), calibration)
+        plan, sensitivity = _fit_budget(
+            model, config, parse_bytes(config.size_budget, "size budget"), calibration
+        )
     elif (fixed := part_of(config, FixedBits)) and fixed.sensitivity:
         sensitivity = _sensitivity(model, config, calibration or measured, [plan])[0]
     n_bytes = plan_bytes(model, plan.schemes)
