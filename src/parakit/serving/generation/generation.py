@@ -55,6 +55,7 @@ class Generation:
         self._changed = asyncio.Event()
         self._is_notified = False
         self._is_cancelled = False
+        self._final_usage: Usage | None = None
 
     async def submit(self, executor: object) -> None:
         """Hand the request to the engine; `UserError` where it cannot run."""
@@ -128,6 +129,7 @@ class Generation:
             return
         self.is_closed = True
         outcome = self.outcome
+        self._final_usage = self.usage  # the ledger and the log have the same counts, whatever a step under way adds
         self.cancel()
         try:
             if self.row is not None:
@@ -152,6 +154,8 @@ class Generation:
     def usage(self) -> Usage:
         """What went through the model so far."""
         handle = self._handle
+        if self._final_usage is not None:
+            return self._final_usage
         if handle is None:
             return Usage()
         n_generated = sum(len(row.tokens) - row.n_prompt for row in handle.rows)
