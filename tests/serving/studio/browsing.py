@@ -89,6 +89,7 @@ class Visits:
             service_workers="block",
         )
         context.set_default_timeout(WAIT)
+        context.set_default_navigation_timeout(2 * WAIT)  # the first page waits for imports
         context.on("request", lambda request: self._note_request(request.url))
         context.on("console", self._note_console)
         context.on("weberror", lambda error: self.console_errors.append(f"{error.page.url}: {error.error}"))

@@ -71,11 +71,8 @@ def write_attention_page(
     path = Path(path)
     groups = attention_groups(maps)
     template = page_template("attention.html")
-    script = page_template("attention.js").render()
-    page: JsonObject = {
-        "groups": _packed(groups, maps.kind, specials, first_head),
-        "start": _start(groups),
-    }
+    script = "".join(page_template(name).render() for name in ("attention.js", "attention_start.js"))
+    page = attention_data(maps, specials, first_head)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = template.render(
         page={
@@ -91,6 +88,12 @@ def write_attention_page(
     )
     write_text_atomic(path, text)
     return path
+
+
+def attention_data(maps: AttentionMaps, specials: tuple[str, ...] = (), first_head: int = 0) -> JsonObject:
+    """What the view's script draws: the maps by kind, packed, and what it opens with. Errors as `write_attention_page`."""
+    groups = attention_groups(maps)
+    return {"groups": _packed(groups, maps.kind, specials, first_head), "start": _start(groups)}
 
 
 def _packed(groups: list[Group], kind: str, specials: tuple[str, ...], first_head: int) -> list[JsonObject]:

@@ -1,7 +1,9 @@
 "use strict";
-(async () => {
-  const page = JSON.parse(document.getElementById("data").textContent);
-  const at = (id) => document.getElementById(id);
+// The view of attention inside `root`, which holds the markup of attention_body.html. Returns how to repaint it in other
+// colors, to choose a layer and head, and to take its listeners away. Text goes in by textContent only.
+async function attentionView(root, page) {
+  const at = (id) => root.querySelector("#" + id);
+  const alive = new AbortController(), listening = { signal: alive.signal };
   const make = (tag, text, className) => {
     const element = document.createElement(tag);
     if (text !== undefined) element.textContent = text;
@@ -160,21 +162,26 @@
   }
 
   const colors = () => ["--cold", "--hot", "--ink", "--soft", "--pin"].map((name) => {
-    const probe = make("span"); probe.style.color = "var(" + name + ")"; document.body.append(probe);
+    const probe = make("span"); probe.style.color = "var(" + name + ")"; at("map").parentElement.append(probe);
     const rgb = getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number); probe.remove(); return rgb;
   });
-  let palette = colors();
+  let palette = colors(), shades = null;
   function mix(share) { return palette[0].map((cold, i) => Math.round(cold + (palette[1][i] - cold) * share)); }
   function pixels(g, layer, head, size) {
     const rows = Math.min(g.queries.length, size), columns = Math.min(g.keys.length, size);
-    const image = new ImageData(columns, rows), sums = new Float32Array(columns), full = state.skip ? g.scale * 0.4 : g.scale;
+    if (!shades) { shades = new Uint8Array(768); for (let i = 0; i < 256; i++) shades.set(mix(Math.sqrt(i / 255)), 3 * i); }
+    const image = new ImageData(columns, rows), data = image.data, sums = new Float32Array(columns), full = state.skip ? g.scale * 0.4 : g.scale;
     for (let y = 0; y < rows; y++) {
       const first = Math.floor(y * g.queries.length / rows), last = Math.max(first + 1, Math.floor((y + 1) * g.queries.length / rows));
       sums.fill(0);
       for (let query = first; query < last; query++) rowOf(g, layer, head, query).forEach((value, key) => {
         const x = Math.floor(key * columns / g.keys.length); sums[x] = Math.max(sums[x], value);
       });
-      for (let x = 0; x < columns; x++) image.data.set([...mix(Math.sqrt(Math.min(1, sums[x] / full))), 255], 4 * (y * columns + x));
+      for (let x = 0, to = 4 * y * columns; x < columns; x++) {
+        const from = 3 * Math.round(255 * Math.min(1, sums[x] / full));
+        for (let i = 0; i < 3; i++) data[to++] = shades[from + i];
+        data[to++] = 255;
+      }
     }
     return image;
   }
@@ -292,8 +299,8 @@
   at("head").addEventListener("change", (event) => choose(state.layer, Number(event.target.value)));
   at("skip").addEventListener("change", (event) => { state.skip = event.target.checked; mapKey = ""; buildGrid(); update(); });
   at("direction").addEventListener("change", (event) => { state.direction = event.target.value; state.pinned = state.over = null; buildText(); update(); });
-  document.addEventListener("keydown", (event) => {
-    if (event.target.tagName === "SELECT" || event.ctrlKey || event.metaKey || event.altKey) return;
+  root.addEventListener("keydown", (event) => {
+    if (["SELECT", "INPUT", "TEXTAREA"].includes(event.target.tagName) || event.ctrlKey || event.metaKey || event.altKey) return;
     const inText = event.target.classList.contains("token"), elements = pointing().elements;
     const step = (by) => { const next = elements[elements.indexOf(event.target) + by]; if (next && next.hasAttribute("role")) next.focus(); };
     const actions = {
@@ -304,9 +311,10 @@
       Escape: () => { state.pinned = state.over = null; update(); },
     };
     if (actions[event.key]) { actions[event.key](); event.preventDefault(); }
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { palette = colors(); mapKey = ""; buildGrid(); update(); });
-  addEventListener("resize", update);
+  }, listening);
+  const repaint = () => { palette = colors(); shades = null; mapKey = ""; buildGrid(); update(); };
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint, listening);
+  addEventListener("resize", update, listening);
 
   await Promise.all(page.groups.map(unpack));
   options(at("group"), page.groups.map((one, i) => [i, one.title]));
@@ -315,4 +323,5 @@
   open(page.start.group);
   state.pinned = page.start.token;
   update();
-})();
+  return { repaint, close: () => alive.abort(), choose: (layer, head) => choose(group().layers.indexOf(layer), head) };
+}

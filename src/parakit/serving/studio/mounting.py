@@ -75,6 +75,15 @@ def mount_studio(app: FastAPI, context: StudioContext, *, warm_up: bool = True) 
 async def _warm_up(studio: _LazyStudio) -> None:
     await asyncio.sleep(WARM_UP_DELAY)
     await studio.load()
+    await asyncio.to_thread(_import_pages)
+
+
+def _import_pages() -> None:
+    """Import what the pages compute with, so that none of them waits for it when it is opened for the first time."""
+    from parakit.serving.studio.page_list import PAGES
+
+    for page in PAGES:
+        _ = page.builder
 
 
 def _nicegui_app(context: StudioContext) -> FastAPI:

@@ -39,5 +39,33 @@ PAGES = (
         "/arena", "Arena", "compare_arrows", "arena", "Models side by side, blind votes, and ratings."
     ),
     StudioPage("/tokens", "Tokens", "segment", "tokens", "How tokenizers cut a text, and what it costs."),
+    StudioPage(
+        "/look-inside",
+        "Look inside",
+        "visibility",
+        "look_inside",
+        "What each head attends to, what each layer would predict, and what changes without a head.",
+    ),
+    StudioPage(
+        "/training",
+        "Training",
+        "show_chart",
+        "training",
+        "Curves of runs, what differs between them, and builds.",
+    ),
+    StudioPage(
+        "/data",
+        "Data",
+        "dataset",
+        "corpora",
+        "Documents, conversations and pairs, what was left out and why, and what the loss counts.",
+    ),
+    StudioPage(
+        "/plan",
+        "Plan",
+        "calculate",
+        "plan",
+        "Size, tokens, time, memory, money and expected loss, both ways.",
+    ),
 )
 HOME = PAGES[0]

@@ -1,0 +1,1 @@
+attentionView(document, JSON.parse(document.getElementById("data").textContent));
