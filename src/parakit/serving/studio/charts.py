@@ -161,7 +161,7 @@ def scatter(points: Sequence[tuple[str, float, float, bool]]) -> dict[str, Any]:
         }
         for label, x, y, strong in points
     ]
-    blank = {"axisLabel": {"show": False}, "axisTick": {"show": False}}
+    blank: dict[str, Any] = {"axisLabel": {"show": False}, "axisTick": {"show": False}}
     return {
         **_frame({"trigger": "item"}),
         "grid": {"left": 16, "right": 70, "top": 16, "bottom": 16},

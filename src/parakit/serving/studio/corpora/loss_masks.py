@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.data.conversations.messages import parse_messages
+from parakit.serving.studio.inventory.finding import find_tokenizers
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -45,27 +43,15 @@ def masked_runs(tokenizer: Tokenizer, messages: Any, tools: Any = None) -> list[
 
 def runs_of_row(tokenizer: Tokenizer, row: JsonObject) -> list[MaskedRun]:
     """The runs of a row of a conversations folder. Errors as `masked_runs`, and for a row that is none."""
-    messages = parse_messages(row.get("messages"), "the row")
+    given = row.get("messages")
+    messages = parse_messages(given if isinstance(given, list) else [], "the row")
     return masked_runs(tokenizer, [message.to_row() for message in messages], row.get("tools"))
 
 
 def tokenizer_folders(folder: Path, root: Path) -> list[Path]:
-    """Folders whose tokenizer can read a set: those next to it first, then other models and tokenizers below `root`."""
-    near = (
-        sorted(path for path in folder.parent.iterdir() if is_tokenizer(path))
-        if folder.parent.is_dir()
-        else []
-    )
-    others: list[Path] = []
-    for pattern in ("*", "*/*", "*/*/*"):
-        with contextlib.suppress(OSError):
-            others += [path for path in sorted(root.glob(pattern)) if is_tokenizer(path) and path not in near]
-    return list(dict.fromkeys([*near, *others]))[:200]
-
-
-def is_tokenizer(path: Path) -> bool:
-    """Whether a folder has a tokenizer with a chat template's file."""
-    return all((path / name).is_file() for name in TOKENIZER_FILES)
+    """Folders whose tokenizer can read a set: those next to it first, then the others below `root`."""
+    found = [one.path for one in find_tokenizers(root)]
+    return sorted(found, key=lambda path: path.parent != folder.parent)
 
 
 def open_tokenizer(path: Path) -> Tokenizer:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parakit.common.artifacts import LINEAGE, read_lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_json
 from parakit.data.readers.skip_reasons import way_to_include
 from parakit.data.splits import SPLITS
 from parakit.reports.formatting import humanize
+from parakit.serving.studio.inventory.finding import find_folders
 
 KINDS = {
     "corpus": "documents",
@@ -27,7 +26,6 @@ KINDS = {
     "preferences": "rankings",
     "examples": "examples",
 }
-MAX_DEPTH, MAX_SETS = 7, 400
 MAX_SECONDS = 8.0  # of one search
 MAX_ROW_BYTES = 4_000_000  # a longer row is counted and not shown
 
@@ -56,29 +54,13 @@ class FoundRows:
 
 
 def find_sets(root: Path) -> list[DataSet]:
-    """The sets below `root`, by their paths."""
-    found = []
-    for folder in _walk(root, 0):
-        with contextlib.suppress(UserError, OSError):
-            kind = read_lineage(folder).get("kind")
-            if kind in KINDS:
-                parts = [part for part in folder.relative_to(root).parts if part != "builds"]
-                found.append(DataSet(folder, kind, " / ".join(parts) or folder.name))
-    return sorted(found, key=lambda one: (list(KINDS).index(one.kind), one.title))[:MAX_SETS]
-
-
-def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return
-    if any(entry.name == LINEAGE for entry in entries):
-        yield folder
-        return
-    for entry in entries if depth < MAX_DEPTH else ():
-        with contextlib.suppress(OSError):
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                yield from _walk(Path(entry.path), depth + 1)
+    """The sets below `root`, by kind and path."""
+    found = [
+        DataSet(one.path, one.kind, " / ".join(part for part in one.name.split("/") if part != "builds"))
+        for one in find_folders(root)
+        if one.kind in KINDS
+    ]
+    return sorted(found, key=lambda one: (list(KINDS).index(one.kind), one.title))
 
 
 def find_rows(one: DataSet, split: str, text: str = "", start: int = 0, n: int = 20) -> FoundRows:

@@ -80,7 +80,7 @@ class AttentionTab:
         """Whether the model reads a target too."""
         self.target.set_visibility(is_pair)
         self.layer.set_options({-1: "all layers"}, value=-1)
-        self.view.clear()
+        self.view.empty()
         self.note.set_text("")
 
     async def _example(self, text: str) -> None:

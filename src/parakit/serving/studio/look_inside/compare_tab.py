@@ -99,10 +99,9 @@ class CompareTab:
 
     async def _weights(self) -> None:
         self.weights.clear()
-        found: CheckpointDifference | None = None
-        async with working(self.weights_note, "comparing every matrix"):
+        async with working(self.weights_note, "comparing every matrix") as failed:
             found = await MODELS.run(compare_checkpoints, *self._pair())
-        if found is None:
+        if failed:
             return
         with self.weights:
             ui.label(

@@ -8,50 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from parakit.checkpoints.adapters.base_model import is_adapter_folder
 from parakit.common.artifacts import read_lineage
 from parakit.common.errors import UserError
 from parakit.inference.loaded_model import Model
+from parakit.serving.studio.inventory.finding import find_folders
 
 MAX_LOADED = 2
-MAX_DEPTH = 6
-MAX_MODELS = 500
-SKIPPED = {"shards", "corpus", "conversations", "work", "runs", "node_modules"}
 Result = TypeVar("Result")
 
 
 def model_folders(root: Path) -> list[Path]:
-    """The folders with a model below `root`, newest first: those with a `config.json` and weights, and adapters."""
+    """The folders with a model or an adapter below `root`, newest first."""
     found = []
-    for path in _walk(root, 0):
-        with contextlib.suppress(OSError):
-            found.append((path.stat().st_mtime, path))
-    return [path for _, path in sorted(found, reverse=True)[:MAX_MODELS]]
-
-
-def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return
-    names = {entry.name for entry in entries}
-    if "config.json" in names and any(name.endswith(".safetensors") for name in names):
-        yield folder
-        return
-    if "adapter_config.json" in names and is_adapter_folder(folder):
-        yield folder
-        return
-    for entry in entries if depth < MAX_DEPTH else ():
-        with contextlib.suppress(OSError):
-            if not entry.name.startswith(".") and entry.name not in SKIPPED and entry.is_dir():
-                yield from _walk(Path(entry.path), depth + 1)
+    for one in find_folders(root):
+        if one.is_model or one.kind == "adapter":
+            with contextlib.suppress(OSError):
+                found.append((one.path.stat().st_mtime, one.path))
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def model_title(path: Path, root: Path) -> str:

@@ -163,7 +163,7 @@ def _in_memory(request: PlanRequest, machine: Machine) -> PlanAnswer:
         except UserError:
             return None
 
-    names = ("pretrain", "full", "dpo", "grpo", "lora", "qlora", "inference")
+    names: tuple[str, ...] = ("pretrain", "full", "dpo", "grpo", "lora", "qlora", "inference")
     if request.family != "decoder":
         names = ("pretrain", "full", "lora")
     methods = cast(tuple[RunMethod, ...], names)
