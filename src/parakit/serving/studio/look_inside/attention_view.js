@@ -10,15 +10,21 @@ export default {
   template: '<div class="attention-view"></div>',
   props: { body: String, script: String },
   mounted() {
-    this.themes = new MutationObserver(() => this.view?.repaint());
+    this.themes = new MutationObserver(() => this.repaint());
     this.themes.observe(document.body, { attributes: true, attributeFilter: ["class"] });
     load(this.script);
+  },
+  activated() {
+    this.repaint(); // the theme may have changed while another tab was open
   },
   unmounted() {
     this.themes.disconnect();
     this.view?.close();
   },
   methods: {
+    repaint() {
+      if (this.$el.isConnected) this.view?.repaint();
+    },
     async show(page) {
       await load(this.script);
       const started = performance.now();
