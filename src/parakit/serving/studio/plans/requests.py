@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from parakit.common.byte_counts import parse_bytes
 from parakit.common.errors import UserError
 from parakit.common.formatting import byte_size, compact, long_duration
 from parakit.planning.best_size import best_in_memory, best_in_time, tokens_per_parameter
 from parakit.planning.choices import (
     model_of,
     parse_count,
-    parse_memory,
     parse_money,
     run_of,
     with_fitting_rows,
@@ -167,7 +167,7 @@ def _in_memory(request: PlanRequest, machine: Machine) -> PlanAnswer:
     if request.family != "decoder":
         names = ("pretrain", "full", "lora")
     methods = cast(tuple[RunMethod, ...], names)
-    rows = best_in_memory(parse_memory(request.amount), machine, spec_of_size, methods)
+    rows = best_in_memory(parse_bytes(request.amount, "memory"), machine, spec_of_size, methods)
     found = tuple(
         MemoryAnswer(METHODS[row.method], row.config.n_params()["total"], row.peak_bytes, row.note)
         for row in rows
