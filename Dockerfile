@@ -1,0 +1,35 @@
+# A server of Parakit for the CPU, which runs as a user without rights. docs/deployment.md shows how to start it.
+#
+#   docker build -t parakit .
+
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY src src
+COPY recipes recipes
+# PyTorch's own index has a build for the CPU, a tenth of the size of the one with CUDA; pip prefers its local version.
+RUN python -m venv /opt/parakit \
+ && /opt/parakit/bin/pip install --no-cache-dir -c constraints.txt \
+      --extra-index-url https://download.pytorch.org/whl/cpu '.[serve,constrain]'
+
+FROM python:3.11-slim
+# The compiler makes the CPU kernels for the processor that the container runs on, once; they are kept in /data.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends g++ \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin parakit \
+ && install -d -o parakit -g parakit -m 700 /data
+COPY --from=build /opt/parakit /opt/parakit
+ENV PATH=/opt/parakit/bin:$PATH \
+    PARAKIT_ACCOUNTS=/data/accounts.sqlite \
+    PARAKIT_CACHE=/data/cache \
+    PYTHONUNBUFFERED=1
+USER parakit
+WORKDIR /data
+VOLUME /data
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=120s \
+  CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
+ENTRYPOINT ["parakit"]
+CMD ["serve", "/models/model", "--host", "0.0.0.0", "--no-studio"]

@@ -1,0 +1,63 @@
+"""Requests made from the OpenAPI schema, valid and not: none is answered with 5xx."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.serving.conftest import RunningServer
+
+schemathesis = pytest.importorskip("schemathesis")
+QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+SENT = ("method", "url", "params", "json", "headers")
+
+
+@pytest.fixture(scope="module")
+def schema(tiny_server: RunningServer) -> Any:
+    return schemathesis.openapi.from_dict(httpx.get(f"{tiny_server.url}/openapi.json").json())
+
+
+def statuses(schema: Any, url: str, n_examples: int) -> dict[str, Counter[int]]:
+    """Status codes by operation."""
+    found: dict[str, Counter[int]] = {}
+    quick = settings(max_examples=n_examples, deadline=None, suppress_health_check=QUIET)
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for result in schema.get_all_operations():
+            operation = result.ok()
+            counts: Counter[int] = Counter()
+            quick(given(case=operation.as_strategy())(sender(client, url, counts)))()
+            found[operation.label] = counts
+    return found
+
+
+def sender(client: httpx.Client, url: str, counts: Counter[int]) -> Any:
+    def send(case: Any) -> None:
+        request = case.as_transport_kwargs(base_url=url)
+        headers = {str(name): str(value) for name, value in dict(request.get("headers") or {}).items()}
+        rest = {name: request[name] for name in SENT if name in request} | {"headers": headers}
+        data = request.get("data")
+        counts[
+            client.request(content=data if isinstance(data, bytes | str) else None, **rest).status_code
+        ] += 1
+
+    return send
+
+
+def test_no_request_of_the_schema_fails_the_server(schema, tiny_server):
+    check(statuses(schema, tiny_server.url, 3))
+
+
+@pytest.mark.long
+def test_no_request_of_many_fails_the_server(schema, tiny_server):
+    found = statuses(schema, tiny_server.url, 100)
+    print({label: dict(counts) for label, counts in found.items()})
+    check(found)
+
+
+def check(found: dict[str, Counter[int]]) -> None:
+    assert len(found) >= 10
+    assert {label: counts for label, counts in found.items() if any(status >= 500 for status in counts)} == {}
