@@ -22,9 +22,10 @@ class UnknownModel(UserError):
 class ContextOverflow(UserError):
     """The prompt does not fit into the context window."""
 
-    def __init__(self, n_prompt_tokens: int, max_seq_len: int) -> None:
+    def __init__(self, n_prompt_tokens: int, max_seq_len: int, is_least: bool = False) -> None:
+        least = "at least " if is_least else ""
         super().__init__(
-            f"the prompt has {n_prompt_tokens} tokens, and the model's context window holds {max_seq_len},"
+            f"the prompt has {least}{n_prompt_tokens} tokens, and the model's context window holds {max_seq_len},"
             " completion included",
             "shorten the prompt, or start the server with --when-full drop_oldest",
         )

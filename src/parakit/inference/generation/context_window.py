@@ -61,14 +61,23 @@ def without_oldest_turns(
     rest = messages[len(system) :]
     starts = [0, *(i for i, message in enumerate(rest) if i > 0 and _role(message) == "user")]
     whole = prompt_ids(tokenizer, messages, tools)
-    fitted = FittedPrompt(whole)
-    for start in starts:
-        if start > 0:
-            token_ids = prompt_ids(tokenizer, [*system, *rest[start:]], tools)
-            fitted = FittedPrompt(token_ids, len(whole) - len(token_ids), start)
+
+    def without(start: int) -> FittedPrompt:
+        token_ids = whole if start == 0 else prompt_ids(tokenizer, [*system, *rest[start:]], tools)
+        return FittedPrompt(token_ids, len(whole) - len(token_ids), start)
+
+    if len(whole) + _room(config, window) <= window:
+        return FittedPrompt(whole)
+    first, last = 0, len(starts) - 1  # of a thousand turns, ten conversations are encoded
+    found = without(starts[last])
+    while first < last:
+        middle = (first + last) // 2
+        fitted = without(starts[middle])
         if len(fitted.token_ids) + _room(config, window) <= window:
-            break
-    return fitted
+            last, found = middle, fitted
+        else:
+            first = middle + 1
+    return found
 
 
 def _without_beginning(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ from parakit.serving.errors import (
 
 RETRY_SECONDS = 1
 MESSAGES_ROUTES = "/v1/messages"
+# what pydantic puts into the path of a fault in a union, such as `list[constrained-str]`
+_KIND_OF_UNION = re.compile(r"(constrained-|nullable|literal|union)?(str|int|float|bool|list|dict)?(\[.*\])?")
 MAX_SHOWN = 120  # characters of a value that a message repeats
 _logger = logging.getLogger("parakit.serving")
 # status, type and code of each error; the first class that fits decides
@@ -146,16 +149,24 @@ def describe_faults(faults: Iterable[Mapping[str, Any]], known: Sequence[str] = 
     """The first faults of a request in words, and the parameter of the first."""
     lines, param = [], None
     for fault in list(faults)[:5]:
-        path = ".".join(str(part)[:MAX_SHOWN] for part in fault["loc"] if part != "body")
+        parts = [str(part)[:MAX_SHOWN] for part in fault["loc"] if part != "body"]
+        path = ".".join(part for part in parts if not _KIND_OF_UNION.fullmatch(part))
         param = param or path or None
-        value, message = repr(fault.get("input"))[: MAX_SHOWN + 1], fault["msg"].removeprefix("Value error, ")
+        value, message = fault.get("input"), fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             close = closest_match(path, known)
             lines.append(f"unknown key {path}" + (f": did you mean {close}?" if close else ""))
         elif fault["type"] == "json_invalid":
             lines.append(f"the body is no JSON: {fault.get('ctx', {}).get('error', message)}")
-        elif len(value) > MAX_SHOWN or not path:
+        elif not path or not _is_short(value):
             lines.append(f"{path}: {message}" if path else message)
         else:
-            lines.append(f"{path}: {message} (got {value})")
-    return "; ".join(lines), param
+            lines.append(f"{path}: {message} (got {value!r})")
+    return "; ".join(dict.fromkeys(lines)), param
+
+
+def _is_short(value: Any) -> bool:
+    """Whether a message can repeat a value."""
+    if isinstance(value, str | int):
+        return len(str(value)) <= MAX_SHOWN
+    return value is None or isinstance(value, float)

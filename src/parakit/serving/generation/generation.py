@@ -129,7 +129,9 @@ class Generation:
             return
         self.is_closed = True
         outcome = self.outcome
-        self._final_usage = self.usage  # the ledger and the log have the same counts, whatever a step under way adds
+        self._final_usage = (
+            self.usage
+        )  # the ledger and the log have the same counts, whatever a step under way adds
         self.cancel()
         try:
             if self.row is not None:

@@ -20,6 +20,7 @@ from parakit.inference.engine.requests import Request, RequestHandle
 from parakit.inference.folder_settings import is_chat_tuned
 from parakit.inference.generation.completion import prompt_ids
 from parakit.inference.generation.context_window import FittedPrompt, fit_prompt, without_oldest_turns
+from parakit.inference.generation.text_stream import is_byte_level
 from parakit.inference.loaded_model import Model
 from parakit.model import heads
 from parakit.model.adapters import AdapterSet
@@ -32,6 +33,7 @@ from parakit.tokens.chat.template import response_prefix
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 GIB = 2**30
+FAR_TOO_LONG = 4  # context windows
 
 
 class ServedModel:
@@ -99,6 +101,7 @@ class ServedModel:
         else:
             prompt, tools = prompt_of(call, self.tokenizer)
             if sampling.when_full != "drop_oldest":
+                self._refuse_far_too_long(call, window)
                 fitted = FittedPrompt(prompt_ids(self.tokenizer, prompt, tools))
             elif isinstance(prompt, str):
                 fitted = fit_prompt(self.tokenizer, prompt, sampling, window)
@@ -107,6 +110,18 @@ class ServedModel:
         if len(fitted.token_ids) >= window:
             raise ContextOverflow(len(fitted.token_ids), window)
         return fitted
+
+    def _refuse_far_too_long(self, call: GenerationCall, window: int) -> None:
+        """`ContextOverflow` where the text alone has tokens for several windows: encoding megabytes takes seconds."""
+        if call.prompt is not None:
+            text = call.prompt
+        else:
+            content = call.messages[-1].get("content") if call.messages else None
+            text = content.strip() if isinstance(content, str) else ""
+        if len(text) > FAR_TOO_LONG * window and is_byte_level(self.tokenizer):
+            n_least = len(text.encode(errors="replace")) // max(map(len, self.tokenizer.token_bytes))
+            if n_least > FAR_TOO_LONG * window:
+                raise ContextOverflow(n_least, window, is_least=True)
 
     def sampling(self, call: GenerationCall) -> SamplingConfig:
         """The request's settings over those of the server and of the publisher."""
