@@ -1,6 +1,6 @@
 """What running requests have computed so far, in a file that outlives a killed process.
 
-Each running request has a slot of 64 bytes; a count is one write of 40 bytes into the system's cache (about 2
+Each running request has a slot of 64 bytes; a count is one write of 41 bytes into the system's cache (about 2
 microseconds, no commit, no flush), so it can be updated with every token. After a SIGKILL the next reader of the
 accounts finds the exact counts there. The file is written in full at the start: a count cannot fail on a disk that has
 become full since. A lock next to it shows whether its process lives.
@@ -19,7 +19,9 @@ from pathlib import Path
 from parakit.common.errors import UserError
 from parakit.common.locks import hold_lock
 
-_SLOT = struct.Struct("<QQQQd")  # the row's sequence number, prompt, cached and completion tokens, seconds
+_SLOT = struct.Struct(
+    "<QQQQdB"
+)  # the row's sequence number, prompt, cached and completion tokens, seconds, outcome
 SLOT_BYTES, FIRST_SLOTS = 64, 1024
 
 
@@ -31,6 +33,8 @@ class Progress:
     cached_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
+    outcome: int = 0
+    """An index into `rows.OUTCOMES`: how the request has ended, where its row was not closed any more; 0: it ran."""
 
 
 class ProgressFile:
@@ -72,6 +76,7 @@ class ProgressFile:
             progress.cached_tokens,
             progress.completion_tokens,
             progress.seconds,
+            progress.outcome,
         )
         os.pwrite(self._file, content, slot * SLOT_BYTES)
 

@@ -9,11 +9,12 @@ from typing import Any
 from parakit.serving.accounts.database import transaction
 from parakit.serving.accounts.prices import Price
 from parakit.serving.accounts.progress_file import Progress, dead_instance
-from parakit.serving.accounts.rows import COLUMNS, write_values
+from parakit.serving.accounts.rows import COLUMNS, OUTCOMES, write_values
 
 
 def close_interrupted(connection: sqlite3.Connection, path: Path) -> int:
-    """Close the open rows of dead servers as `interrupted`, charged for what was computed; returns how many. Rows of a
+    """Close the open rows of dead servers, charged for what was computed, as `interrupted` unless they ended just before;
+    returns how many. Rows of a
     server that runs stay open.
     """
     found = connection.execute("SELECT DISTINCT instance FROM requests WHERE outcome='running'")
@@ -43,6 +44,6 @@ def _interrupted(values: tuple[Any, ...], slots: dict[int, tuple[int, Progress]]
         "completion_tokens": counted.completion_tokens,
         "nano_usd": price.nano_usd(counted.prompt_tokens, counted.cached_tokens, counted.completion_tokens),
         "seconds": counted.seconds,
-        "outcome": "interrupted",
+        "outcome": OUTCOMES[counted.outcome] if counted.outcome else "interrupted",
     }
     return tuple(row.values())

@@ -15,6 +15,7 @@ from parakit.serving.accounts.progress_file import Progress, ProgressFile
 
 RowOutcome = Literal["running", "finished", "cancelled", "failed", "refused", "interrupted"]
 ENDED: tuple[RowOutcome, ...] = ("finished", "cancelled", "failed", "refused", "interrupted")
+OUTCOMES: tuple[RowOutcome, ...] = ("running", *ENDED)
 COLUMNS = (
     "request_id, key_id, model, started_at, clock, instance, slot, sequence, prompt_tokens, cached_tokens,"
     " completion_tokens, input_usd, cached_usd, output_usd, price_date, nano_usd, seconds, outcome"
@@ -69,6 +70,9 @@ class RequestRow:
         self.counted = Progress(
             prompt_tokens, cached_tokens, completion_tokens, time.monotonic() - self._start
         )
+        self._store()
+
+    def _store(self) -> None:
         if self.progress_file is not None and self.slot >= 0:
             with contextlib.suppress(
                 OSError
@@ -76,9 +80,11 @@ class RequestRow:
                 self.progress_file.write(self.slot, self.sequence, self.counted)
 
     def end(self, outcome: RowOutcome) -> None:
-        """End the row; its duration is that of the monotonic clock."""
-        self.counted = replace(self.counted, seconds=time.monotonic() - self._start)
+        """End the row; its duration is that of the monotonic clock. A kill before the row is closed leaves this outcome."""
+        seconds = time.monotonic() - self._start
+        self.counted = replace(self.counted, seconds=seconds, outcome=OUTCOMES.index(outcome))
         self.outcome = outcome
+        self._store()
 
     def copy(self) -> RequestRow:
         """As it is now, for the writing thread."""

@@ -115,6 +115,9 @@ class Generation:
                     yield GenerationEvent(index, finish_reason=reason)
             if open_rows and not is_done:
                 await self._changed.wait()
+        if self.row is not None:  # before the client can know that its answer is whole
+            self._final_usage = self.usage
+            self.row.finish(self._final_usage, "finished")
 
     def cancel(self) -> None:
         """End the generation; what it holds in the engine is free after the step under way."""
