@@ -35,6 +35,9 @@ NAME = "served"
 @benchmark("serving_load", {
     "*.clients_16.over_llama": (">= 1", "{0} model, 16 clients: tokens a second over llama.cpp's server"),
     "*.clients_16.over_transformers": (">= 1", "{0} model, 16 clients: tokens a second over transformers'"),
+    "*.slow_clients.ratio": (
+        "<= 1.2", "{0} model, 50 readers at 1 B/s and 500 half-open connections: p99 to the first token over that without"
+    ),
     "*.*.parakit.requests_per_second": (NO_TARGET, "{0} model, {1}: requests a second"),
     "*.*.parakit.tokens_per_second": (NO_TARGET, "{0} model, {1}: tokens a second"),
     "*.*.parakit.first_token_p50": (NO_TARGET, "{0} model, {1}: seconds to the first token, p50"),
@@ -54,9 +57,12 @@ def serving_load(
     n_new: int = 64,
     requests_per_client: int = 4,
     repeats: int = 3,
+    slow: bool = True,
     threads: int | None = None,
 ) -> Figures:
-    """`small`: a build to serve as the quickstart model; without it the built-in recipe is built (minutes)."""
+    """`small`: a build to serve as the quickstart model; without it the built-in recipe is built (minutes). `slow`: measure
+    Parakit's server with slow readers and half-open connections too.
+    """
     threads = threads or len(os.sched_getaffinity(0))
     figures: Figures = {}
     with work_folder(work) as folder:
@@ -73,6 +79,10 @@ def serving_load(
                 kept = None if work is None else folder / "measured" / f"{size}-{n_clients}.json"
                 measure = functools.partial(_compare, servers, files, spec, repeats, threads)
                 figures.setdefault(size, {})[f"clients_{n_clients}"] = kept_or_measured(kept, measure)
+            if slow:
+                kept = None if work is None else folder / "measured" / f"{size}-slow.json"
+                measure = functools.partial(_slow_clients, files, n_new, repeats, threads)
+                figures.setdefault(size, {})["slow_clients"] = kept_or_measured(kept, measure)
     return figures
 
 
@@ -98,6 +108,23 @@ def _compare(
             own, other = (measured[one]["tokens_per_second"]["median"] for one in ("parakit", name))
             figures[f"over_{name}"] = own / other
     return {key: _medians(value) if isinstance(value, dict) else value for key, value in figures.items()}
+
+
+def _slow_clients(files: Mapping[str, Path], n_new: int, repeats: int, threads: int) -> Figures:
+    """The time to the first token of four clients, alone and next to slow ones."""
+    spec: Figures = {"model": NAME, "n_new": n_new, "n_clients": 4, "n_requests": 40, "first": 0}
+
+    def side(extra: Figures) -> Callable[[], Mapping[str, float]]:
+        def run() -> Mapping[str, float]:
+            with _running("parakit", files, threads) as port:
+                _clients(spec | {"port": port, "n_requests": 8, "first": 100_000})  # warm
+                return _clients(spec | extra | {"port": port})
+
+        return run
+
+    sides = {"alone": side({}), "next_to_slow": side({"n_slow": 50, "n_half_open": 500})}
+    p99 = {name: found["first_token_p99"]["median"] for name, found in interleaved(sides, repeats).items()}
+    return p99 | {"ratio": p99["next_to_slow"] / p99["alone"]}
 
 
 def _medians(figures: Figures) -> Figures:

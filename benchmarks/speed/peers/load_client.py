@@ -7,6 +7,7 @@ one JSON object: requests and tokens a second, times to the first token and betw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import sys
@@ -19,6 +20,8 @@ WORDS = [
     *("window", "harbour", "candle", "music", "planet", "bridge"),
 ]
 
+SETTLE_SECONDS = 5.0
+
 
 def question(number: int) -> str:
     """A question of some forty words; two of different numbers differ from the first word on."""
@@ -26,8 +29,8 @@ def question(number: int) -> str:
     return f"Number {number}: tell a short story with these words: {', '.join(words)}."
 
 
-async def request(spec: dict[str, Any], number: int) -> tuple[list[float], float]:
-    """Times of the pieces of one answer, after the time at which it was sent."""
+def message(spec: dict[str, Any], number: int) -> bytes:
+    """A request as it goes over the wire."""
     body = json.dumps(
         {
             "model": spec["model"],
@@ -37,13 +40,18 @@ async def request(spec: dict[str, Any], number: int) -> tuple[list[float], float
             "stream": True,
         }
     ).encode()
-    reader, writer = await asyncio.open_connection("127.0.0.1", spec["port"], limit=2**20)
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{spec['port']}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
     )
+    return head.encode() + body
+
+
+async def request(spec: dict[str, Any], number: int) -> tuple[list[float], float]:
+    """Times of the pieces of one answer, after the time at which it was sent."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", spec["port"], limit=2**20)
     sent = time.perf_counter()
-    writer.write(head.encode() + body)
+    writer.write(message(spec, number))
     try:
         status = (await reader.readline()).split()[1]
         if status != b"200":
@@ -66,6 +74,37 @@ async def _pieces(reader: asyncio.StreamReader) -> AsyncIterator[float]:
                 yield time.perf_counter()
 
 
+@contextlib.asynccontextmanager
+async def hindrances(spec: dict[str, Any]) -> AsyncIterator[None]:
+    """Within the block `n_slow` clients read their answers at one byte a second, and `n_half_open` connections send the
+    beginning of a request and nothing more.
+    """
+    writers: list[asyncio.StreamWriter] = []
+
+    async def slow(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", spec["port"], limit=16)
+        writers.append(writer)
+        writer.write(message(spec, number))
+        while await reader.read(1):
+            await asyncio.sleep(1)
+
+    tasks = [asyncio.create_task(slow(500_000 + i)) for i in range(spec.get("n_slow", 0))]
+    for _ in range(spec.get("n_half_open", 0)):
+        _, writer = await asyncio.open_connection("127.0.0.1", spec["port"])
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\n")
+        writers.append(writer)
+    if tasks:
+        await asyncio.sleep(SETTLE_SECONDS)  # their answers are computed by then
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.close()
+
+
 async def load(spec: dict[str, Any]) -> dict[str, float]:
     """The figures of `n_clients` clients that send `n_requests` requests together."""
     numbers = iter(range(spec["first"], spec["first"] + spec["n_requests"]))
@@ -83,9 +122,10 @@ async def load(spec: dict[str, Any]) -> dict[str, float]:
             gaps.extend(b - a for a, b in itertools.pairwise(times))
             n_tokens += len(times)
 
-    started = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(spec["n_clients"])))
-    seconds = time.perf_counter() - started
+    async with hindrances(spec):
+        started = time.perf_counter()
+        await asyncio.gather(*(client() for _ in range(spec["n_clients"])))
+        seconds = time.perf_counter() - started
     found = {"requests_per_second": spec["n_requests"] / seconds, "tokens_per_second": n_tokens / seconds}
     for name, values in (("first_token", firsts), ("between_tokens", gaps)):
         for percent in (50, 95, 99):
