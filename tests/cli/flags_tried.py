@@ -340,7 +340,7 @@ OTHERS = {
             "preload",
         ),
         *("max_seq_len", "max_new_tokens", "when_full", "max_running", "max_step_tokens", "max_waiting"),
-        *("shutdown_seconds", "studio", "log_prompts"),
+        *("shutdown_seconds", "studio", "log_prompts", "data_dir"),
         *("accounts", "prices", "on_ledger_failure", "require_key", "allowed_hosts", "allowed_origins"),
         *("tls_cert", "tls_key", "max_body_bytes", "header_seconds", "body_seconds", "slow_seconds"),
         "max_connections",

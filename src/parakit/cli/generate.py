@@ -10,6 +10,7 @@ from pydantic import Field
 
 import parakit
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.batch_files import answer_batch
 from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, refuse_inert
 from parakit.cli.rendering.decoding_flags import DecodingFlags, load_draft, read_files
 from parakit.common.errors import UserError
@@ -49,6 +50,17 @@ class GenerateCommandConfig(DecodingFlags):
         "is asked by its template, if it has one.",
     )
     system: str = Field(default="", description="The system prompt (chat only).")
+    batch: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Answer the requests of a file instead, one JSON object a line as OpenAI's batch files have them:"
+        ' {"custom_id", "method", "url", "body"}. Lines that an interrupted run has answered are not computed again.',
+    )
+    output: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The file for the answers of a batch, in the order of its lines.",
+    )
     n_beams: int = Field(
         default=1, ge=1, le=1000, description="Beam search with so many beams, of which the best is printed."
     )
@@ -77,6 +89,8 @@ _CHOSEN = {  # by whether it is a chat
 def main(argv: list[str]) -> int:
     """Run `parakit generate` with these arguments; 0 when a completion was made."""
     command = parse_command(GenerateCommandConfig, argv, "parakit generate")
+    if command.batch is not None or command.output is not None:
+        return answer_batch(command)
     refuse_inert(command, (GREEDY, LOG_PROBABILITIES))
     text = sys.stdin.read() if command.prompt == "-" else command.prompt
     model = parakit.load(command.model, device=command.device, dtype=command.dtype)

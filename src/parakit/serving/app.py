@@ -12,10 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from parakit.common.hardware import parakit_version
 from parakit.serving.accounts.accounts import Accounts
-from parakit.serving.api import chat, completions, embeddings, health, metrics, models, tokenize
+from parakit.serving.api import batches, chat, completions, embeddings, health, metrics, models, tokenize
 from parakit.serving.api.anthropic_messages import routes as anthropic_messages
+from parakit.serving.api.batches import account_by_owner
 from parakit.serving.api.errors import add_error_handlers
 from parakit.serving.api.responses import routes as responses
+from parakit.serving.batches.executor import LineExecutor
+from parakit.serving.batches.service import BatchService
 from parakit.serving.config import ServeConfig
 from parakit.serving.context import ServingContext
 from parakit.serving.generation.call import new_id
@@ -25,13 +28,9 @@ from parakit.serving.metrics import ServerMetrics
 from parakit.serving.models.registry import Registry
 from parakit.serving.security.protection import protect
 
-ROUTERS = tuple(
-    one.router
-    for one in (
-        *(models, chat, completions, responses, anthropic_messages, embeddings),
-        *(tokenize, health, metrics),
-    )
-)
+ANSWERING = tuple(one.router for one in (chat, completions, responses, anthropic_messages, embeddings))
+"""The routes that a line of a batch may name."""
+ROUTERS = (models.router, *ANSWERING, *(one.router for one in (batches, tokenize, health, metrics)))
 
 
 def create_app(
@@ -47,7 +46,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        batch_service = BatchService(config.data_dir, LineExecutor(context, ANSWERING))
+        context.parts["batches"] = batch_service
+        batch_service.resume(partial(account_by_owner, context))
         yield
+        await batch_service.close()
         service.close()
         await registry.close()
 

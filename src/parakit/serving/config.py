@@ -88,6 +88,12 @@ class ServeConfig(SecurityConfig, AccountsConfig):
         default=True,
         description="Serve the studio's pages at / as well; from another machine they need a key made with --studio.",
     )
+    data_dir: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A folder for uploaded files and batches, which a restarted server continues. Default: a temporary one,"
+        " which goes with the server.",
+    )
     log_prompts: bool = Field(
         default=False, description="Write the text of prompts and answers into the log."
     )

@@ -45,6 +45,11 @@ def client_name(account: Any, user: str | None) -> str:
     return (user or "") if account is None or account is LOCAL else str(account.name)
 
 
+def owner_of(account: Any) -> str:
+    """Whose files, batches and responses these are: those of another key are not found."""
+    return "" if account is None else str(getattr(account, "key_id", account))
+
+
 def request_id_of(request: Request) -> str:
     """The id under which the log has this request."""
     request_id: str = request.scope.get("state", {}).get("request_id", "")

@@ -25,7 +25,7 @@ from parakit.serving.api.responses.request import (
 )
 from parakit.serving.api.responses.store import ResponseStore, StoredResponse
 from parakit.serving.api.streaming import DONE, EventStream, closing, event
-from parakit.serving.context import Account, Context, RequestId, ServingContext
+from parakit.serving.context import Account, Context, RequestId, ServingContext, owner_of
 from parakit.serving.generation.call import GenerationCall
 from parakit.serving.generation.generation import Generation, GenerationEvent
 from parakit.serving.generation.turns import AssistantTurn
@@ -89,7 +89,7 @@ async def list_input_items(response_id: str, context: Context, account: Account)
 async def delete_response(response_id: str, context: Context, account: Account) -> JSONResponse:
     """Forget a stored response."""
     _stored(context, account, response_id)
-    store_of(context).delete(_owner(account), response_id)
+    store_of(context).delete(owner_of(account), response_id)
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -100,12 +100,8 @@ def store_of(context: ServingContext) -> ResponseStore:
     return store
 
 
-def _owner(account: Any) -> str:
-    return "" if account is None else str(account.key_id)
-
-
 def _stored(context: ServingContext, account: Any, response_id: str) -> StoredResponse:
-    found = store_of(context).get(_owner(account), response_id)
+    found = store_of(context).get(owner_of(account), response_id)
     if found is None:
         raise ApiError(
             f"no response {response_id[:80]!r} is stored",
@@ -166,7 +162,7 @@ class _Answer:
             stored = StoredResponse(
                 self.events.response, item_rows(self._body.input), (*self._conversation, written)
             )
-            store_of(self._context).put(_owner(self._account), stored)
+            store_of(self._context).put(owner_of(self._account), stored)
         return sent
 
     async def stream(self) -> AsyncIterator[bytes]:
