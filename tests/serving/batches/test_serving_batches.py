@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -170,12 +173,14 @@ def test_the_command_goes_on_after_a_kill(
 
     async def dies_after_two(self: BatchRun, executor: Any, one: Any) -> LineResult:
         if len(computed) == 2:
-            raise KeyboardInterrupt
+            while len(self.rows) < 2:
+                await asyncio.sleep(0.01)
+            raise UserError("the machine stops")
         computed.append(one.custom_id)
         return await answer(self, executor, one)
 
     monkeypatch.setattr(BatchRun, "_answer", dies_after_two)
-    assert main(command) == 130
+    assert main(command) == 2
     assert not output.exists()
     kept = output.with_name("out.jsonl.partial").read_bytes()
     with open(output.with_name("out.jsonl.partial"), "ab") as file:
@@ -195,6 +200,26 @@ def test_the_command_goes_on_after_a_kill(
     assert texts_of(found) == answers
     assert not output.with_name("out.jsonl.partial").exists()
     assert main(command) == 2  # the output is there: nothing is overwritten
+
+
+@pytest.mark.long  # the sibling above does it without a process
+def test_no_answer_is_lost_or_computed_twice_after_sigkill(published_decoder: Path, tmp_path: Path) -> None:
+    rows = [line(i % N, max_tokens=30, seed=i, temperature=1.0) | {"custom_id": str(i)} for i in range(300)]
+    batch, output = written(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    record = output.with_name("out.jsonl.partial")
+    command = ["generate", str(published_decoder), "--batch", str(batch), "--output", str(output)]
+    process = subprocess.Popen([sys.executable, "-m", "parakit", *command])
+    while not (record.exists() and len(record.read_bytes().splitlines()) >= 40):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = [text for text in record.read_text().splitlines(keepends=True) if text.endswith("\n")]
+    assert 40 <= len(before) < 300
+    assert main(command) == 0
+    found = {row["custom_id"]: row for row in map(json.loads, output.read_text().splitlines())}
+    assert list(found) == [row["custom_id"] for row in rows]
+    kept = [json.loads(text)["row"] for text in before]
+    assert all(found[row["custom_id"]]["id"] == row["id"] for row in kept)
 
 
 def test_the_longest_lines_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
