@@ -46,8 +46,6 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        batch_service = BatchService(config.data_dir, LineExecutor(context, ANSWERING))
-        context.parts["batches"] = batch_service
         batch_service.resume(partial(account_by_owner, context))
         yield
         await batch_service.close()
@@ -64,6 +62,7 @@ def create_app(
     )
     app.state.serving = context = ServingContext(registry, config, service, accounts)
     ServerMetrics(service, context.metrics)
+    context.parts["batches"] = batch_service = BatchService(config.data_dir, LineExecutor(context, ANSWERING))
     for router in ROUTERS:
         app.include_router(router)
     add_error_handlers(app)

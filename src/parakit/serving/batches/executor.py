@@ -24,7 +24,9 @@ class LineExecutor:
     """The routes of one server, for lines."""
 
     def __init__(self, context: ServingContext, routers: tuple[APIRouter, ...]) -> None:
-        self._app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+        self._app = FastAPI(
+            openapi_url=None, docs_url=None, redoc_url=None, telemetry={"auto_configure": False}
+        )
         self._app.state.serving = context
         for router in routers:
             self._app.include_router(router)

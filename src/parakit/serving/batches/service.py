@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,8 +33,9 @@ class BatchService:
     """Files and batches in a folder; None: a temporary one, which goes with the server."""
 
     def __init__(self, folder: str | Path | None, executor: LineExecutor) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="parakit-batches-") if folder is None else None
-        root = Path(self._temporary.name if self._temporary is not None else str(folder))
+        temporary = Path(tempfile.gettempdir()) / f"parakit-batches-{secrets.token_hex(12)}"
+        self._temporary = temporary if folder is None else None  # made with the first file
+        root = temporary if folder is None else Path(folder)
         self.files = FileStore(root / "files")
         self._batches = Descriptions(root / "batches", BATCH_ID)
         self._executor = executor
@@ -158,7 +160,7 @@ class BatchService:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._temporary is not None:
-            self._temporary.cleanup()
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 def _counts(run: BatchRun) -> JsonObject:

@@ -22,12 +22,17 @@ class Descriptions:
 
     def __init__(self, folder: Path, pattern: re.Pattern[str]) -> None:
         self.folder, self._pattern = folder, pattern
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, owner: str, value: JsonObject) -> None:
         """Keep an object under its `id`."""
+        self.make_folder()
         write_json_atomic(self.folder / f"{value['id']}.json", {"owner": owner, "value": value})
+
+    def make_folder(self) -> None:
+        """Make the folder, which only this user can read."""
+        with disk_errors(self.folder):
+            self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
 
     def get(self, owner: str | None, object_id: str) -> JsonObject | None:
         """The object, if it is the owner's; with None whoever's it is."""
@@ -69,6 +74,7 @@ class FileStore:
             "purpose": purpose,
             "status": "processed",
         }
+        self._descriptions.make_folder()
         with writing_file(self.path(value["id"])) as file:
             file.write(content)
         self._descriptions.put(owner, value)
