@@ -212,6 +212,7 @@ OTHERS = {
         "cache_dtype",
         "stop",
         "prompting",
+        *("batch", "output"),  # each is refused without the other
         "device",
         "dtype",
         "json",

@@ -10,7 +10,6 @@ from pydantic import Field
 
 import parakit
 from parakit.cli.rendering.arguments import parse_command
-from parakit.cli.rendering.batch_files import answer_batch
 from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, refuse_inert
 from parakit.cli.rendering.decoding_flags import DecodingFlags, load_draft, read_files
 from parakit.common.errors import UserError
@@ -80,6 +79,7 @@ class GenerateCommandConfig(DecodingFlags):
     )
 
 
+_OF_BATCHES = frozenset(("model", "batch", "output", "device", "dtype", "as_json", "cache_dtype"))
 _CHOSEN = {  # by whether it is a chat
     True: "prompting: chat, as the model was tuned (--prompting plain continues the text)",
     False: "prompting: plain, the text is continued (--prompting chat asks by the chat template)",
@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
     """Run `parakit generate` with these arguments; 0 when a completion was made."""
     command = parse_command(GenerateCommandConfig, argv, "parakit generate")
     if command.batch is not None or command.output is not None:
-        return answer_batch(command)
+        return _answer_batch(command)
     refuse_inert(command, (GREEDY, LOG_PROBABILITIES))
     text = sys.stdin.read() if command.prompt == "-" else command.prompt
     model = parakit.load(command.model, device=command.device, dtype=command.dtype)
@@ -132,6 +132,39 @@ def main(argv: list[str]) -> int:
             figures = completion_figures(completion, model) | {"prompting": "chat" if is_chat else "plain"}
             print(json.dumps(figures, ensure_ascii=False))
     return 0
+
+
+def _answer_batch(command: GenerateCommandConfig) -> int:
+    """Run the batch; 0 where every line was answered, else 1. `UserError` for flags that belong to a single prompt."""
+    if command.batch is None or command.output is None:
+        given, missing = ("--output", "--batch") if command.batch is None else ("--batch", "--output")
+        raise UserError(
+            f"{given} is set without {missing}", "parakit generate MODEL --batch FILE --output OUT"
+        )
+    others = sorted(command.model_fields_set - _OF_BATCHES - ({"prompt"} if command.prompt == "-" else set()))
+    if others:
+        flag = "the prompt" if others[0] == "prompt" else f"--{others[0].replace('_', '-')}"
+        raise UserError(
+            f"{flag} has no effect with --batch: each line has its own settings",
+            "remove it, or set it in the lines",
+        )
+    try:
+        from parakit.serving.batches.offline import run_batch_file
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("fastapi", "prometheus_client", "starlette"):
+            raise
+        raise UserError(f"batches need the package {error.name}", "pip install 'parakit[serve]'") from None
+    from parakit.serving.config import ServeConfig
+
+    settings = {"device": command.device, "dtype": command.dtype, "cache_dtype": command.cache_dtype}
+    done = run_batch_file(command.model, command.batch, command.output, ServeConfig.parse(settings))
+    if command.as_json:
+        figures = {"n_lines": done.n_lines, "n_failed": done.n_failed, "n_answered_before": done.n_before}
+        print(json.dumps({"output": str(done.output), **figures}))
+    else:
+        before = f", {done.n_before:,} of them by an earlier run" if done.n_before else ""
+        log(f"{done.output}: {done.n_lines:,} answers{before}, {done.n_failed:,} with an error")
+    return 1 if done.n_failed else 0
 
 
 def completion_figures(completion: "Completion", model: "Model") -> JsonObject:

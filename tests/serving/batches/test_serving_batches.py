@@ -26,20 +26,12 @@ from tests.serving.conftest import RunningServer, start_server
 N = 6
 
 
-def line(number: int, **body: Any) -> dict[str, Any]:
+def line(number: int, **more: Any) -> dict[str, Any]:
     question = " ".join(sentences(number, 2).split()[: 3 + 2 * number])
-    asked = {
-        "model": "tiny",
-        "messages": [{"role": "user", "content": question}],
-        "max_tokens": 6,
-        "temperature": 0,
-    }
-    return {
-        "custom_id": f"line {number}",
-        "method": "POST",
-        "url": "/v1/chat/completions",
-        "body": asked | body,
-    }
+    messages = [{"role": "user", "content": question}]
+    body = {"model": "tiny", "messages": messages, "max_tokens": 6, "temperature": 0} | more
+    url = "/v1/chat/completions"
+    return {"custom_id": f"line {number}", "method": "POST", "url": url, "body": body}
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -18,7 +18,7 @@ from parakit.serving.batches.service import BatchService
 from parakit.serving.context import Account, Context, ServingContext, owner_of
 
 router = APIRouter(tags=["batches"])
-Limit = Annotated[int, Query(ge=1, le=10_000)]
+PageSize = Annotated[int, Query(ge=1, le=10_000)]
 After = Annotated[str | None, Query(max_length=100)]
 
 
@@ -67,7 +67,7 @@ async def upload_file(
 
 @router.get("/v1/files")
 async def list_files(
-    context: Context, account: Account, limit: Limit = 100, after: After = None, purpose: After = None
+    context: Context, account: Account, limit: PageSize = 100, after: After = None, purpose: After = None
 ) -> JSONResponse:
     """The account's files, newest first."""
     found = batches_of(context).files.all(owner_of(account))
@@ -124,7 +124,7 @@ async def create_batch(body: BatchRequest, context: Context, account: Account) -
 
 @router.get("/v1/batches")
 async def list_batches(
-    context: Context, account: Account, limit: Limit = 20, after: After = None
+    context: Context, account: Account, limit: PageSize = 20, after: After = None
 ) -> JSONResponse:
     """The account's batches, newest first."""
     return _page(batches_of(context).all(owner_of(account)), limit, after)

@@ -35,7 +35,7 @@ class Descriptions:
             self.folder.mkdir(mode=0o700, exist_ok=True)
 
     def get(self, owner: str | None, object_id: str) -> JsonObject | None:
-        """The object, if it is the owner's; with None whoever's it is."""
+        """The object, if it is the owner's; with None, of any owner."""
         path = self.folder / f"{object_id}.json"
         if not self._pattern.fullmatch(object_id) or not path.is_file():
             return None
