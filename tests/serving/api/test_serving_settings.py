@@ -154,7 +154,10 @@ def test_routes_and_verbs_that_are_none_are_named(http: httpx.Client) -> None:
 
 
 def test_a_text_of_many_windows_is_refused_without_being_encoded(http: httpx.Client) -> None:
-    for body in ({"prompt": "bird " * 100_000}, {"messages": [{"role": "user", "content": "bird " * 100_000}]}):
+    for body in (
+        {"prompt": "bird " * 100_000},
+        {"messages": [{"role": "user", "content": "bird " * 100_000}]},
+    ):
         route = "/v1/completions" if "prompt" in body else "/v1/chat/completions"
         answer = http.post(route, json={"model": "tiny", **body})
         assert answer.status_code == 400

@@ -39,7 +39,8 @@ def tool_prompt(messages: Sequence[Message], tools: Sequence[Tool], syntax: Call
     if tools:
         text = "\n".join([_HEAD, *map(tool_line, tools), "", _TAIL])
         if turns and turns[0].role == "system":
-            turns[0] = replace(turns[0], content=f"{turns[0].content}\n\n{text}".lstrip())
+            # the tools first: a date in the system prompt then leaves their pages in the cache
+            turns[0] = replace(turns[0], content=f"{text}\n\n{turns[0].content}".rstrip())
         else:
             turns.insert(0, Message("system", text))
     return ToolPrompt(turns, None)
