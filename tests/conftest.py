@@ -4,6 +4,7 @@ torch is used.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -27,6 +28,10 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A server that a test starts writes its ledger here, not into the user's.
+_accounts = tempfile.TemporaryDirectory(prefix="parakit-accounts-", ignore_cleanup_errors=True)
+os.environ["PARAKIT_ACCOUNTS"] = os.path.join(_accounts.name, "accounts.sqlite")
+atexit.register(_accounts.cleanup)
 
 gc.disable()  # until the tests are collected: see pytest_collection_finish
 

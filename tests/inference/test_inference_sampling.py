@@ -144,6 +144,14 @@ def test_temperature_zero_is_exactly_greedy_whatever_else_is_set():
     assert chosen(config, logits) == logits.argmax(-1).tolist()
 
 
+@pytest.mark.parametrize("temperature", [1e-30, 1e-40, 5e-324])  # the last is no float32
+def test_a_temperature_near_zero_is_greedy(temperature):
+    torch.manual_seed(0)
+    logits = torch.randn(50, 300)
+    logits[:, 7] = float("-inf")
+    assert chosen(SamplingConfig(temperature=temperature), logits) == logits.argmax(-1).tolist()
+
+
 def test_repetition_penalty_changes_the_greedy_choice():
     logits = torch.tensor([[2.0, 1.9, -1.0]])
     config = SamplingConfig(temperature=0.0, repetition_penalty=1.5)

@@ -22,6 +22,7 @@ from parakit.serving.accounts.database import open_database
 from parakit.serving.accounts.errors import LedgerUnavailable, QuotaExceeded
 from parakit.serving.accounts.keys import LOCAL, KeyHolder, Quota
 from parakit.serving.accounts.prices import Price, PriceTable
+from parakit.serving.accounts.progress_file import progress_path
 from parakit.serving.accounts.recovery import close_interrupted
 from parakit.serving.generation.call import Usage
 
@@ -166,6 +167,15 @@ def test_a_killed_server_owes_nothing_and_charges_what_it_computed(tmp_path):
         ("uncounted", "interrupted", 0, 0, 0, 0),
     ]
     assert sorted(tmp_path.iterdir()) == [path]  # no progress file, lock or journal stays
+
+
+def test_files_of_servers_that_were_killed_while_idle_are_removed(tmp_path):
+    path = tmp_path / "accounts.sqlite"
+    open_database(path).close()
+    progress = progress_path(path, "dead")
+    progress.write_bytes(bytes(1024))
+    Accounts(path).close()
+    assert sorted(tmp_path.iterdir()) == [path]
 
 
 def test_rows_of_a_running_server_stay_open(accounts):

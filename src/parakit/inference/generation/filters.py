@@ -64,7 +64,7 @@ def divide_by_temperature(logits: torch.Tensor, temperature: float) -> torch.Ten
         return logits
     if temperature < 1e-3:  # the largest logit becomes 0, so that division cannot overflow
         logits = logits - logits.amax(-1, keepdim=True)
-    return logits / temperature
+    return logits / max(temperature, 1e-30)  # a float32 has no 1e-320, and 0 / 0 is not a number
 
 
 def filter_logits(logits: torch.Tensor, config: SamplingConfig) -> torch.Tensor:

@@ -9,6 +9,7 @@ become full since. A lock next to it shows whether its process lives.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import struct
 import uuid
@@ -107,6 +108,12 @@ def dead_instance(accounts: Path, instance: str) -> Iterator[dict[int, tuple[int
             path.unlink(missing_ok=True)
     except UserError:
         yield None
+
+
+def stored_instances(accounts: Path) -> list[str]:
+    """The servers, running or dead, whose files are next to the database."""
+    prefix = progress_path(accounts, "").name
+    return [file.name.removeprefix(prefix) for file in accounts.parent.glob(f"{glob.escape(prefix)}*")]
 
 
 def progress_path(accounts: Path, instance: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 from parakit.serving.accounts.database import transaction
 from parakit.serving.accounts.prices import Price
-from parakit.serving.accounts.progress_file import Progress, dead_instance
+from parakit.serving.accounts.progress_file import Progress, dead_instance, stored_instances
 from parakit.serving.accounts.rows import COLUMNS, OUTCOMES, write_values
 
 
@@ -18,8 +18,10 @@ def close_interrupted(connection: sqlite3.Connection, path: Path) -> int:
     server that runs stay open.
     """
     found = connection.execute("SELECT DISTINCT instance FROM requests WHERE outcome='running'")
+    # and of those that were killed while nothing ran, the files
+    instances = {instance for (instance,) in found.fetchall()} | set(stored_instances(path))
     n_closed = 0
-    for (instance,) in found.fetchall():
+    for instance in sorted(instances):
         with dead_instance(path, instance) as slots:
             if slots is None:
                 continue
