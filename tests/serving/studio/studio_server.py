@@ -10,7 +10,8 @@ def main(folder: str, port: int) -> None:
     from parakit.serving.config import ServeConfig
     from parakit.serving.server import serve
 
-    config = ServeConfig(port=port, preload="none", cache_memory=0.05)
+    accounts = str(Path(folder).with_name("accounts.sqlite"))
+    config = ServeConfig(port=port, preload="none", cache_memory=0.05, accounts=accounts)
     serve([], config, studio_root=Path(folder))
 
 

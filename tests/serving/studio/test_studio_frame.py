@@ -21,6 +21,7 @@ def test_every_page_opens_and_fits(visit, width, scheme):
         if width == 400:
             page.get_by_role("button", name="Menu").click()
         links = page.locator("nav[aria-label=Pages] a")
+        links.last.wait_for()
         titles = [text.splitlines()[-1] for text in links.all_inner_texts()]  # before it is the icon's name
         assert titles == [other.title for other in PAGES]
         current = page.locator("[aria-current=page]")

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.responses import Response
 from nicegui import app as nicegui
 from nicegui import ui
 from nicegui.elements.dark_mode import DarkMode
 
 from parakit.common.errors import UserError
+from parakit.serving.studio import report_files
 from parakit.serving.studio.context import StudioContext
 from parakit.serving.studio.page_list import HOME, PAGES, PageBuilder, StudioPage
 
@@ -35,6 +38,7 @@ def nicegui_app(context: StudioContext) -> FastAPI:
     if not _contexts:
         nicegui.add_static_files(STATIC_URL, STATIC, max_cache_age=0)
         ui.add_css(f"@import url('{STATIC_URL}/studio.css');", shared=True)
+        nicegui.add_api_route(f"{report_files.URL}/{{file}}", _report, methods=["GET"])
         for page in PAGES:
             _register(page, page.path)
         _register(HOME, "/")
@@ -60,6 +64,10 @@ async def _build(builder: PageBuilder) -> None:
             await built
     except UserError as error:
         error_panel(error)
+
+
+async def _report(file: str, folder: str) -> Response:
+    return await report_files.serve_report(current_context().root, folder, file)
 
 
 def current_context() -> StudioContext:
@@ -91,6 +99,11 @@ def _register(page: StudioPage, path: str) -> None:
         ui.timer(0, fill, once=True)
 
     ui.page(path, title=f"{page.title} · Parakit")(show)
+
+
+def current_account() -> Any:
+    """Who opened this page, as the server's authentication found it; None where it has no accounts."""
+    return ui.context.client.request.scope.get("state", {}).get("account")
 
 
 def heading(text: str, level: int = 2) -> ui.element:

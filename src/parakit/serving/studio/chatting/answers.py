@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from parakit.common.errors import UserError
@@ -71,10 +71,10 @@ class AnswerSource(Protocol):
 
 
 class ServedModelSource:
-    """A model that the server has."""
+    """A model that the server has. `account`: who pays for the answers, where the server has accounts."""
 
-    def __init__(self, service: GenerationService, name: str) -> None:
-        self.service, self._name = service, name
+    def __init__(self, service: GenerationService, name: str, account: Any = None) -> None:
+        self.service, self._name, self.account = service, name, account
 
     @property
     def name(self) -> str:
@@ -85,12 +85,10 @@ class ServedModelSource:
     ) -> AsyncGenerator[StreamedAnswer, None]:
         """Errors of the service, such as `UnknownModel` and `ContextOverflow`, come from the first iteration."""
         settings: SamplingSettings = {**sampling, "log_probabilities": N_ALTERNATIVES}
-        call = GenerationCall(
-            model=self.name, messages=_rows(messages), sampling=settings, when_full="drop_oldest"
-        )
+        call = self._call(messages, settings)
         if prefix:
             prompt = await self._prompt_ids(messages)
-            call = GenerationCall(model=self.name, token_ids=(*prompt, *prefix), sampling=settings)
+            call = replace(call, messages=None, token_ids=(*prompt, *prefix))
         generation = await self.service.start(call)
         try:
             served = generation.served
@@ -115,9 +113,7 @@ class ServedModelSource:
     async def next_tokens(self, messages: Sequence[Message]) -> NextTokenView:
         """The distribution of the first token of an answer."""
         settings = SamplingSettings(temperature=0.0, max_new_tokens=1, log_probabilities=N_READ)
-        call = GenerationCall(
-            model=self.name, messages=_rows(messages), sampling=settings, when_full="drop_oldest"
-        )
+        call = self._call(messages, settings)
         generation = await self.service.start(call)
         try:
             tokenizer = generation.served.tokenizer
@@ -129,10 +125,19 @@ class ServedModelSource:
             await generation.close()
         raise UserError(f"{self.name}: gave no token", "send the message again")
 
+    def _call(self, messages: Sequence[Message], settings: SamplingSettings) -> GenerationCall:
+        return GenerationCall(
+            model=self.name,
+            messages=_rows(messages),
+            sampling=settings,
+            when_full="drop_oldest",
+            account=self.account,
+        )
+
     async def _prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """What the model reads of a conversation before its answer."""
         async with self.service.registry.open(self.name) as use:
-            call = GenerationCall(model=self.name, messages=_rows(messages), when_full="drop_oldest")
+            call = self._call(messages, SamplingSettings())
             fitted = await asyncio.to_thread(lambda: use.served.fit(call, use.served.sampling(call)))
             return list(fitted.token_ids)
 

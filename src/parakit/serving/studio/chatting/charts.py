@@ -25,7 +25,7 @@ def distribution_options(view: NextTokenView) -> JsonObject:
     ]
     return {
         "animation": False,
-        "grid": {"left": 6, "right": 14, "top": 52, "bottom": 4, "containLabel": True},
+        "grid": {"left": 6, "right": 26, "top": 52, "bottom": 4, "containLabel": True},
         "legend": {"top": 0, "left": 0, "textStyle": text, "itemWidth": 12, "itemHeight": 10, "itemGap": 8},
         "xAxis": {
             "type": "value",

@@ -52,14 +52,15 @@ class ConversationStore:
         """Remove a conversation's file."""
         self._file(conversation_id).unlink(missing_ok=True)
 
-    def list(self) -> list[SavedConversation]:
-        """What is saved, newest first; damaged files are left out."""
+    def list(self, limit: int | None = None) -> list[SavedConversation]:
+        """What is saved, newest first, at most `limit`; damaged files are left out."""
+        files = [(file.stat().st_mtime, file) for file in self.folder.glob("*.json")]
         found = []
-        for file in self.folder.glob("*.json") if self.folder.is_dir() else ():
+        for modified, file in sorted(files, reverse=True)[:limit]:
             with contextlib.suppress(UserError, OSError):
                 tree = self.load(file.stem)
-                found.append(SavedConversation(tree.id, tree.title, len(tree.turns), file.stat().st_mtime))
-        return sorted(found, key=lambda one: -one.modified)
+                found.append(SavedConversation(tree.id, tree.title, len(tree.turns), modified))
+        return found
 
     def export(self, all_branches: bool = False) -> tuple[Path, int]:
         """All conversations as tuning data: the file, which is new, and how many rows it has. `UserError` without any."""

@@ -25,7 +25,7 @@ from parakit.serving.studio.arena.votes import (
 )
 from parakit.serving.studio.chatting.answers import ServedModelSource
 from parakit.serving.studio.context import StudioContext
-from parakit.serving.studio.frame import heading, notify_error
+from parakit.serving.studio.frame import current_account, heading, notify_error
 from parakit.serving.studio.inventory.model_facts import ModelFacts, generating_models
 from parakit.serving.studio.widgets.sampling_panel import SamplingPanel
 from parakit.serving.studio.widgets.tables import text_table
@@ -54,6 +54,7 @@ class _ArenaPage:
     def __init__(self, context: StudioContext, models: dict[str, ModelFacts]) -> None:
         self.context, self.models = context, models
         self.store = VoteStore(context.studio_dir)
+        self.account = current_account()
         self.pair: BlindPair | None = None
         self.task: asyncio.Task[None] | None = None
         self.grades: tuple[dict[str, int], dict[str, int]] = ({}, {})
@@ -156,7 +157,7 @@ class _ArenaPage:
         self, one: _Answer, messages: tuple[Message, ...], sampling: SamplingSettings, shown: Any = None
     ) -> None:
         assert self.context.service is not None
-        source = ServedModelSource(self.context.service, one.model)
+        source = ServedModelSource(self.context.service, one.model, self.account)
         async with contextlib.aclosing(source.answer(messages, sampling)) as parts:
             async for answer in parts:
                 one.text = answer.text

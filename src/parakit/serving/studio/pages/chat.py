@@ -19,7 +19,7 @@ from parakit.serving.studio.chatting.conversation_store import ConversationStore
 from parakit.serving.studio.chatting.conversation_tree import AnswerToken, ConversationTree, ConversationTurn
 from parakit.serving.studio.chatting.presets import answer_price
 from parakit.serving.studio.context import StudioContext
-from parakit.serving.studio.frame import heading, notify_error
+from parakit.serving.studio.frame import current_account, heading, notify_error
 from parakit.serving.studio.inventory.model_facts import ModelFacts, generating_models
 from parakit.serving.studio.token_views.tokenization import price_names
 from parakit.serving.studio.widgets.chat_turns import TurnActions, show_turn, text_tokens
@@ -27,6 +27,7 @@ from parakit.serving.studio.widgets.sampling_panel import SamplingPanel
 from parakit.serving.studio.widgets.token_text import TokenText
 
 SECONDS_BETWEEN_UPDATES = 0.05
+MAX_LISTED = 50
 ENDPOINT = "another endpoint …"
 
 
@@ -39,6 +40,7 @@ class _ChatPage:
         self.tree = ConversationTree()
         self.endpoints: dict[str, EndpointSource] = {}
         self.task: asyncio.Task[None] | None = None
+        self.account = current_account()
         self.actions = TurnActions(self.edit, self.answer_again, self.show_version, self.go_on)
 
     # --- layout
@@ -57,7 +59,9 @@ class _ChatPage:
     def _model_row(self) -> None:
         with ui.element("div").classes("studio-row"):
             options = [*self.models, ENDPOINT]
-            self.model = ui.select(options, value=options[0], label="Model", on_change=self._choose_model)
+            wanted = ui.context.client.request.query_params.get("model")
+            first = wanted if wanted in self.models else options[0]
+            self.model = ui.select(options, value=first, label="Model", on_change=self._choose_model)
             self.model.props("outlined dense options-dense").classes("studio-wide")
             ui.button("New chat", icon="add", on_click=self.start_new).props("outline no-caps")
 
@@ -82,7 +86,13 @@ class _ChatPage:
             self.next_note = ui.label(
                 "What the model would write next, at temperature 0, 0.7 and 1.2: it appears once there is a message."
             ).classes("studio-muted studio-small")
-            self.chart = ui.element("div").classes("full-width")
+            # one chart for all views: NiceGUI fails where one is removed while it still loads
+            self.chart = (
+                ui.echart({})
+                .classes("chat-chart")
+                .props('role=img aria-label="Probabilities of the next token at three temperatures"')
+            )
+            self.chart.set_visibility(False)
         with ui.expansion("Context and cost", value=True).classes("studio-card studio-fold"):
             self.meter = ui.element("div").classes("studio-stack")
             self.price = ui.select(["none", *price_names()], value="none", label="Price list")
@@ -153,7 +163,7 @@ class _ChatPage:
     def _show_saved(self) -> None:
         self.saved.clear()
         with self.saved:
-            for entry in self.store.list()[:100]:
+            for entry in self.store.list(MAX_LISTED):
                 with ui.element("div").classes("row no-wrap items-center full-width"):
                     opener = ui.button(entry.title or "(empty)", on_click=lambda one=entry.id: self.open(one))
                     opener.props("flat dense no-caps color=primary").classes("chat-entry")
@@ -247,7 +257,7 @@ class _ChatPage:
             return self.endpoints[name]
         if self.context.service is None or name not in self.models:
             raise UserError("no model is chosen", "choose one above the conversation")
-        return ServedModelSource(self.context.service, name)
+        return ServedModelSource(self.context.service, name, self.account)
 
     async def _answer(
         self, source: AnswerSource, sampling: SamplingSettings, kept: list[AnswerToken]
@@ -281,6 +291,8 @@ class _ChatPage:
 
     async def _finish(self) -> None:
         await asyncio.to_thread(self.store.save, self.tree)
+        if self.turns.is_deleted:  # the visitor is gone
+            return
         with self.turns:
             self._set_busy(False)
             self.show()
@@ -311,16 +323,15 @@ class _ChatPage:
             tree.add("user", draft)
         elif path[-1].role == "assistant":
             tree.head = path[-1].parent
-        view = await ServedModelSource(service, name).next_tokens(tree.messages())
+        view = await ServedModelSource(service, name, self.account).next_tokens(tree.messages())
         self.next_note.text = (
             f"First token of the answer to {'what you write' if draft else 'the last message'};"
             f" the tokens behind these bars have {100 * view.covered:.1f} % of the probability."
         )
-        self.chart.clear()
-        with self.chart:
-            ui.echart(distribution_options(view)).classes("studio-chart").props(
-                'role=img aria-label="Probabilities of the next token at three temperatures"'
-            )
+        self.chart.options.clear()
+        self.chart.options.update(distribution_options(view))
+        self.chart.update()
+        self.chart.set_visibility(True)
 
     # --- endpoints
     def _choose_model(self) -> None:

@@ -11,7 +11,7 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], label: str
     """A table; the first `n_text` columns are text, the others numbers. Cells are shown as they are."""
     region = ui.element("div").classes("studio-scroll").props("tabindex=0 role=region")
     region.props["aria-label"] = label
-    with region, ui.element("table").classes("studio-table"):
+    with region, ui.element("table").classes("text-table"):
         with ui.element("thead"), ui.element("tr"):
             for i, column in enumerate(columns):
                 with ui.element("th").props("scope=col").classes("" if i < n_text else "studio-right"):
