@@ -19,7 +19,7 @@ from parakit.serving.studio.security_policy import AsgiApp, Receive, Scope, Secu
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-WARM_UP_DELAY = 1.0  # seconds after the start, so that the first API requests do not wait for the import
+WARM_UP_DELAY = 1.0  # seconds
 
 
 class _LazyStudio:
@@ -73,7 +73,11 @@ def mount_studio(app: FastAPI, context: StudioContext, *, warm_up: bool = True) 
 
 
 async def _warm_up(studio: _LazyStudio) -> None:
+    """Import NiceGUI and the pages once the server has nothing else to do: the imports take seconds of a processor."""
+    service = studio.context.service
     await asyncio.sleep(WARM_UP_DELAY)
+    while service is not None and service.running:
+        await asyncio.sleep(WARM_UP_DELAY)
     await studio.load()
     await asyncio.to_thread(_import_pages)
 
