@@ -262,6 +262,36 @@ def test_requests_from_other_threads_are_served_in_the_background(model64):
     assert is_empty(engine)
 
 
+def test_a_fault_in_the_background_ends_what_runs_and_the_next_request_is_served(model64, monkeypatch):
+    engine, [prompt] = Engine(model64, config=SMALL), prompts(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._scheduler, "plan", lambda: 1 / 0)
+        engine.start()
+        handles = [engine.submit(Request(token_ids=prompt, sampling=GREEDY)) for _ in range(2)]
+        assert all(handle.wait(10) for handle in handles)
+    assert all(isinstance(handle.error, ZeroDivisionError) for handle in handles)
+    after = engine.submit(Request(token_ids=prompt, sampling=GREEDY))
+    assert after.wait(10)
+    engine.stop()
+    assert ids(after) == generate_ids(model64, [prompt], GREEDY)
+    assert is_empty(engine)
+
+
+def test_a_request_counts_what_was_read_and_what_was_cached_and_calls_when_it_changes(model64):
+    engine, prompt = Engine(model64, config=SMALL), prompts(1, longest=20)[0][:1] * 20
+    calls: list[int] = []
+    request = Request(token_ids=prompt, sampling=GREEDY, on_change=lambda: calls.append(1))
+    first = engine.submit(request)
+    assert (first.n_read_tokens, first.n_cached_tokens) == (0, 0)
+    engine.run()
+    second = engine.submit(request)
+    engine.run()
+    assert [one.n_read_tokens for one in (first, second)] == [20, 20]
+    page = engine.cache.page_size
+    assert [one.n_cached_tokens for one in (first, second)] == [0, 19 // page * page]
+    assert len(calls) == 2  # in the background each token calls too
+
+
 def test_adapters_of_one_pass_are_those_of_their_rows(model64):
     model = build_model(dtype=torch.float64)
     adapters = AdapterSet(model)

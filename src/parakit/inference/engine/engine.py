@@ -181,7 +181,10 @@ class Engine:
                 self._has_work.wait_for(lambda: self._stopping or self._scheduler.has_work)
                 if self._stopping:
                     return
-            self.step()
+            try:
+                self.step()
+            except Exception as error:  # nobody else would learn of it: those who wait do
+                self._fail_all(error)
 
     def step(self) -> bool:
         """Compute the next tokens; False where nothing waits or runs."""
@@ -294,6 +297,12 @@ class Engine:
                 for row in handle.rows:
                     row.is_broken = True
                 self._finish([row for row in handle.rows if row.finish_reason is None], "interrupted")
+
+    def _fail_all(self, error: Exception) -> None:
+        """Every request ends with an error of the engine's own; the next ones find it working."""
+        with self._lock:
+            for handle in {row.handle for row in (*self._scheduler.running, *self._scheduler.waiting)}:
+                self._fail(handle, error)
 
     def _restart_recurrent(self, rows: Sequence[Row]) -> None:
         """After an interruption within a pass states may be ahead of their rows: these are computed again."""

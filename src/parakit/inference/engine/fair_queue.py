@@ -8,6 +8,7 @@ comes back is lifted to the smallest counter of those who wait, so that nobody s
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 from parakit.inference.engine.requests import Row
 
@@ -34,6 +35,10 @@ class FairQueue:
         rows.appendleft(row) if first else rows.append(row)
         row.is_waiting = True
         self._n_rows += 1
+
+    def __iter__(self) -> Iterator[Row]:
+        """Every row that waits."""
+        return (row for clients in self._waiting.values() for rows in clients.values() for row in rows)
 
     def peek(self) -> Row | None:
         """The row that is next."""

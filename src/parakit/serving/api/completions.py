@@ -51,7 +51,7 @@ class CompletionRequest(SamplingFields):
             return [self.prompt]
         if not self.prompt or isinstance(self.prompt[0], int):
             return [self.prompt]  # type: ignore[list-item]
-        return list(self.prompt)  # type: ignore[arg-type]
+        return list(self.prompt)
 
     def check(self) -> None:
         """`ApiError` for what no model here does."""
@@ -182,7 +182,7 @@ async def _chunks(generations: list[Generation], body: CompletionRequest) -> Asy
     texts = [_TextSoFar(generation) for generation in generations for _ in range(n)]
     if body.echo:
         for place, text in enumerate(texts):
-            choice = {
+            choice: dict[str, Any] = {
                 "index": place,
                 "text": _echoed(text.generation, body),
                 "logprobs": None,
