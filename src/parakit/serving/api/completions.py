@@ -25,13 +25,17 @@ MAX_PROMPTS = 128
 MAX_PROMPT_CHARS = 32 * 2**20
 DEFAULT_TOKENS = 16  # as OpenAI's API has it
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=MAX_TOKENS)]
-Text = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
+PromptText = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
 
 
 class CompletionRequest(SamplingFields):
     """The body of a completion request."""
 
-    prompt: Text | TokenIds | Annotated[list[Text | TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
+    prompt: (
+        PromptText
+        | TokenIds
+        | Annotated[list[PromptText | TokenIds], Field(min_length=1, max_length=MAX_PROMPTS)]
+    )
     echo: bool | None = None
     logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
     best_of: int | None = Field(default=None, ge=1, le=MAX_COMPLETIONS)

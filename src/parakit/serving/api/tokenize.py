@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from parakit.inference.generation.completion import prompt_ids
-from parakit.serving.api.completions import Text, TokenIds
+from parakit.serving.api.completions import PromptText, TokenIds
 from parakit.serving.api.errors import ApiError
 from parakit.serving.api.messages import MAX_MESSAGES, ChatMessage, template_messages
 from parakit.serving.api.sampling import ApiModel, ModelName
@@ -22,7 +22,7 @@ class TokenizeRequest(ApiModel):
     """A text, or the messages of a conversation as the chat template writes them."""
 
     model: ModelName
-    prompt: Text | None = None
+    prompt: PromptText | None = None
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
     add_special_tokens: bool = True
     return_token_strs: bool = False
