@@ -15,6 +15,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
+from parakit.common.errors import UserError
 from parakit.inference.capabilities import require_capability
 from parakit.inference.prediction.embeddings import EmbeddedTexts, embed_texts
 from parakit.model.config import EmbedderPooling
@@ -77,15 +78,21 @@ def _embed(served: ServedModel, body: EmbeddingsRequest) -> EmbeddedTexts:
     network: Any = served.model.network
     require_capability(network, "embed")
     texts = _texts(body.input, served.tokenizer)
-    with served.exclusive():
-        found = embed_texts(
-            network,
-            served.tokenizer,
-            texts,
-            pooling=body.pooling,
-            prompt_name=body.prompt_name,
-            too_long="truncate" if body.truncation == "auto" else "refuse",
-        )
+    try:
+        with served.exclusive():
+            found = embed_texts(
+                network,
+                served.tokenizer,
+                texts,
+                pooling=body.pooling,
+                prompt_name=body.prompt_name,
+                too_long="truncate" if body.truncation == "auto" else "refuse",
+            )
+    except UserError as error:
+        if "context window" not in error.message:
+            raise
+        hint = 'shorten it, or have it cut: "truncation": "auto"'
+        raise ApiError(error.message, hint, code="context_length_exceeded", param="input") from None
     if body.dimensions is None:
         return found
     width = found.vectors.shape[1]
