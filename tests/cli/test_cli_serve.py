@@ -18,6 +18,9 @@ pytest.importorskip("fastapi")
 import httpx
 
 from parakit.cli.main import main
+from parakit.common.errors import UserError
+from parakit.serving.config import ServeConfig
+from parakit.serving.server import bind_socket
 
 
 def test_a_port_in_use_is_refused_before_a_model_is_loaded(published_decoder: Path, capsys) -> None:
@@ -34,7 +37,7 @@ def test_a_port_in_use_is_refused_before_a_model_is_loaded(published_decoder: Pa
     [
         (["nowhere"], "no such model folder"),
         (["."], "not a model folder"),
-        (["MODEL", "--host", "192.0.2.7"], "cannot be listened on"),
+        (["MODEL", "--host", "192.0.2.7"], "there is no API key"),
         (["MODEL", "--port", "70000"], "--port"),
         (["MODEL", "--adapters", "nowhere"], "no such model folder"),
         (["MODEL", "--shutdown-seconds", "nan"], "--shutdown-seconds"),
@@ -46,6 +49,11 @@ def test_what_cannot_be_served_is_refused(
     words = [str(published_decoder) if word == "MODEL" else word for word in arguments]
     assert main(["serve", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(UserError, match="name an address of this machine"):
+        bind_socket(ServeConfig(host="192.0.2.7"))
 
 
 @pytest.mark.long
