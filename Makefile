@@ -25,7 +25,7 @@ SPREAD := -n auto --dist worksteal --durations 15
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-core check format test test-long quickstart real-models bench bench-gate bench-gpu bench-table exports schema pitfalls models clean
+.PHONY: help install install-core check format test test-long quickstart real-models bench bench-gate bench-gpu bench-table exports schema pitfalls models screenshots clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ pitfalls: $(DEV) ## generate docs/pitfalls.md from the doctor's checks
 
 models: $(DEV) ## generate the table of architectures in docs/models.md
 	$(BIN)/python -m tests.architecture.models_page
+
+screenshots: $(DEV) ## take the pictures of docs/studio.md: make screenshots STUDIO=FOLDER
+	$(BIN)/python -m tests.serving.studio.screenshots "$(or $(STUDIO),.)" $(ARGS)
 
 clean: ## remove caches; builds and .venv stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
+ROOT = Path(__file__).resolve().parents[3]
+GET_BROWSER = "no browser: apt install chromium (Debian), or set PARAKIT_CHROMIUM to one"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEIGHTS = {400: 800}  # of a telephone; a desk's otherwise
@@ -48,6 +51,27 @@ def run_playwright(path: str) -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@contextlib.contextmanager
+def running_studio(folder: Path, log: Path) -> Iterator[str]:
+    """The address of a studio in a process of its own; what it prints goes to `log`."""
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    command = [sys.executable, "-m", "tests.serving.studio.studio_server", str(folder), str(port)]
+    with log.open("w") as lines:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=lines, stderr=lines)
+    try:
+        wait_for_server(process, port, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def free_port() -> int:

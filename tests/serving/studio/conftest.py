@@ -7,22 +7,17 @@ this folder does not call `asyncio.run`.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.serving.studio.browsing import Visits, chromium_path, free_port, run_playwright, wait_for_server
+from tests.serving.studio.browsing import GET_BROWSER, Visits, chromium_path, run_playwright, running_studio
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="package")
@@ -30,7 +25,7 @@ def browser() -> Iterator[Browser]:
     """Headless chromium, or a skip that says how to get it."""
     path = chromium_path()
     if path is None:
-        pytest.skip("no browser: apt install chromium (Debian), or set PARAKIT_CHROMIUM to one")
+        pytest.skip(GET_BROWSER)
     with run_playwright(path) as opened:
         yield opened
 
@@ -47,7 +42,23 @@ def studio_folder(
     shutil.copytree(primer_build[0], folder / "builds")
     for model in (published_decoder, published_encoder):
         shutil.copytree(model, folder / "models" / model.name)
+    write_encoder_decoder(folder / "models" / "tiny-t5")
     return folder
+
+
+def write_encoder_decoder(folder: Path) -> None:
+    """A T5 of two layers that nobody trained."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    from tests.tiny_published import write_tokenizer
+
+    torch.manual_seed(0)
+    vocab_size = write_tokenizer(folder, template=None)
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "vocab_size": vocab_size}
+    special = {"pad_token_id": 2, "eos_token_id": 2, "decoder_start_token_id": 2}
+    config = T5Config(**sizes, **special, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
 
 
 @pytest.fixture(scope="package")
@@ -55,23 +66,8 @@ def studio_url(
     browser: Browser, studio_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The address of a studio that runs in a process of its own on `studio_folder`."""
-    port = free_port()
-    log = tmp_path_factory.mktemp("studio-log") / "studio.log"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    command = [sys.executable, "-m", "tests.serving.studio.studio_server", str(studio_folder), str(port)]
-    with log.open("w") as lines:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=lines, stderr=lines)
-    try:
-        wait_for_server(process, port, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with running_studio(studio_folder, tmp_path_factory.mktemp("studio-log") / "studio.log") as url:
+        yield url
 
 
 @pytest.fixture

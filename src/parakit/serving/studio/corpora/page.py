@@ -28,6 +28,7 @@ from parakit.serving.studio.corpora.rows import (
     set_report,
     skip_reasons,
 )
+from parakit.serving.studio.widgets.chart import Chart
 from parakit.serving.studio.working import sentences, working
 
 PER_PAGE = 10
@@ -328,7 +329,7 @@ def _chart(title: str, rows: list[tuple[str, float]], unit: str) -> None:
     if rows:
         with ui.element("section").classes("studio-card studio-tight"):
             ui.label(title).classes("text-weight-medium studio-small")
-            ui.echart(bar_chart(rows, unit)).classes("studio-chart").style(
+            Chart(bar_chart(rows, unit)).classes("studio-chart").style(
                 f"height:{max(150, 60 + 24 * len(rows))}px"
             )
 

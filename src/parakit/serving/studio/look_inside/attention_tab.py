@@ -55,7 +55,7 @@ class AttentionTab:
                 ui.input("Target (encoder-decoder only)").props("outlined dense").classes("studio-wide")
             )
             self.target.set_visibility(False)
-        with ui.row().classes("items-center studio-near"):
+        with ui.row().classes("full-width items-center studio-near"):
             ui.button("Look", icon="visibility", on_click=self.look).props("no-caps")
             self.kind = (
                 ui.select(

@@ -15,6 +15,7 @@ from parakit.inspection.next_tokens import NextTokens, next_tokens
 from parakit.reports.inspection.page import visible
 from parakit.serving.studio.charts import heat_map
 from parakit.serving.studio.look_inside.models import MODELS
+from parakit.serving.studio.widgets.chart import Chart
 from parakit.serving.studio.working import working
 
 MAX_ROWS = 200
@@ -109,7 +110,7 @@ class CompareTab:
             ).classes("studio-small studio-muted")
             n_layers = len({one.layer for one in found.matrices})
             with ui.element("div").classes("full-width studio-scroll"):
-                ui.echart(difference_chart(found)).style(
+                Chart(difference_chart(found)).style(
                     f"width:max(100%, 640px); height:{150 + 26 * n_layers}px"
                 )
 

@@ -14,6 +14,7 @@ from parakit.inspection.lenses.logit_lens import Lens, logit_lens
 from parakit.reports.inspection.page import visible
 from parakit.serving.studio.charts import PAPER_HEAT, bar_chart, line_chart
 from parakit.serving.studio.look_inside.models import MODELS
+from parakit.serving.studio.widgets.chart import Chart
 from parakit.serving.studio.working import working
 
 EXAMPLE = "The capital of France is the city of"
@@ -129,7 +130,7 @@ class LensTab:
             " darker where it is surer. Point at a cell for its other candidates; click a column for the whole prediction."
         ).classes("studio-small studio-muted studio-prose")
         with ui.element("div").classes("full-width studio-scroll").props('tabindex=0 aria-label="The map"'):
-            chart = ui.echart(lens_chart(found), on_point_click=self._choose)
+            chart = Chart(lens_chart(found), on_point_click=self._choose)
             chart.style(
                 f"width:max(100%, {100 + CELL_WIDTH * n_tokens}px); height:{44 + ROW_HEIGHT * n_places}px"
             )
@@ -139,12 +140,12 @@ class LensTab:
                     "studio-small text-weight-medium"
                 )
                 points = [(float(i), float(value)) for i, value in enumerate(found.mean_kl)]
-                ui.echart(line_chart([("mean over the text", "#2f7de1", points)], "after layer")).classes(
+                Chart(line_chart([("mean over the text", "#2f7de1", points)], "after layer")).classes(
                     "full-width studio-chart"
                 )
             with ui.element("section").classes("studio-card studio-stack"):
                 self.title = ui.label().classes("studio-small text-weight-medium")
-                self.candidates = ui.echart({}).classes("full-width studio-chart")
+                self.candidates = Chart({}).classes("full-width studio-chart")
         self._show_position(n_tokens - 1, n_places - 1)
 
     def _choose(self, event: Any) -> None:
@@ -161,6 +162,4 @@ class LensTab:
             (visible(name), round(100 * float(share), 2))
             for name, share in zip(found.top_tokens[row][at], found.top_probabilities[row, at], strict=True)
         ]
-        self.candidates.options.clear()
-        self.candidates.options.update(bar_chart(rows, "per cent"))
-        self.candidates.update()
+        self.candidates.show(bar_chart(rows, "per cent"))

@@ -17,6 +17,7 @@ from parakit.inspection.vectors.word_vectors import WordVectors, word_vectors
 from parakit.reports.inspection.page import map_view
 from parakit.serving.studio.charts import bar_chart, heat_map, scatter
 from parakit.serving.studio.look_inside.models import MODELS
+from parakit.serving.studio.widgets.chart import Chart
 from parakit.serving.studio.working import working
 
 MAX_WORDS, MAX_TEXTS, N_NEIGHBOURS = 8, 24, 10
@@ -103,11 +104,15 @@ class VectorsTab:
             for word, (note, rows) in found["found"].items():
                 with ui.column().classes("studio-tight full-width"):
                     ui.label(word + (f" ({note})" if note else "")).classes("studio-small text-weight-medium")
-                    ui.echart(bar_chart(rows, "cosine")).classes("full-width").style("height:290px")
-        plane: PlaneMap = found["plane"]
-        view = map_view(plane, found["strong"])
-        points = [(place["shown"], place["x"], -place["y"], place["strong"]) for place in view["places"]]
-        ui.echart(scatter(points)).classes("full-width studio-tall-chart")
+                    Chart(bar_chart(rows, "cosine")).classes("full-width").style("height:290px")
+            with ui.column().classes("studio-tight full-width"):
+                self._draw_map(found["plane"], found["strong"])
+
+    def _draw_map(self, plane: PlaneMap, strong: set[str]) -> None:
+        view = map_view(plane, strong)
+        points = [(one["shown"], one["x"], -one["y"], one["strong"]) for one in view["places"]]
+        ui.label("Words on a plane").classes("studio-small text-weight-medium")
+        Chart(scatter(points)).classes("full-width").style("height:330px")
         ui.label(view["note"]).classes("studio-small studio-muted")
 
     async def _analogy(self) -> None:
@@ -115,7 +120,7 @@ class VectorsTab:
         found = await self._compute(self.analogy_note, self.analogy_box, analogy, *words)
         if found is not None:
             with self.analogy_box:
-                ui.echart(bar_chart(found, "cosine")).classes("full-width studio-prose").style("height:290px")
+                Chart(bar_chart(found, "cosine")).classes("full-width studio-prose").style("height:290px")
 
     async def _similarity(self) -> None:
         texts = [line.strip() for line in (self.texts.value or "").splitlines() if line.strip()]
@@ -131,7 +136,7 @@ class VectorsTab:
         options["xAxis"]["axisLabel"] = {"color": "#8a8f98", "rotate": 35, "interval": 0}
         options["series"][0]["label"] = {"show": len(texts) <= 10}
         with self.texts_box:
-            ui.echart(options).classes("full-width studio-prose").style(f"height:{170 + 36 * len(texts)}px")
+            Chart(options).classes("full-width studio-prose").style(f"height:{170 + 36 * len(texts)}px")
 
     async def _compute(self, note: Any, box: Any, function: Callable[..., Any], *arguments: Any) -> Any:
         path, found = self.get_model(), None

@@ -20,6 +20,7 @@ from parakit.serving.studio.plans.requests import (
     main_figures,
     remarks,
 )
+from parakit.serving.studio.widgets.chart import Chart
 from parakit.serving.studio.working import working
 from parakit.stages.planning.measuring import this_machine_if_known
 
@@ -160,7 +161,7 @@ def _bars(title: str, rows: list[tuple[str, float]], unit: str, color: str) -> N
     if rows:
         with ui.element("section").classes("studio-card studio-tight"):
             ui.label(title).classes("text-weight-medium studio-small")
-            ui.echart(bar_chart(rows, unit, color)).style(f"width:100%;height:{70 + 26 * len(rows)}px")
+            Chart(bar_chart(rows, unit, color)).style(f"width:100%;height:{70 + 26 * len(rows)}px")
 
 
 def _draw_memory(found: PlanAnswer) -> None:

@@ -12,6 +12,7 @@ from parakit.serving.studio.charts import bar_chart
 from parakit.serving.studio.training.curves import run_figures, samples_of, setting_differences
 from parakit.serving.studio.training.curves_tab import ChosenRuns, ShownRun
 from parakit.serving.studio.training.runs import planned_steps, run_settings, stage_seconds
+from parakit.serving.studio.widgets.chart import Chart
 
 MAX_SAMPLE_STEPS = 40
 
@@ -127,8 +128,6 @@ def show_time(chosen: ChosenRuns) -> None:
             ui.label(build.name).classes("text-weight-medium")
             ui.label(f"{long_duration(sum(seconds.values()))} in all").classes("studio-small studio-muted")
             rows = [(humanize(name), round(value, 2)) for name, value in seconds.items()]
-            ui.echart(bar_chart(rows, "seconds")).classes("full-width").style(
-                f"height:{60 + 26 * len(rows)}px"
-            )
+            Chart(bar_chart(rows, "seconds")).classes("full-width").style(f"height:{60 + 26 * len(rows)}px")
     if not any_time:
         ui.label("The chosen runs are of no build, so their stages have no times.").classes("studio-muted")

@@ -20,6 +20,7 @@ from parakit.serving.studio.training.curves import (
     thinned,
 )
 from parakit.serving.studio.training.runs import MetricsReader, TrainingRun
+from parakit.serving.studio.widgets.chart import Chart
 
 FIRST_SHOWN = 8  # metrics that are shown without being chosen
 DEFAULT_SMOOTHING = 0.6
@@ -114,11 +115,9 @@ class CurvesTab:
                 for name in wanted:
                     with ui.element("section").classes("studio-card studio-stack"):
                         ui.label(metric_title(name)).classes("studio-small text-weight-medium")
-                        self.charts[name] = ui.echart({}).classes("full-width studio-chart")
+                        self.charts[name] = Chart({}).classes("full-width studio-chart")
         for name, chart in self.charts.items():
-            chart.options.clear()
-            chart.options.update(self._options(name, shown))
-            chart.update()
+            chart.show(self._options(name, shown))
 
     def _draw_legend(self, shown: list[ShownRun]) -> None:
         self.legend.clear()

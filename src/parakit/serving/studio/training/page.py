@@ -9,12 +9,23 @@ from nicegui import run, ui
 
 from parakit.serving.studio.training.comparison_tab import show_figures, show_samples, show_time
 from parakit.serving.studio.training.curves_tab import ChosenRuns, CurvesTab
+from parakit.serving.studio.training.doctor_tab import show_doctor
 from parakit.serving.studio.training.queue_tab import QueueTab
 from parakit.serving.studio.training.runs import TrainingRun, find_runs
 
 REFRESH_SECONDS = 2.0
 FIRST_CHOSEN = 2
-TABS = {"curves": "Curves", "compare": "Compare", "samples": "Samples", "time": "Time", "builds": "Builds"}
+TABS = {
+    "curves": "Curves",
+    "compare": "Compare",
+    "samples": "Samples",
+    "time": "Time",
+    "doctor": "Doctor",
+    "builds": "Builds",
+}
+
+
+PANELS = {"compare": show_figures, "samples": show_samples, "time": show_time, "doctor": show_doctor}
 
 
 class TrainingPage:
@@ -38,7 +49,7 @@ class TrainingPage:
             with ui.tab_panel("curves").classes("studio-panel"):
                 self.curves = CurvesTab(self.chosen)
             self.panels = {}
-            for name in ("compare", "samples", "time"):
+            for name in ("compare", "samples", "time", "doctor"):
                 with ui.tab_panel(name).classes("studio-panel"):
                     self.panels[name] = ui.column().classes("full-width studio-near")
             with ui.tab_panel("builds").classes("studio-panel"):
@@ -65,7 +76,7 @@ class TrainingPage:
     async def refresh(self) -> None:
         """What is new in the chosen runs and in the queue."""
         self.queue.refresh()
-        if self.tabs.value != "builds":
+        if self.tabs.value not in ("builds", "doctor"):
             await self._read()
 
     async def _read(self, force: bool = False) -> None:
@@ -84,4 +95,4 @@ class TrainingPage:
         elif name in self.panels:
             self.panels[name].clear()
             with self.panels[name]:
-                {"compare": show_figures, "samples": show_samples, "time": show_time}[name](self.chosen)
+                PANELS[name](self.chosen)
