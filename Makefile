@@ -104,7 +104,8 @@ models: $(DEV) ## generate the table of architectures in docs/models.md
 	$(BIN)/python -m tests.architecture.models_page
 
 screenshots: $(DEV) ## take the pictures of docs/studio.md: make screenshots STUDIO=FOLDER
-	$(BIN)/python -m tests.serving.studio.screenshots "$(or $(STUDIO),.)" $(ARGS)
+	$(BIN)/python -m tests.serving.studio.take_pictures "$(or $(STUDIO),.)" docs/studio
+	$(BIN)/python -m tests.serving.studio.screenshots "$(or $(STUDIO),.)"
 
 clean: ## remove caches; builds and .venv stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

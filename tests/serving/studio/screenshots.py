@@ -1,4 +1,5 @@
-"""Makes the pictures of docs/studio.md: `python -m tests.serving.studio.screenshots FOLDER`, or `make screenshots`.
+"""Makes the pictures of looking inside, training, data and plans: `python -m tests.serving.studio.screenshots FOLDER`. `make
+screenshots` takes those of the other pages too.
 
 FOLDER has what the studio shows: builds, and models that were imported. A picture shows the page as a person would leave it;
 pages at 400 px are those of a telephone. Pictures have at most 256 colors, which keeps each under 150 kB.
@@ -125,15 +126,7 @@ def _plan(page: Page) -> None:
     _wait(page, "Chinchilla")
 
 
-def _settle(page: Page) -> None:
-    page.wait_for_load_state("networkidle")
-
-
 PICTURE_LIST = (
-    Picture("models", "/models", _settle),
-    Picture("chat", "/chat", _settle),
-    Picture("arena", "/arena", _settle),
-    Picture("tokens", "/tokens", _settle),
     Picture("attention", "/look-inside", _attention, height=1500),
     Picture("behaviours", "/look-inside", _behaviours, height=1000, scheme="dark"),
     Picture("layers", "/look-inside", _layers, height=1130),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.serving.studio.browsing import SCHEMES, WIDTHS
+from tests.serving.studio.browsing import SCHEMES, WAIT, WIDTHS
 from tests.short_suite import crossed
 
 if TYPE_CHECKING:
@@ -102,3 +102,12 @@ def test_a_build_is_queued_stopped_and_listed(visit: Callable[..., Page], studio
     page.get_by_role("button", name="Start again").wait_for()
     page.get_by_role("button", name="Remove what has ended").click()
     page.get_by_text("No build is in the queue.").wait_for()
+
+
+@pytest.mark.long
+def test_the_doctor_examines_a_finished_run(visit: Callable[..., Page]) -> None:
+    page = visit("/training")
+    page.get_by_text("finished").first.wait_for()
+    page.get_by_role("tab", name="Doctor").click()
+    page.get_by_role("button", name="Examine").first.click()
+    page.get_by_text("of them with findings.").wait_for(timeout=4 * WAIT)

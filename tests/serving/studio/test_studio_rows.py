@@ -1,4 +1,4 @@
-"""Rows of data are found and searched, what was left out is told by reason, and masks show what the loss counts."""
+"""Rows of data are found and searched, what was left out is listed by reason, and masks show what the loss counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The element of the studio's charts: ECharts as NiceGUI has it, with a life cycle of its own (see chart.js)."""
+"""The element of the studio's charts: ECharts as NiceGUI has it, made at once (see chart.js)."""
 
 from __future__ import annotations
 
