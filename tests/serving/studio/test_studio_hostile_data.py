@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def hostile_folder(studio_folder: Path) -> Path:
+def hostile_folder(studio_folder: Path) -> Iterator[Path]:
     """A set of conversations, a corpus and a run whose every text is hostile."""
     rows = [{"text": text, "source": text, "n_bytes": 1, "steps": [text]} for text in HOSTILE]
     chats = [
@@ -57,7 +58,9 @@ def hostile_folder(studio_folder: Path) -> Path:
             json.dumps(one) + "\n" for one in [*metrics, {"kind": "sample", "step": 1, "samples": samples}]
         )
     )
-    return studio_folder
+    yield studio_folder
+    for name in ("hostile-corpus", "hostile-conversations", run.parents[1].name):
+        shutil.rmtree(studio_folder / name)  # the other tests of the folder see what is first in it
 
 
 def nothing_ran(page: Page) -> None:
