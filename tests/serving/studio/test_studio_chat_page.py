@@ -179,3 +179,20 @@ def test_a_model_is_imported_below_the_folder(visit, studio_folder):
     page.get_by_role("dialog").get_by_role("button", name="Import", exact=True).click()
     page.get_by_text("ended with status 0").wait_for(timeout=120_000)
     assert (Path(studio_folder) / "models" / "copied" / "lineage.json").is_file()
+
+
+def test_an_endpoint_answers_without_probabilities(visit, studio_url):
+    page = visit("/chat")
+    ready(page)
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name="another endpoint").click()
+    page.get_by_role("textbox", name="Address").fill(f"{studio_url}/v1")
+    page.get_by_role("textbox", name="Model; empty").fill("builds/primer/finetune")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_text("builds/primer/finetune (endpoint)").wait_for()
+    box = page.get_by_role("textbox", name="Message", exact=True)
+    box.fill("What is your name?")
+    box.press("Enter")
+    answered(page, 1)
+    assert page.locator(".chat-assistant .token").count() == 0
+    assert page.locator(".chat-assistant .chat-head").inner_text().startswith("builds/primer/finetune")

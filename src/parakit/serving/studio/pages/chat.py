@@ -220,6 +220,7 @@ class _ChatPage:
     def send(self) -> None:
         text = (self.draft.value or "").strip()
         if text and self.task is None:
+            self._source(), self.sampling.values()  # where one is wrong, the message stays in its field
             self.draft.value = ""
             self.tree.add("user", text)
             self._start_answer()

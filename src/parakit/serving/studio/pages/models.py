@@ -16,6 +16,7 @@ from parakit.serving.studio.inventory.model_facts import ModelFacts, model_facts
 from parakit.serving.studio.inventory.scores import CORPUS_PAGE, REPORT, BuildFigures, build_figures
 from parakit.serving.studio.inventory.trash import Trash
 from parakit.serving.studio.report_files import report_url
+from parakit.serving.studio.training.runs import TrainingRun, find_runs
 from parakit.serving.studio.widgets.model_dialogs import ExportDialog, ImportDialog, details_dialog
 from parakit.serving.studio.widgets.tables import text_table
 
@@ -77,6 +78,7 @@ class _ModelsPage:
                     heading("Models")
                     for one in alone:
                         self._model(one, facts[one.name], sizes[one.name])
+            self._runs(await asyncio.to_thread(find_runs, self.context.root))
             self._files([one for one in found if one.kind == "gguf"], sizes)
             self._others([one for one in found if one.kind in OTHERS])
             self._trash()
@@ -132,6 +134,21 @@ class _ModelsPage:
                         "download", f"Export {one.name}", lambda: ExportDialog(self.context.root, one).open()
                     )
                 _icon("delete", f"Delete {one.name}", lambda: self.delete(one))
+
+    def _runs(self, runs: list[TrainingRun]) -> None:
+        """Those that have no model yet; the page of training has them all."""
+        unfinished = [run for run in runs if run.state != "finished"]
+        if not unfinished:
+            return
+        with ui.element("section").classes("studio-card"):
+            heading("Runs without a model yet")
+            for run in unfinished[:50]:
+                with ui.element("div").classes("model-row"):
+                    with ui.element("div"):
+                        ui.label(run.name).classes("model-name")
+                        ui.label(run.state).classes("studio-muted studio-small")
+                    with ui.element("div").classes("model-actions"):
+                        _link("Curves", "/training", "show_chart", label=f"Curves of {run.name}")
 
     def _files(self, files: list[FoundFolder], sizes: dict[str, int]) -> None:
         if not files:
