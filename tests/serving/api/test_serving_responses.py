@@ -189,6 +189,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "built-in tool": ({"tools": [{"type": "web_search"}]}, "needs a service"),
     "include": ({"include": ["file_search_call.results"]}, "include:"),
     "item": ({"input": [{"type": "item_reference", "id": "x"}]}, "an item of type 'item_reference'"),
+    "a choice of no list": (
+        {"tools": [WEATHER], "tool_choice": {"type": "allowed_tools", "mode": "required", "tools": 3}}, "there is no tool"
+    ),
+    "reasoning alone": ({"input": [{"type": "reasoning", "content": -1}]}, "there are no items"),
     "nothing": ({"input": []}, "there are no items"),
     "misspelled": ({"max_output_token": 3}, "did you mean max_output_tokens"),
     "negative": ({"max_output_tokens": -1}, "greater than or equal to 1"),

@@ -28,6 +28,7 @@ from parakit.serving.errors import (
     ShuttingDown,
     UnknownModel,
 )
+from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
 
 RETRY_SECONDS = 1
 MESSAGES_ROUTES = "/v1/messages"
@@ -84,7 +85,8 @@ def _text(error: UserError) -> str:
 
 
 def _body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    shown = [None if text is None else fix_surrogates(text) for text in (message, param)]
+    return {"error": {"message": shown[0], "type": kind, "param": shown[1], "code": code}}
 
 
 def error_response(error: Exception, request: Request) -> JSONResponse:

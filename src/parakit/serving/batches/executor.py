@@ -7,6 +7,7 @@ them, and its account is charged.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,7 +62,8 @@ class LineExecutor:
         async def send(message: Message) -> None:
             sent.append(message)
 
-        await self._app(scope, receive, send)
+        with contextlib.suppress(Exception):  # raised again for a server's log, behind the response with 500
+            await self._app(scope, receive, send)
         content = b"".join(one.get("body", b"") for one in sent if one["type"] == "http.response.body")
         return LineResult(line.custom_id, sent[0]["status"], request_id, json.loads(content))
 

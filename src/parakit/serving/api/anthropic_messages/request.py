@@ -106,7 +106,7 @@ def read_tools(request: CountTokensRequest) -> tuple[list[Tool], ToolChoice]:
         "any": "required",
         "none": "none",
     }
-    if kind not in modes:
+    if not isinstance(kind, str) or kind not in modes:
         raise UserError(f"tool_choice: type {kind!r:.60} is not supported", "auto, any, tool or none")
     return tools, ToolChoice(modes[kind], None, parallel)
 

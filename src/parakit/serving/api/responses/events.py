@@ -16,6 +16,7 @@ from parakit.common.files import JsonObject
 from parakit.inference.tool_calls.parsing import CallDelta, CallEvent
 from parakit.serving.api.responses.request import ResponsesRequest, TextSettings
 from parakit.serving.generation.call import Usage
+from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
 
 
 class ResponseEvents:
@@ -179,7 +180,7 @@ def echoed(request: ResponsesRequest, defaults: JsonObject) -> JsonObject:
         value = getattr(request, name)
         return defaults.get(name, default) if value is None else value
 
-    return {
+    settings = {
         "model": request.model,
         "previous_response_id": request.previous_response_id,
         "instructions": request.instructions,
@@ -204,10 +205,15 @@ def echoed(request: ResponsesRequest, defaults: JsonObject) -> JsonObject:
         "safety_identifier": request.safety_identifier,
         "prompt_cache_key": request.prompt_cache_key,
     }
+    return _copy(settings)
 
 
 def _copy(value: Any) -> Any:
-    """A copy of JSON data, so that what was sent does not change with what comes."""
+    """A copy of JSON data, so that what was sent does not change with what comes; without halves of surrogate pairs, which a
+    body can have and UTF-8 cannot.
+    """
     if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
+        return {_copy(key): _copy(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return fix_surrogates(value)
     return [_copy(item) for item in value] if isinstance(value, list) else value

@@ -19,6 +19,7 @@ from parakit.data.conversations.messages import Message, parse_messages
 from parakit.inference.config import SamplingSettings, WhenFull
 from parakit.inference.tool_calls.tools import MAX_TOOLS, Tool, ToolChoice, parse_tool
 from parakit.serving.api.sampling import MAX_TOKENS, ApiModel, ModelName, ShortText, StreamSettings
+from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
 
 MAX_ITEMS = 10_000
 MAX_METADATA = 16
@@ -138,7 +139,7 @@ def read_tools(request: ResponsesRequest) -> tuple[list[Tool], ToolChoice]:
     if kind == "function":
         return tools, ToolChoice("required", (str(choice.get("name")),), parallel=False)
     if kind == "allowed_tools":
-        names = tuple(str(row.get("name")) for row in choice.get("tools") or () if isinstance(row, Mapping))
+        names = tuple(str(row.get("name")) for row in _mappings(choice.get("tools")))
         mode: Literal["auto", "required"] = "required" if choice.get("mode") == "required" else "auto"
         return tools, ToolChoice(mode, names, parallel)
     raise UserError(
@@ -181,8 +182,8 @@ def read_items(items: str | Sequence[JsonObject]) -> list[Message]:
                 content = _content(item.get("output"), where)
                 rows.append({"role": "tool", "content": content, "tool_call_id": item.get("call_id")})
             elif kind == "reasoning":
-                parts = item.get("content") or ()
-                reasoning = "".join(str(p.get("text", "")) for p in parts if isinstance(p, Mapping)) or None
+                parts = _mappings(item.get("content"))
+                reasoning = "".join(str(part.get("text", "")) for part in parts) or None
             else:
                 raise UserError(
                     f"{where}: an item of type {kind!r:.60} is not supported",
@@ -202,6 +203,11 @@ def _add_call(rows: list[JsonObject], item: JsonObject, where: str, reasoning: s
     rows[-1].setdefault("tool_calls", []).append(
         {"id": item.get("call_id"), "type": "function", "function": function}
     )
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list; of anything else, none."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
 
 
 def _content(content: Any, where: str) -> Any:
@@ -235,4 +241,4 @@ def item_rows(items: str | Sequence[JsonObject]) -> list[JsonObject]:
     """The input as items, for the store."""
     if isinstance(items, str):
         return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": items}]}]
-    return json.loads(json.dumps(list(items)))
+    return json.loads(fix_surrogates(json.dumps(list(items), ensure_ascii=False)))
