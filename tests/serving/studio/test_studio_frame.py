@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.error
 import urllib.request
 
 import pytest
@@ -67,3 +68,11 @@ def test_pages_name_a_policy_and_static_files_are_no_pages(studio_url):
     with urllib.request.urlopen(studio_url + "/studio-static/studio.css") as answer:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "content-security-policy" not in answer.headers
+
+
+def test_an_unknown_path_of_the_api_is_no_page(studio_url):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(studio_url + "/v1/nothing")
+    assert refused.value.code == 404
+    assert refused.value.headers["content-type"] == "application/json"
+    refused.value.close()

@@ -13,6 +13,9 @@ import warnings
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from starlette.exceptions import HTTPException
+
+from parakit.serving.security.authentication import is_api_path
 from parakit.serving.studio.context import StudioContext
 from parakit.serving.studio.security_policy import AsgiApp, Receive, Scope, SecurityPolicy, Send
 
@@ -32,6 +35,8 @@ class _LazyStudio:
         self._lifespan = contextlib.AsyncExitStack()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and is_api_path(scope["path"]):
+            raise HTTPException(404)  # as the API reports it; pages would answer with a page
         await (await self.load())(scope, receive, send)
 
     async def load(self) -> AsgiApp:
