@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from parakit.cli.rendering.arguments import parse_command
@@ -158,7 +159,11 @@ def _list(argv: list[str]) -> None:
             "" if money is None else f"{money / NANO:,.2f}",
             f"{usage.requests:,}" if usage else "0",
         )
-    Console().print(table if keys else "no keys; make one with `parakit keys add NAME`")
+    console = Console()
+    if keys:
+        print_whole(table, console)
+    else:
+        console.print("no keys; make one with `parakit keys add NAME`")
 
 
 def _revoke(argv: list[str]) -> None:
@@ -168,6 +173,13 @@ def _revoke(argv: list[str]) -> None:
     with opened_accounts(command.accounts) as connection:
         revoke_key(connection, command.name)
     print(f"{command.name}: revoked; running servers refuse it from now on", file=sys.stderr)
+
+
+def print_whole(table: Table, console: Console) -> None:
+    """Print a table as wide as it needs to be: a line wraps in a narrow terminal rather than that a number is cut off."""
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
 
 
 def _day(seconds: float) -> str:

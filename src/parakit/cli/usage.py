@@ -8,10 +8,9 @@ import tyro
 from pydantic import Field
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
-from parakit.cli.keys import ACCOUNTS, opened_accounts
+from parakit.cli.keys import ACCOUNTS, opened_accounts, print_whole
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.safe_text import safe
 from parakit.common.errors import UserError
@@ -77,9 +76,7 @@ def _print(rows: list["UsageSum"], total: "UsageSum", by: tuple[str, ...]) -> No
     if len(rows) > 1 and by:
         table.add_section()
         table.add_row("total", *[""] * (len(by) - 1), *_cells(total))
-    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    console.width = max(console.width, needed)  # a line that wraps rather than a number without its end
-    console.print(table)
+    print_whole(table, console)
 
 
 def _cells(row: "UsageSum") -> list[str]:
