@@ -144,12 +144,13 @@ def test_temperature_zero_is_exactly_greedy_whatever_else_is_set():
     assert chosen(config, logits) == logits.argmax(-1).tolist()
 
 
-@pytest.mark.parametrize("temperature", [1e-30, 1e-40, 5e-324])  # the last is no float32
-def test_a_temperature_near_zero_is_greedy(temperature):
+@pytest.mark.parametrize("setting", ["temperature", "top_p"])
+@pytest.mark.parametrize("value", [1e-30, 1e-40, 5e-324])  # the last is no float32
+def test_a_temperature_or_nucleus_near_zero_is_greedy(setting, value):
     torch.manual_seed(0)
     logits = torch.randn(50, 300)
     logits[:, 7] = float("-inf")
-    assert chosen(SamplingConfig(temperature=temperature), logits) == logits.argmax(-1).tolist()
+    assert chosen(SamplingConfig(**{setting: value}), logits) == logits.argmax(-1).tolist()
 
 
 def test_repetition_penalty_changes_the_greedy_choice():

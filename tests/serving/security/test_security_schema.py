@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -40,14 +41,13 @@ def sender(client: httpx.Client, url: str, counts: Counter[int]) -> Any:
         headers = {str(name): str(value) for name, value in dict(request.get("headers") or {}).items()}
         rest = {name: request[name] for name in SENT if name in request} | {"headers": headers}
         body = rest.get("json")
+        # most names are of no model, and then nothing else is looked at
         if isinstance(body, dict) and isinstance(body.get("model"), str) and sum(counts.values()) % 4:
-            rest["json"] = body | {
-                "model": "tiny"
-            }  # else most names are of no model, and nothing else is looked at
+            rest["json"] = body | {"model": "tiny"}
         data = request.get("data")
-        counts[
-            client.request(content=data if isinstance(data, bytes | str) else None, **rest).status_code
-        ] += 1
+        answer = client.request(content=data if isinstance(data, bytes | str) else None, **rest)
+        counts[answer.status_code] += 1
+        assert answer.status_code < 500, json.dumps(rest)
 
     return send
 

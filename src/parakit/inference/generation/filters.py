@@ -34,10 +34,9 @@ def keep_top_p(logits: torch.Tensor, top_p: float, log_total: torch.Tensor | Non
     """
     ordered, order = torch.sort(logits, dim=-1, descending=True, stable=True)
     probabilities = ordered.softmax(-1) if log_total is None else (ordered - log_total).exp()
-    before = (
-        probabilities.cumsum(-1) - probabilities
-    )  # mass of all likelier tokens; 0 for the first, so one stays
-    dropped = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, order, before >= top_p)
+    behind = probabilities.cumsum(-1) - probabilities >= top_p  # the mass of all likelier tokens
+    behind[..., 0] = False  # one stays, also where `top_p` is no float32 and compares as 0
+    dropped = torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, order, behind)
     return logits.masked_fill(dropped, NEG_INF)
 
 
