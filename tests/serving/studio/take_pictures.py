@@ -1,5 +1,5 @@
 """The pictures of docs/studio.md: `python -m tests.serving.studio.take_pictures FOLDER docs/studio` starts the studio of
-FOLDER, uses each page as a person would, and writes a picture of it. FOLDER is not changed: it is copied first, with links.
+FOLDER, uses the pages of models and answers as a person would, and writes a picture of each. FOLDER is not changed: it is copied first, with links.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from parakit.serving.studio.page_list import PAGES, StudioPage
 from tests.serving.studio.browsing import Visits, chromium_path, free_port, run_playwright, wait_for_server
 
 WIDTH, HEIGHT = 1280, 860
+PICTURED = ("/models", "/chat", "/arena", "/tokens")  # those of the others: screenshots.py
 DARK = {"/chat"}  # one page shows the dark theme
 
 
 def main(folder: str, output: str) -> None:
-    """Write NAME.png of every page."""
+    """Write NAME.png of these pages."""
     path = chromium_path()
     if path is None:
         sys.exit("no browser: apt install chromium")
@@ -36,7 +37,7 @@ def main(folder: str, output: str) -> None:
         try:
             wait_for_server(process, port, log, 300)
             with run_playwright(path) as browser:
-                for page in PAGES:
+                for page in (page for page in PAGES if page.path in PICTURED):
                     _take(Visits(browser, f"http://127.0.0.1:{port}"), page, Path(output))
         finally:
             process.terminate()
