@@ -1,5 +1,6 @@
-"""The pictures of docs/studio.md: `python -m tests.serving.studio.take_pictures FOLDER docs/studio` starts the studio of
-FOLDER, uses the pages of models and answers as a person would, and writes a picture of each. FOLDER is not changed: it is copied first, with links.
+"""Pictures of docs/studio.md: `python -m tests.serving.studio.take_pictures FOLDER docs/studio` starts the studio of FOLDER,
+uses the pages of models and answers as a person would, and writes a picture of each. FOLDER is not changed: a copy of
+links is shown.
 """
 
 from __future__ import annotations
