@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 from nicegui import ui
 
+from parakit.common.artifacts import read_lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.serving.studio.training.curves_tab import ChosenRuns
 from parakit.serving.studio.working import working
 
 MAX_SECONDS = 300.0
+DATA_KINDS = ("shards", "example_shards", "preferences")
+
+
+def doctor_command(folder: Path) -> list[str]:
+    """The command that examines a model and its data, which are next to it where the build was moved."""
+    command = ["doctor", str(folder)]
+    with contextlib.suppress(UserError, OSError):
+        for parent in read_lineage(folder).get("parents") or []:
+            recorded = Path(parent["path"])
+            near = folder.parent / recorded.name
+            if parent["kind"] in DATA_KINDS and not recorded.is_dir() and near.is_dir():
+                return [*command, "--data", str(near)]
+    return command
 
 
 async def examine(folder: Path) -> list[JsonObject]:
@@ -23,7 +39,7 @@ async def examine(folder: Path) -> list[JsonObject]:
     `UserError` where the doctor cannot read them, or takes longer than five minutes.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "parakit", "doctor", str(folder), "--json"),
+        *(sys.executable, "-m", "parakit", *doctor_command(folder), "--json"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -57,7 +73,9 @@ def show_doctor(chosen: ChosenRuns) -> None:
             with ui.element("div").classes("studio-row"):
                 ui.label(run.name).classes("text-weight-medium")
                 button = ui.button("Examine").props("outline no-caps size=sm")
-            ui.label(f"parakit doctor {run.folder}").classes("studio-mono studio-break studio-muted")
+            ui.label(shlex.join(["parakit", *doctor_command(run.folder)])).classes(
+                "studio-mono studio-break studio-muted"
+            )
             status = ui.label().classes("studio-small").props('role="status"')
             box = ui.element("div").classes("studio-stack studio-tight")
         button.on_click(lambda folder=run.folder, status=status, box=box: _examine(folder, status, box))
