@@ -59,10 +59,12 @@ async function attentionView(root, page) {
     return backwards ? columnOf(group(), state.layer, state.head, focus + (isCross() ? 0 : group().n_prefix)) : rowOf(group(), state.layer, state.head, focus);
   }
 
+  const depths = new Map();  // of a token's shade
+  const spots = new Map();  // where a token of the line is; measuring all of them costs more than drawing
   let blocks = [];  // [{tokens, role: "query" | "key" | "both", elements, line}]
   function buildText() {
     const g = group(), text = at("text"), line = at("line");
-    text.replaceChildren(); line.replaceChildren(); blocks = [];
+    text.replaceChildren(); line.replaceChildren(); blocks = []; depths.clear(); spots.clear();
     const parts = isCross() ? [["key", g.keys, g.key_title], ["query", g.queries, g.query_title]] : [["both", g.keys, ""]];
     for (const [role, tokens, title] of parts) {
       const box = make("div"), elements = [], inLine = [];
@@ -103,7 +105,11 @@ async function attentionView(root, page) {
     for (const block of blocks) for (const list of [block.elements, block.inLine]) list.forEach((element, i) => {
       const answer = block === answering() && values ? values[i - shift] || 0 : 0;
       const share = Math.sqrt(answer / (g.unit === "share" && !state.skip ? 1 : most));
-      element.style.background = share > 0.03 ? "color-mix(in srgb, var(--hot) " + Math.round(75 * share) + "%, transparent)" : "";
+      const depth = share > 0.03 ? Math.round(75 * share) : 0;
+      if (depth !== (depths.get(element) ?? 0)) {  // most tokens of a long text keep their shade
+        depths.set(element, depth);
+        element.style.background = depth ? "color-mix(in srgb, var(--hot) " + depth + "%, transparent)" : "";
+      }
       const here = block === pointing() && focus !== null && i - offset() === focus;
       element.classList.toggle("here", here);
       element.classList.toggle("pinned", block === pointing() && state.pinned !== null && i - offset() === state.pinned);
@@ -137,7 +143,7 @@ async function attentionView(root, page) {
       const row = rowOf(g, state.layer, state.head, query);
       best(row, 2).forEach((key) => { if (row[key] > 0.08 * g.scale) links.push(state.direction === "to" ? [query + offset(), key, row[key]] : [key, query + offset(), row[key]]); });
     }
-    const spots = new Map(), spot = (element) => { if (!spots.has(element)) spots.set(element, middle(element)); return spots.get(element); };
+    const spot = (element) => { if (!spots.has(element)) spots.set(element, middle(element)); return spots.get(element); };
     let highest = 26;
     const paths = [];
     for (const [a, b, value] of links) {
@@ -314,7 +320,7 @@ async function attentionView(root, page) {
   }, listening);
   const repaint = () => { palette = colors(); shades = null; mapKey = ""; buildGrid(); update(); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint, listening);
-  addEventListener("resize", update, listening);
+  addEventListener("resize", () => { spots.clear(); update(); }, listening);
 
   await Promise.all(page.groups.map(unpack));
   options(at("group"), page.groups.map((one, i) => [i, one.title]));
