@@ -8,8 +8,8 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 COPY recipes recipes
 # PyTorch's own index has a build for the CPU, a tenth of the size of the one with CUDA; pip prefers its local version.
-RUN python -m venv /opt/parakit \
- && /opt/parakit/bin/pip install --no-cache-dir -c constraints.txt \
+RUN python -m venv /usr/local/parakit \
+ && /usr/local/parakit/bin/pip install --no-cache-dir -c constraints.txt \
       --extra-index-url https://download.pytorch.org/whl/cpu '.[serve,constrain]'
 
 FROM python:3.11-slim
@@ -19,8 +19,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin parakit \
  && install -d -o parakit -g parakit -m 700 /data
-COPY --from=build /opt/parakit /opt/parakit
-ENV PATH=/opt/parakit/bin:$PATH \
+COPY --from=build /usr/local/parakit /usr/local/parakit
+ENV PATH=/usr/local/parakit/bin:$PATH \
     PARAKIT_ACCOUNTS=/data/accounts.sqlite \
     PARAKIT_CACHE=/data/cache \
     PYTHONUNBUFFERED=1

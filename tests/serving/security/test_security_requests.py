@@ -163,7 +163,7 @@ def test_headers_that_are_no_key_are_refused(app, header):
         ("127.0.0.1@evil.example", False),
         ("evil.example#localhost", False),
         ("localhost/../x", False),
-        ("192.168.0.1", False),
+        ("192.0.2.1", False),
         ("0.0.0.0", False),
         ("", False),
         ("localhost:99999", False),
@@ -214,7 +214,7 @@ def test_a_proxy_s_name_is_known_when_it_is_configured():
 
 def test_under_any_address_of_the_machine_where_it_listens_on_all():
     check = HostCheck(PlainTextResponse("ok"), "0.0.0.0")
-    assert check.fault({"headers": [(b"host", b"192.168.0.7:8000")]}) is None
+    assert check.fault({"headers": [(b"host", b"192.0.2.7:8000")]}) is None
     assert check.fault({"headers": [(b"host", b"evil.example")]}) is not None
 
 
@@ -227,7 +227,7 @@ def test_another_address_without_a_key_refuses_to_start(tmp_path):
     file = str(tmp_path / "accounts.sqlite")
     for settings in (
         {"host": "0.0.0.0"},
-        {"host": "192.168.0.7"},
+        {"host": "192.0.2.7"},
         {"host": "::"},
         {"allowed_hosts": ("llm.example.com",)},
         {"require_key": True},
