@@ -1,16 +1,17 @@
 # A server of Parakit for the CPU, which runs as a user without rights. docs/deployment.md shows how to start it.
 #
-#   docker build -t parakit .
+#   docker build -t parakit --build-arg TORCH_INDEX=URL .
 
 FROM python:3.11-slim AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 COPY recipes recipes
-# PyTorch's own index has a build for the CPU, a tenth of the size of the one with CUDA; pip prefers its local version.
+# Without an index of builds for the CPU, which PyTorch's website names, pip takes the build with CUDA, ten times as large.
+ARG TORCH_INDEX=
 RUN python -m venv /usr/local/parakit \
  && /usr/local/parakit/bin/pip install --no-cache-dir -c constraints.txt \
-      --extra-index-url https://download.pytorch.org/whl/cpu '.[serve,constrain]'
+      ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} '.[serve,constrain]'
 
 FROM python:3.11-slim
 # The compiler makes the CPU kernels for the processor that the container runs on, once; they are kept in /data.
