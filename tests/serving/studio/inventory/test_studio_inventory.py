@@ -92,8 +92,7 @@ def test_facts_of_a_model_and_of_a_folder_that_is_none(studio_folder, tmp_path):
     facts = model_facts(studio_folder / "builds" / "primer" / "finetune")
     assert (facts.family, facts.is_chat, facts.generates) == ("decoder", True, True)
     assert model_facts(tmp_path).fault
-    encoder = next(path for path in (studio_folder / "models").iterdir() if not model_facts(path).generates)
-    assert model_facts(encoder).family == "encoder"
+    assert "encoder" in {model_facts(path).family for path in (studio_folder / "models").iterdir()}
 
 
 def test_scores_of_a_build_have_intervals_and_a_damaged_summary_has_none(studio_folder, tmp_path):

@@ -26,6 +26,11 @@ from parakit.serving.studio.training.runs import is_alive
 ItemState = Literal["waiting", "running", "stopping", "finished", "stopped", "failed", "lost"]
 ENDED: tuple[ItemState, ...] = ("finished", "stopped", "failed", "lost")
 FOLDER, QUEUE, RECIPES = ".studio", "queue.json", "recipes"
+# A studio that a script started in the background ignores Ctrl-C's signal, and so would the builds that it starts.
+RUN = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    " runpy.run_module('parakit', run_name='__main__', alter_sys=True)"
+)
 LOG_BYTES = 24_000  # of a log's end that is shown
 MAX_ITEMS = 200
 INTERRUPTED = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM, 130}
@@ -156,7 +161,7 @@ class BuildQueue:
                 log.write(f"$ {' '.join(one.command)}\n".encode())
                 log.flush()
                 process = subprocess.Popen(
-                    [sys.executable, "-m", *one.command],
+                    [sys.executable, "-c", RUN, *one.command[1:]],
                     cwd=self.root,
                     env=environment,
                     stdin=subprocess.DEVNULL,
