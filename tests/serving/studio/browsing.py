@@ -22,7 +22,7 @@ GET_BROWSER = "no browser: apt install chromium (Debian), or set PARAKIT_CHROMIU
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEIGHTS = {400: 800}  # of a telephone; a desk's otherwise
-WAIT = 30_000  # milliseconds that a test waits for what should be there; the machine may be busy
+WAIT = 120_000  # milliseconds that a test waits for what should be there; the machine may be busy
 WIDTHS = (1280, 400)
 SCHEMES = ("light", "dark")
 
