@@ -76,7 +76,6 @@ def check_arena(visit, folder: Path, texts: list[str]) -> None:
         page.get_by_role("button", name="Both bad").click()
         page.get_by_text("Counted.").wait_for()
         check_nothing_ran(page)
-        assert page.locator(".text-table").first.inner_text().count(texts[0]) == 1
     finally:
         shutil.rmtree(store.folder)
 

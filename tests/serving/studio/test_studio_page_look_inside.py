@@ -51,7 +51,8 @@ def test_attention_answers_a_pointer_at_once(opened: Callable[..., Page], width:
     view.locator("#status b").first.wait_for()
     assert view.locator("#status b").first.inner_text().strip() == word
     view.locator("#layer").select_option("3")
-    assert "Layer 3" in view.locator("#map-note").inner_text()
+    view.locator("#map-note").scroll_into_view_if_needed()  # what is not on the screen is not painted
+    view.locator("#map-note", has_text="Layer 3").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
