@@ -97,7 +97,7 @@ def test_votes_become_a_step_of_dpo_by_one_command(visit, studio_folder, tmp_pat
         vote(page, prompt)
     rows = [
         json.loads(line)
-        for line in (studio_folder / "studio/votes/preferences.jsonl").read_text().splitlines()
+        for line in (studio_folder / "studio/votes/preferences.jsonl").read_text().rstrip("\n").split("\n")
     ]
     assert [row["prompt"][0]["content"] for row in rows][-5:] == prompts
     assert page.get_by_text("Bradley–Terry").count() == 1
