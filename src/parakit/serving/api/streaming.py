@@ -26,6 +26,14 @@ def event(data: Mapping[str, Any], name: str = "") -> bytes:
     return f"event: {name}\ndata: {text}\n\n".encode() if name else f"data: {text}\n\n".encode()
 
 
+def stream_error(error: Exception) -> tuple[int, dict[str, Any]]:
+    """`error_body` of an error inside of a stream, whose status is sent already; a fault of the server is logged."""
+    status, body = error_body(error)
+    if status == 500:
+        _logger.error("stream failed", exc_info=error)
+    return status, body
+
+
 class EventStream(Response):
     """A response that sends `events` as they come, and closes the generations behind them however it ends."""
 
@@ -53,10 +61,7 @@ class EventStream(Response):
                 except OSError:
                     raise
                 except Exception as error:  # the status is sent: the error is the last event
-                    status, body = error_body(error)
-                    if status == 500:
-                        _logger.error("stream failed", exc_info=error)
-                    await _send_part(send, event(body))
+                    await _send_part(send, event(stream_error(error)[1]))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except OSError:
             pass  # the client is gone

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request
@@ -19,15 +18,13 @@ from parakit.serving.api.anthropic_messages.request import (
     read_messages,
     read_tools,
 )
-from parakit.serving.api.errors import error_body
-from parakit.serving.api.streaming import EventStream, closing, event
+from parakit.serving.api.streaming import EventStream, closing, event, stream_error
 from parakit.serving.context import Account, Context, RequestId
 from parakit.serving.generation.call import GenerationCall
 from parakit.serving.generation.generation import Generation, GenerationEvent
 from parakit.serving.generation.turns import AssistantTurn
 
 router = APIRouter(tags=["generate"])
-_logger = logging.getLogger("parakit.serving")
 
 
 @router.post("/v1/messages")
@@ -108,10 +105,8 @@ class _Answer:
                     yield event(one, one["type"])
             for one in self.finish():
                 yield event(one, one["type"])
-        except (asyncio.CancelledError, OSError):
+        except OSError:
             raise
         except Exception as error:
-            status, found = error_body(error)
-            if status == 500:
-                _logger.error("stream failed", exc_info=error)
+            status, found = stream_error(error)
             yield event(messages_error(status, found, self._generation.call.request_id), "error")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +12,7 @@ from parakit.common.files import JsonObject
 from parakit.data.conversations.messages import Message, ToolCall
 from parakit.inference.tool_calls.parsing import ParsedCall
 from parakit.serving.api.answers import token_logprob, truncation_headers
-from parakit.serving.api.errors import ApiError, error_body
+from parakit.serving.api.errors import ApiError
 from parakit.serving.api.responses.events import ResponseEvents
 from parakit.serving.api.responses.request import (
     ResponsesRequest,
@@ -24,14 +22,13 @@ from parakit.serving.api.responses.request import (
     with_instructions,
 )
 from parakit.serving.api.responses.store import ResponseStore, StoredResponse
-from parakit.serving.api.streaming import DONE, EventStream, closing, event
+from parakit.serving.api.streaming import DONE, EventStream, closing, event, stream_error
 from parakit.serving.context import Account, Context, RequestId, ServingContext, owner_of
 from parakit.serving.generation.call import GenerationCall
 from parakit.serving.generation.generation import Generation, GenerationEvent
 from parakit.serving.generation.turns import AssistantTurn
 
 router = APIRouter(tags=["generate"])
-_logger = logging.getLogger("parakit.serving")
 
 
 @router.post("/v1/responses")
@@ -174,12 +171,10 @@ class _Answer:
                 for one in self.read(token):
                     yield event(one, one["type"])
             last = self.finish()
-        except (asyncio.CancelledError, OSError):
+        except OSError:
             raise
         except Exception as error:
-            status, found = error_body(error)
-            if status == 500:
-                _logger.error("stream failed", exc_info=error)
+            _, found = stream_error(error)
             last = self.events.fail(found["error"]["message"], used=self._generation.usage)
         for one in last:
             yield event(one, one["type"])

@@ -33,7 +33,7 @@ RUN = (
 )
 LOG_BYTES = 24_000  # of a log's end that is shown
 MAX_ITEMS = 200
-INTERRUPTED = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM, 130}
+INTERRUPTED = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM}
 
 
 @dataclass(frozen=True)
