@@ -61,9 +61,9 @@ def fit_memory(
         )  # fmt: skip
         return step_bytes(step)
 
-    limit = (
-        None if available is None else int(USABLE * available) + shape.weight_bytes
-    )  # which are there already
+    limit = None
+    if available is not None:
+        limit = int(USABLE * available) + shape.weight_bytes  # the weights are there already
     tried = _candidates(plan, training)
     fitting = next((one for one in tried if limit is None or need(one).peak <= limit), None)
     if fitting is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -308,7 +308,8 @@ def _decoding_speeds(seconds: float) -> dict[str, Any]:
         points.append((n_bytes, n_bytes / one))
         if width in MANY_WIDTHS:
             several = _config(width, n_layers, DRAWN_VOCABULARY)
-            one, many = _decoding_seconds_of(several, (1, N_SEQUENCES), seconds)
+            model_of_several = LanguageModel(several).eval()
+            one, many = (_decoding_seconds(model_of_several, n, seconds) for n in (1, N_SEQUENCES))
             more[2.0 * several.n_matmul_params()] = max(1e-9, many - one) / (N_SEQUENCES - 1)
         if width == MANY_WIDTHS[1]:
             read = _generation_seconds(model, 1, T, 1, seconds)
@@ -319,12 +320,6 @@ def _decoding_speeds(seconds: float) -> dict[str, Any]:
     return {
         "prefill_flops": prefill, "decode_flops": rate, "draw_seconds": draw_seconds, "decoding": tuple(points),
     }  # fmt: skip
-
-
-def _decoding_seconds_of(config: DecoderConfig, counts: Sequence[int], seconds: float) -> list[float]:
-    """`_decoding_seconds` of a new model, for each number of sequences."""
-    model = LanguageModel(config).eval()
-    return [_decoding_seconds(model, n, seconds) for n in counts]
 
 
 def _decoding_seconds(
