@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -51,6 +52,29 @@ def run_playwright(path: str) -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@contextlib.contextmanager
+def loop_set_aside() -> Iterator[asyncio.AbstractEventLoop]:
+    """No loop runs in this thread inside of the block; yields the one that ran. Playwright's never ends while its browser
+    is open, so without this every `asyncio.run` of another test in the same process fails.
+    """
+    loop = asyncio.get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield loop
+    finally:
+        asyncio._set_running_loop(loop)
+
+
+@contextlib.contextmanager
+def loop_taken_up(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Inside of the block `loop` is the thread's running one."""
+    asyncio._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(None)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,12 @@
 """A browser in front of the studio: one headless chromium and one server for the tests of this folder.
 
 `visit(path, width, scheme)` opens a page. When the test ends it fails for every error on a page's console and for every
-request that is not to the studio. Playwright's loop runs in the tests' thread while the browser is open, so a test of
-this folder does not call `asyncio.run`.
+request that is not to the studio. Playwright's loop counts as the running one only inside of a test that uses it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,19 +14,35 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.serving.studio.browsing import GET_BROWSER, Visits, chromium_path, run_playwright, running_studio
+from tests.serving.studio.browsing import (
+    GET_BROWSER,
+    Visits,
+    chromium_path,
+    loop_set_aside,
+    loop_taken_up,
+    run_playwright,
+    running_studio,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """Headless chromium, or a skip that says how to get it."""
+def opened_browser() -> Iterator[tuple[Browser, asyncio.AbstractEventLoop]]:
+    """Headless chromium and the loop that drives it, which is set aside between tests; or a skip that says how to get it."""
     path = chromium_path()
     if path is None:
         pytest.skip(GET_BROWSER)
-    with run_playwright(path) as opened:
+    with run_playwright(path) as opened, loop_set_aside() as loop:
+        yield opened, loop
+
+
+@pytest.fixture
+def browser(opened_browser: tuple[Browser, asyncio.AbstractEventLoop]) -> Iterator[Browser]:
+    """Headless chromium."""
+    opened, loop = opened_browser
+    with loop_taken_up(loop):
         yield opened
 
 
@@ -63,9 +79,9 @@ def write_encoder_decoder(folder: Path) -> None:
 
 @pytest.fixture(scope="package")
 def studio_url(
-    browser: Browser, studio_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    opened_browser: object, studio_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of a studio that runs in a process of its own on `studio_folder`."""
+    """The address of a studio that runs in a process of its own on `studio_folder`; no studio where there is no browser."""
     with running_studio(studio_folder, tmp_path_factory.mktemp("studio-log") / "studio.log") as url:
         yield url
 

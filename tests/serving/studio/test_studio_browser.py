@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -26,3 +27,7 @@ def test_errors_and_requests_to_elsewhere_are_noticed(browser: Browser, studio_u
     visits.close()
     assert any("planted" in error for error in visits.console_errors)
     assert visits.outside_requests == ["https://example.org/x"]
+
+
+def test_other_tests_of_the_process_run_loops_of_their_own(opened_browser: object) -> None:
+    asyncio.run(asyncio.sleep(0))

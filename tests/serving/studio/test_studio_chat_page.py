@@ -92,6 +92,9 @@ def vote(page, prompt: str) -> None:
 def test_votes_become_a_step_of_dpo_by_one_command(visit, studio_folder, tmp_path):
     page = visit("/arena")
     ready(page)
+    page.get_by_text("Sampling").click()
+    # The other model of a pair may write more than the learner's window holds.
+    page.get_by_role("spinbutton", name="Most tokens").fill("40")
     prompts = [f"What is {n} + {n}?" for n in range(3, 8)]
     for prompt in prompts:
         vote(page, prompt)
