@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from parakit.common.artifacts import open_artifact
-from parakit.common.descendants import made_from, shards_of
 from parakit.common.files import JsonObject, read_json, write_text_atomic
 from parakit.common.formatting import byte_size, compact, number, percent
+from parakit.common.lineages import made_from, shards_of
 from parakit.data.overview import corpus_overview, with_tokens
 from parakit.reports import charts
 from parakit.reports.formatting import humanize

@@ -11,10 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 
 from parakit.cli.rendering.safe_text import safe
-from parakit.common.ancestors import find_ancestors
 from parakit.common.artifacts import LINEAGE, read_lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file
+from parakit.common.lineages import find_ancestors
 from parakit.data.document_search import find_documents, history, search_documents
 from parakit.stages.corpora.history import runs_that_saw
 

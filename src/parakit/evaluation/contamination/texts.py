@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from parakit.common.ancestors import Ancestry, find_ancestors
 from parakit.common.artifacts import LINEAGE, open_artifact, read_lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
+from parakit.common.lineages import Ancestry, find_ancestors
 from parakit.common.progress import log
 from parakit.data.config import TextConfig
 from parakit.data.conversations.sets import iter_conversations

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-from parakit.common.ancestors import find_ancestors
 from parakit.common.files import JsonObject
+from parakit.common.lineages import find_ancestors
 from parakit.data.corpus import iter_corpus
 from parakit.evaluation.perplexity import evaluate_loss
 from parakit.model.heads import LanguageModel, TransformerModel

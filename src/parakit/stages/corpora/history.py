@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parakit.common.artifacts import read_lineage
-from parakit.common.descendants import made_from, shards_of
 from parakit.common.files import JsonObject
+from parakit.common.lineages import made_from, shards_of
 from parakit.tokens.batches.batch import Occurrence
 from parakit.tokens.batches.mixture import MixedSource
 from parakit.tokens.batches.replay import ReplaySource

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from parakit.common.ancestors import find_ancestors
 from parakit.common.files import JsonObject
+from parakit.common.lineages import find_ancestors
 from parakit.reports.charts import BOX, Drawing, lineage_drawing
 from parakit.reports.summary_schema import LineageEntry
 

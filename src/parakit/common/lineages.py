@@ -1,12 +1,16 @@
-"""What an artifact was made from, through all of its parents: found by the paths and digests in their lineages."""
+"""What an artifact was made from, through all of its parents, and what was made from it: found by the paths and digests in
+lineages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from parakit.common.artifacts import LINEAGE, read_lineage
+from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file
 
 MAX_DEPTH = 20
@@ -44,6 +48,25 @@ def find_ancestors(path: Path, enter: Callable[[JsonObject], bool] = lambda line
     return ancestry
 
 
+def made_from(artifact: Path, folders: Sequence[Path] = ()) -> list[tuple[Path, JsonObject]]:
+    """The folders, with their lineages, that have `artifact` as a parent: those next to it and those of `folders`, which
+    may be artifacts or hold some. In the order of their paths.
+    """
+    digest = read_lineage(artifact).get("digest")
+    found = {}
+    for path in sorted(_artifacts([artifact.resolve().parent, *folders])):
+        with contextlib.suppress(UserError):
+            lineage = read_lineage(path)
+            if any(parent.get("digest") == digest for parent in lineage.get("parents") or []):
+                found[path] = lineage
+    return list(found.items())
+
+
+def shards_of(corpus: Path, folders: Sequence[Path] = ()) -> list[Path]:
+    """The token shards that were made from a corpus, as far as they are found."""
+    return [path for path, lineage in made_from(corpus, folders) if lineage.get("kind") == "shards"]
+
+
 def _visit(path: Path, ancestry: Ancestry, enter: Callable[[JsonObject], bool], depth: int) -> None:
     lineage = read_lineage(path)
     if path in ancestry.found:
@@ -60,3 +83,11 @@ def _visit(path: Path, ancestry: Ancestry, enter: Callable[[JsonObject], bool], 
         else:
             lost = LostParent(str(parent["kind"]), str(recorded), str(parent["digest"]), bool(places))
             ancestry.lost.setdefault(lost.digest, lost)
+
+
+def _artifacts(folders: Sequence[Path]) -> set[Path]:
+    found = set()
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            found |= {path.resolve() for path in (folder, *folder.iterdir()) if is_file(path / LINEAGE)}
+    return found
