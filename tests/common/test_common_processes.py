@@ -16,6 +16,7 @@ from parakit.common.errors import UserError
 
 PROGRAM = """
 import json, sys
+from pathlib import Path
 from parakit.common import processes
 processes.wait_for_all("start")
 first = processes.from_first("plan", lambda: {"by": processes.rank(), "pair": (1, 2)})
@@ -24,8 +25,18 @@ try:
     processes.from_first("fails", lambda: 1 / 0)
 except (ZeroDivisionError, processes.ProcessFailed) as error:
     failure = f"{type(error).__name__}: {error}"
-processes.wait_for_all("end")
-print(json.dumps([processes.is_first(), first, ranks, failure]))
+order = Path(sys.argv[1])
+def work():
+    with order.open("a") as file:
+        file.write(str(processes.rank()))
+    return {1: "any value"}
+in_turn = processes.in_turn("work", work) == {1: "any value"}
+def counted():
+    processes.wait_for_all("nobody else comes here")
+    return processes.world_size()
+worlds = [processes.first_alone("alone", counted), processes.world_size()]
+processes.finish()
+print(json.dumps([processes.is_first(), first, ranks, failure, in_turn, worlds, order.read_text()]))
 """
 
 
@@ -72,7 +83,7 @@ def test_two_processes_wait_and_share(tmp_path: Path) -> None:
     }
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", PROGRAM, str(tmp_path / "order")],
             env=environment | {"RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
@@ -80,6 +91,7 @@ def test_two_processes_wait_and_share(tmp_path: Path) -> None:
         for rank in range(2)
     ]
     outputs = [json.loads(process.communicate(timeout=100)[0]) for process in started]
-    shared = {"by": 0, "pair": [1, 2]}
-    assert outputs[0] == [True, shared, [0, 1], "ZeroDivisionError: division by zero"]
-    assert outputs[1] == [False, shared, [0, 1], "ProcessFailed: rank 0 failed (fails): division by zero"]
+    shared, same = {"by": 0, "pair": [1, 2]}, [True, [1, 2], "01"]
+    assert outputs[0] == [True, shared, [0, 1], "ZeroDivisionError: division by zero", *same]
+    failure = "ProcessFailed: rank 0 failed (fails): division by zero"
+    assert outputs[1] == [False, shared, [0, 1], failure, *same]

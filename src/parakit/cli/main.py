@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -45,35 +46,94 @@ VERBS = {
     "show": "Describe a folder: what it holds and how it was made.",
 }
 # `import` is a Python keyword and `inspect` a module of Python's, so theirs have other names; `export` follows.
+# Verbs in which all processes of a run take part; the others run in its first process.
+PARALLEL = {"build", "pretrain", "finetune", "align", "distill"}
+ERROR_DELAY = 2.0  # seconds
 _MODULES = {"import": "import_model", "export": "export_model", "inspect": "inspect_model"}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the verb that `argv` names; returns the exit status: 0, 2 for a user's mistake, 130 when interrupted."""
     argv = sys.argv[1:] if argv is None else argv
-    status = 0
     with _closed_pipe_is_no_error():
         if not argv or argv[0] not in VERBS:
             return _without_verb(argv)
-        from parakit.common.errors import UserError
+        from parakit.common.processes import is_distributed
 
-        try:
-            with _sigterm_unwinds():
-                status = importlib.import_module(module_of(argv[0])).main(argv[1:])
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            status = error.exit_status
-        except KeyboardInterrupt as interrupt:
-            print(f"\n{str(interrupt) or 'stopped'}", file=sys.stderr)
-            status = 128 + getattr(interrupt, "signal_number", 2)
-        except OSError as error:
-            if error.errno not in REFUSALS:
-                raise
-            file = f"{error.filename}: " if error.filename else ""
-            hint = "free some space or change the permissions"
-            print(f"error: {file}{error.strerror}\n  {hint}", file=sys.stderr)
-            status = 2
+        return _run_shared(argv) if is_distributed() else _run(argv)
+
+
+def _run(argv: list[str]) -> int:
+    """Run a verb; a user's mistake, an interruption and what the machine refuses are printed in a line or two."""
+    from parakit.common.errors import UserError
+
+    status = 0
+    try:
+        with _sigterm_unwinds():
+            status = importlib.import_module(module_of(argv[0])).main(argv[1:])
+    except UserError as error:
+        _print_error(f"error: {error}")
+        status = error.exit_status
+    except KeyboardInterrupt as interrupt:
+        _print_error(f"\n{str(interrupt) or 'stopped'}")
+        status = 128 + getattr(interrupt, "signal_number", 2)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        file = f"{error.filename}: " if error.filename else ""
+        hint = "free some space or change the permissions"
+        _print_error(f"error: {file}{error.strerror}\n  {hint}")
+        status = 2
     return status
+
+
+def _run_shared(argv: list[str]) -> int:
+    """Run a verb as one of several processes: the first prints, the others only what goes wrong in them alone."""
+    from parakit.common.processes import alone, finish, is_first, lost_process, world_size
+
+    if argv[0] not in PARALLEL:
+        if not is_first():
+            return 0
+        print(f"parakit {argv[0]}: runs in the first of {world_size()} processes", file=sys.stderr)
+        with alone():
+            return _run(argv)
+    try:
+        with _silent_but_first():
+            status = _run(argv)
+            if status == 0:
+                finish()
+            return status
+    except RuntimeError as error:
+        if (lost := lost_process(error)) is None:
+            raise
+        print(f"error: {lost}", file=sys.stderr)
+        return 1
+
+
+@contextlib.contextmanager
+def _silent_but_first() -> Iterator[None]:
+    """Only the first process prints."""
+    from parakit.common.processes import is_first
+
+    with contextlib.ExitStack() as stack:
+        if not is_first():
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
+
+
+def _print_error(text: str) -> None:
+    """Print to stderr; of several processes, another than the first when the first has not failed at the same time: the
+    launcher then ends this one first.
+    """
+    from parakit.common.processes import ProcessFailed, is_first, rank
+
+    if is_first():
+        print(text, file=sys.stderr)
+    elif not isinstance(sys.exc_info()[1], ProcessFailed | KeyboardInterrupt):
+        time.sleep(ERROR_DELAY)
+        print(f"rank {rank()}: {text.strip()}", file=sys.__stderr__)
 
 
 def module_of(verb: str) -> str:

@@ -8,6 +8,7 @@ All processes call the same functions in the same order. Imports torch where the
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -30,6 +31,8 @@ VARIABLES = (
 )
 CONNECT_SECONDS = 900.0  # machines of a queue do not start at the same moment
 LONGEST_PAUSE = 0.2  # between two looks at the store: what a wait adds at most
+_LOST = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "NCCL", "Socket Timeout")
+_is_alone = False
 _counts: defaultdict[str, Iterator[int]] = defaultdict(
     itertools.count
 )  # calls by name: each has its own keys
@@ -46,7 +49,7 @@ def rank() -> int:
 
 def world_size() -> int:
     """How many processes the run has."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return 1 if _is_alone else int(os.environ.get("WORLD_SIZE", 1))
 
 
 def local_rank() -> int:
@@ -67,6 +70,17 @@ def is_distributed() -> bool:
 def is_first() -> bool:
     """Whether this is the process that prints, and writes what the run leaves behind."""
     return rank() == 0
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """During the block this process is the only one: for work that one process does while the others wait."""
+    global _is_alone
+    before, _is_alone = _is_alone, True
+    try:
+        yield
+    finally:
+        _is_alone = before
 
 
 def restart_count() -> int:
@@ -141,6 +155,49 @@ def from_first(name: str, produce: Callable[[], T]) -> T:
     _call(name, lambda: store().set(key, sent))
     result: T = json.loads(sent)["value"]  # the same in every process: JSON has no tuples
     return result
+
+
+def first_alone(name: str, work: Callable[[], T]) -> T:
+    """As `from_first`, for work that would itself be shared among the processes: the first does all of it."""
+
+    def produce() -> T:
+        with alone():
+            return work()
+
+    return from_first(name, produce)
+
+
+def in_turn(name: str, work: Callable[[], T]) -> T:
+    """What `work` returns in each process. The first is through with it before the others begin, and what it left on the
+    disk is there for them; where it raises, the others raise `ProcessFailed`.
+    """
+    if not is_distributed():
+        return work()
+    if not is_first():
+        from_first(name, lambda: None)
+        return work()
+    found: list[T] = []
+    from_first(name, lambda: found.append(work()))
+    return found[0]
+
+
+def finish() -> None:
+    """Wait for all processes at the end of a command, where it had anything to do with the others: the first may hold the
+    store that they read.
+    """
+    if is_distributed() and store.cache_info().currsize:
+        wait_for_all("end")
+
+
+def lost_process(error: RuntimeError) -> str | None:
+    """What to say of an error that the end of another process has caused; None for any other."""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    if not (type(error).__name__.startswith("Dist") or any(mark in str(error) for mark in _LOST)):
+        return None
+    return (
+        f"rank {rank()}: another process of the run is gone ({first})\n"
+        "  the messages of the one that failed first say why; the same command resumes the run"
+    )
 
 
 def gather(name: str, value: Any) -> list[Any]:

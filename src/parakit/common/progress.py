@@ -1,7 +1,7 @@
 """Progress: a live bar on a terminal, a plain line every few seconds elsewhere.
 
 Everything goes to stderr, so that stdout is free for `--json` and for generated text. Only this module, `cli/` and
-`reports/` print.
+`reports/` print. Of a run of several processes the first prints, the others are silent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from parakit.common.formatting import duration, quantity
+from parakit.common.processes import is_first
 
 PLAIN_LINE_SECONDS = 10.0
 OnProgress = Callable[[int], object]
@@ -20,7 +21,8 @@ OnProgress = Callable[[int], object]
 
 def log(text: str = "") -> None:
     """Print one line to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    if is_first():
+        print(text, file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -88,7 +90,7 @@ class _PlainBar(Bar):
 @contextlib.contextmanager
 def progress(name: str, total: float | None = None, unit: str = "steps") -> Iterator[Bar]:
     """Show progress during the block. The last state stays visible as one line of text."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and is_first():
         with _live_bar(name, total, unit) as bar:
             yield bar
     else:

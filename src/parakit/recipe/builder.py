@@ -17,6 +17,7 @@ from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors, write_json_atomic, write_text_atomic
 from parakit.common.locks import hold_lock, remove_partials
+from parakit.common.processes import first_alone, in_turn, is_distributed, is_first, wait_for_all
 from parakit.common.progress import log
 from parakit.common.settings import load_yaml
 from parakit.data.config import TextConfig
@@ -27,7 +28,7 @@ from parakit.evaluation.metrics.translations import require_libraries
 from parakit.model.presets import config_for_size
 from parakit.recipe.build_state import PLAN, RUNS, STATE, SWEEP, SharedStages
 from parakit.recipe.config import RecipeConfig, parse_time
-from parakit.recipe.graph import Build, Decision
+from parakit.recipe.graph import Build, Decision, Stage
 from parakit.recipe.rules import open_lengths
 from parakit.recipe.stage_list import WORK, models_of, stages_of
 from parakit.recipe.start import check_start_source, family_of_start
@@ -50,31 +51,44 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS, shared: SharedStages | No
     """Make everything that `recipe` describes in `builds/NAME`; returns the summary, which is also written
     to `summary.json` there. `shared`: builds from which stages with the same key are taken.
     """
+    folder = builds / recipe.name
+    in_turn("recipe", lambda: _fetch_and_check(recipe))
+    times = time_of(recipe)
+    stages = stages_of(recipe, folder, times)
+
+    with _build_folder(folder):
+        Build(folder, stages, shared).run(_tell, times)
+        if not is_distributed():
+            return _write_summary(recipe, folder, stages)
+        written = first_alone("summary", lambda: _write_summary(recipe, folder, stages).to_dict())
+        return BuildSummary.model_validate(written)
+
+
+def _write_summary(recipe: RecipeConfig, folder: Path, stages: Sequence[Stage]) -> BuildSummary:
+    """Write the summary, the report and the card of a build whose stages are made."""
     from parakit.reports.cards.score_card import build_card
     from parakit.reports.corpus_page import refresh_corpus_page
     from parakit.reports.rendering import CORPUS_PAGE, write_report
     from parakit.reports.summary import summarize
 
-    folder = builds / recipe.name
+    folders = {stage.name: folder / stage.name for stage in stages}
+    summary = summarize(recipe.name, recipe.model_dump(mode="json"), folders, models_of(recipe))
+    if folder != BUILDS / recipe.name:
+        summary = summary.model_copy(update={"path": str(folder)})
+    write_text_atomic(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
+    write_json_atomic(folder / "summary.json", summary.to_dict())
+    if "corpus" in folders:
+        refresh_corpus_page(folders["corpus"], folder / CORPUS_PAGE)
+    write_report(summary, folder / "report.html")
+    write_text_atomic(folder / "README.md", build_card(summary))
+    return summary
+
+
+def _fetch_and_check(recipe: RecipeConfig) -> None:
     for config in (recipe.text, recipe.replay):
         if config is not None:
             fetch_named(config)
     check_recipe(recipe)
-    times = time_of(recipe)
-    stages = stages_of(recipe, folder, times)
-    with _build_folder(folder):
-        Build(folder, stages, shared).run(_tell, times)
-        folders = {stage.name: folder / stage.name for stage in stages}
-        summary = summarize(recipe.name, recipe.model_dump(mode="json"), folders, models_of(recipe))
-        if folder != BUILDS / recipe.name:
-            summary = summary.model_copy(update={"path": str(folder)})
-        write_text_atomic(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
-        write_json_atomic(folder / "summary.json", summary.to_dict())
-        if "corpus" in folders:
-            refresh_corpus_page(folders["corpus"], folder / CORPUS_PAGE)
-        write_report(summary, folder / "report.html")
-        write_text_atomic(folder / "README.md", build_card(summary))
-    return summary
 
 
 def dry_run(recipe: RecipeConfig, builds: Path = BUILDS) -> list[Decision]:
@@ -204,6 +218,10 @@ def _tell(decision: Decision) -> None:
 @contextlib.contextmanager
 def _build_folder(folder: Path) -> Iterator[None]:
     """The folder to build in: an earlier build's, or a new one, which is removed if it stays empty."""
+    if not is_first():
+        wait_for_all("build folder")
+        yield
+        return
     _refuse_foreign(folder)
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     with disk_errors(folder):
@@ -215,6 +233,7 @@ def _build_folder(folder: Path) -> Iterator[None]:
                 sure = stack.enter_context(hold_lock(folder / ".lock", refusal))
             if sure:
                 remove_partials(folder)  # what a kill left half-written
+            wait_for_all("build folder")
             yield
     finally:
         with contextlib.suppress(OSError):  # none of them is removed while anything is in it

@@ -18,6 +18,7 @@ from typing import Any
 from parakit.common.artifacts import open_artifact
 from parakit.common.errors import UnexpectedFile, UserError
 from parakit.common.files import JsonObject, write_json_atomic
+from parakit.common.processes import first_alone, from_first, is_first
 from parakit.common.remote import is_remote
 from parakit.common.settings import config_digest
 from parakit.data.config import TextConfig
@@ -44,6 +45,8 @@ class Stage:
     settings: JsonObject
     parents: tuple[str, ...]
     run: Callable[[Path], None] = field(compare=False)
+    parallel: bool = False
+    """Whether all processes of a run take part; else the first runs it, and the others wait."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Build:
         which counts what skipped stages took.
         """
         for stage in self.stages:
-            decision = self._decide(stage, set())
+            decision = self._agreed(stage)
             on_decision(decision)
             made_here = decision.run and self._make(stage, times)
             if times and not made_here:
@@ -99,12 +102,26 @@ class Build:
             made_here = row is None
             if row is None:
                 started = time.monotonic()
-                stage.run(path)
+                if stage.parallel:
+                    stage.run(path)
+                else:
+                    first_alone(stage.name, lambda: stage.run(path))
                 seconds = time.monotonic() - started + (times.used_before(stage.name) if times else 0.0)
                 row = {"key": key, "digest": self._digest(stage.name), "seconds": seconds}
-            self.made[stage.name] = row
-            write_json_atomic(self.folder / STATE, {"stages": self.made})
+            self.made[stage.name] = from_first("made", lambda: row)
+            if is_first():
+                write_json_atomic(self.folder / STATE, {"stages": self.made})
         return made_here
+
+    def _agreed(self, stage: Stage) -> Decision:
+        """The first process's decision, in every process."""
+
+        def decide() -> tuple[bool, str]:
+            decision = self._decide(stage, set())
+            return decision.run, decision.reason
+
+        run, reason = from_first(stage.name, decide)
+        return Decision(stage, run, reason)
 
     def _decide(self, stage: Stage, changing: set[str]) -> Decision:
         before = self.made.get(stage.name)

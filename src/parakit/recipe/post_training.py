@@ -12,6 +12,7 @@ from typing import Any
 from parakit.alignment.config import AlignConfig, ConstitutionConfig, RolloutConfig
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
+from parakit.common.processes import first_alone
 from parakit.common.progress import log
 from parakit.compression.quantization.config import Calibration
 from parakit.recipe.build_folder import REWARD, chat_stage_names
@@ -89,11 +90,13 @@ def _align(
         from parakit.stages.job_builders import align
 
         place = work / f"{step.method}.prompts"
-        source = make_prompts(step.method, paths, place) if paths else folder / data
+        source = folder / data
+        if paths:
+            source = Path(first_alone("prompts", lambda: str(make_prompts(step.method, paths, place))))
         budget = times.budget(step.method) if times else None
         align(AlignJob(folder / policy, source, work / step.method, training, budget), out, overwrite=True)
 
-    return Stage(step.method, settings, tuple(parents), run)
+    return Stage(step.method, settings, tuple(parents), run, parallel=True)
 
 
 def _distill(recipe: RecipeConfig, teacher: str, folder: Path, work: Path, times: BuildTime | None) -> Stage:
@@ -111,7 +114,7 @@ def _distill(recipe: RecipeConfig, teacher: str, folder: Path, work: Path, times
         job = DistillJob(folder / teacher, folder / shards, work / "distill", training, budget=budget)
         run_job(job, out, overwrite=True)
 
-    return Stage("distill", settings, (teacher, shards), run)
+    return Stage("distill", settings, (teacher, shards), run, parallel=True)
 
 
 def _quantize(recipe: RecipeConfig, model: str, folder: Path) -> Stage:

@@ -158,7 +158,8 @@ def _pretrain(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> St
         run_job(job, out, overwrite=True)
 
     replayed = (REPLAY_SHARDS,) if recipe.replay else ()
-    return Stage("pretrain", settings, ("shards", tokenizer_stage(recipe), *replayed), run)
+    parents = ("shards", tokenizer_stage(recipe), *replayed)
+    return Stage("pretrain", settings, parents, run, parallel=True)
 
 
 def _document_questions(recipe: RecipeConfig, config: DocumentQuestionsConfig, folder: Path) -> Stage:
@@ -264,7 +265,7 @@ def _finetune(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> St
         )
         run_job(job, out, overwrite=True)
 
-    return Stage("finetune", settings, (base or "tokenizer", shards), run)
+    return Stage("finetune", settings, (base or "tokenizer", shards), run, parallel=True)
 
 
 def _evaluate(recipe: RecipeConfig, folder: Path, is_timed: bool) -> Stage:

@@ -3,6 +3,7 @@
 A job is a frozen dataclass of settings. Its `prepare` loads the model, resolves the plan (or loads that of an interrupted
 run), seeds, and returns what to train and what to write. Checkpoints are in a folder named after the digest of settings
 and inputs, so that the same job resumes; a changed one starts from the beginning, unless its first steps are the same.
+Of several processes every one trains; the first decides what is measured by time, and writes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.files import JsonObject
 from parakit.common.hardware import peak_memory, reset_peak_memory
+from parakit.common.processes import in_turn, is_first, wait_for_all
 from parakit.common.progress import log
 from parakit.compression.merging import merge_checked
 from parakit.model.adapters import Adapter
@@ -110,21 +112,32 @@ def run_job(job: TrainingJob, out: Path, overwrite: bool = False) -> JsonObject:
     ):
         if job.budget:
             job.budget.most_threads = most_threads
-        run = job.prepare(run_dir)
-        if job.budget and not lengths_given(job.training):
-            job.budget.keeps_validations = job.training.validate_every is not None
-            run = replace(run, setup=replace(run.setup, budget=job.budget))
+        run = in_turn("prepare", lambda: _prepare(job, run_dir, overwrite))
         setup = run.setup
-        if setup.run_dir == run_dir and not isinstance(setup.task.source, RolloutSource):
-            adopt_checkpoints(run_dir, setup.plan)
-        report_other_runs(run_dir, overwrite)
         log(f"{setup.title}: {setup.plan.describe(setup.task.spec.progress_unit)}")
         predicted = predict(run.stage, run.objective, run.method, setup)
         reset_peak_memory()  # a build's earlier stages ran in this process
         figures = _train_compared(run) if run.comparison else run.summarize(train(setup))
         figures |= predicted | {"peak_memory_bytes": peak_memory()}
-        _save(run, figures, out, overwrite, run_dir.name)
+        if is_first():
+            _save(run, figures, out, overwrite, run_dir.name)
+        wait_for_all("written")
     return figures
+
+
+def _prepare(job: TrainingJob, run_dir: Path, overwrite: bool) -> PreparedRun:
+    """The run of `job`, with the checkpoints that it continues. Of several processes the first resolves the plan."""
+    run = job.prepare(run_dir)
+    if job.budget and not lengths_given(job.training):
+        job.budget.keeps_validations = job.training.validate_every is not None
+        run = replace(run, setup=replace(run.setup, budget=job.budget))
+    if not is_first():
+        return run
+    setup = run.setup
+    if setup.run_dir == run_dir and not isinstance(setup.task.source, RolloutSource):
+        adopt_checkpoints(run_dir, setup.plan)
+    report_other_runs(run_dir, overwrite)
+    return run
 
 
 def _train_compared(run: PreparedRun) -> JsonObject:
@@ -132,8 +145,11 @@ def _train_compared(run: PreparedRun) -> JsonObject:
     setup, comparison = run.setup, run.comparison
     assert comparison is not None
     model = run.saved_model or setup.model
-    before = measure_before(
-        comparison, model, setup.tokenizer, setup.task.validate, run.adapter, setup.run_dir
+    before = in_turn(
+        "before",
+        lambda: measure_before(
+            comparison, model, setup.tokenizer, setup.task.validate, run.adapter, setup.run_dir
+        ),
     )
     if setup.budget and before:
         setup.budget.validation = before["validation_seconds"]

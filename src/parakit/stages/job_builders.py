@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from parakit.alignment.config import AlignConfig, ConstitutionConfig, RolloutConfig
@@ -18,6 +18,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors
 from parakit.common.locks import output_lock
+from parakit.common.processes import first_alone, is_first, wait_for_all
 from parakit.common.settings import Family
 from parakit.compression.config import DistillConfig
 from parakit.model.presets import parse_size
@@ -56,10 +57,15 @@ def output_folder(output: str | Path, overwrite: bool) -> Iterator[tuple[Path, P
     """
     out = Path(output)
     work = out.parent / f".{out.name}.work"
+    if not is_first():
+        wait_for_all("output")
+        yield out, work
+        return
     with contextlib.ExitStack() as stack:
         with disk_errors(out):
             stack.enter_context(output_lock(out))
         _check_output(out, work, overwrite)
+        wait_for_all("output")
         try:
             yield out, work
         except BaseException:
@@ -140,9 +146,9 @@ def finetune_job(
     family = read_config(model).family
     check_task(task, family, str(model))
     if task == "chat":
-        shards = _conversation_shards(conversations, model, work, shares, training.seed)
+        shards = _by_first(lambda: _conversation_shards(conversations, model, work, shares, training.seed))
     else:
-        shards = _example_shards(task, model, family, work, **example_files)
+        shards = _by_first(lambda: _example_shards(task, model, family, work, **example_files))
     return FinetuneJob(model, shards, work, training)
 
 
@@ -166,9 +172,9 @@ def align_job(model: Path, work: Path, training: AlignConfig, *, preferences: Pa
     if len(names) == 1 and _is_artifact(names[0]):
         data = Path(names[0])
     elif has_prompts:
-        data = make_prompts(training.method, names, work / "prompts")
+        data = _by_first(lambda: make_prompts(training.method, names, work / "prompts"))
     else:
-        data = make_preferences(names, work / "preferences", overwrite=True)
+        data = _by_first(lambda: make_preferences(names, work / "preferences", overwrite=True))
     return AlignJob(model, data, work, training)
 
 
@@ -176,8 +182,9 @@ def align(job: AlignJob, out: Path, overwrite: bool = False) -> JsonObject:
     """Run the method of `job` and write the model folder `out`; returns the figures."""
     require_full_model(job.model, "alignment")
     require_plain_weights(job.model, "alignment")
-    run = constitution if job.method == "constitution" else run_job
-    return run(job, out, overwrite)
+    if job.method == "constitution":  # several runs of an hour each, most of it generation
+        return first_alone("constitution", lambda: constitution(job, out, overwrite))
+    return run_job(job, out, overwrite)
 
 
 def distill_job(
@@ -207,8 +214,17 @@ def distill_job(
             f"{teacher}: a model of the family {family!r} cannot learn from conversations",
             "distil it on --shards that were encoded for its family",
         )
-    data = open_shards(shards) if shards else _conversation_shards(conversations, teacher, work)
+    data = (
+        open_shards(shards)
+        if shards
+        else _by_first(lambda: _conversation_shards(conversations, teacher, work))
+    )
     return DistillJob(teacher, data, work, training, Path(teacher_logits) if teacher_logits else None)
+
+
+def _by_first(make: Callable[[], Path]) -> Path:
+    """The folder that `make` writes: of several processes, the first makes it."""
+    return Path(first_alone("data", lambda: str(make())))
 
 
 def _check_data(

@@ -31,7 +31,7 @@ from parakit.stages.defaults.memory import fit_memory
 from parakit.stages.defaults.published import tuning_config, tuning_sizing
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing
-from parakit.stages.run_dir import load_plan, save_plan
+from parakit.stages.run_dir import has_checkpoint, load_plan, save_plan
 from parakit.stages.task_models import build_model, continue_pretraining, warn_own_layout, with_dropout
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
 from parakit.tokens.batches.replay import ReplaySource
@@ -175,7 +175,7 @@ def start_new(
     model = build_model(config)
     init = part_of(training, EmbeddingInit)
     from_counts = init is not None and init.embedding_init == "cooccurrence"
-    if from_counts and not saved:  # a checkpoint has the vectors
+    if from_counts and not has_checkpoint(run_dir):  # which has the vectors
         _init_embeddings(model, splits, tokenizer, plan.seed)
     return add_head(model), builder, plan
 

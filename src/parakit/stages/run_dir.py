@@ -19,6 +19,7 @@ from typing import Any
 from parakit.common.artifacts import LINEAGE, open_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject, disk_errors, read_checked_json, write_checked_json
+from parakit.common.processes import is_first, wait_for_all
 from parakit.common.progress import log
 from parakit.common.settings import config_digest
 from parakit.model.config import ModelConfig, model_config
@@ -78,14 +79,19 @@ def run_directory(
     fingerprints = [[path.name, folder_fingerprint(path)] for path in inputs]
     settings = {"training": training.model_dump(mode="json"), "spec": spec, "inputs": fingerprints}
     run_dir = work / config_digest(settings | {"inputs": [found for _, found in fingerprints]})[:16]
+    if not is_first():
+        wait_for_all("run directory")
+        yield run_dir
+        return
     try:
         with disk_errors(run_dir):
             _remove_unresumable(work, run_dir)
             run_dir.mkdir(parents=True, exist_ok=True)
             write_checked_json(run_dir / RUN, settings)
+        wait_for_all("run directory")
         yield run_dir
     except BaseException:
-        if not _is_resumable(run_dir):
+        if not has_checkpoint(run_dir):
             shutil.rmtree(run_dir, ignore_errors=True)
             with contextlib.suppress(OSError):
                 work.rmdir()
@@ -108,7 +114,7 @@ def other_runs(run_dir: Path) -> list[OtherRun]:
     settings = _settings_of(run_dir)
     found = []
     for path in sorted(run_dir.parent.iterdir()):
-        if path != run_dir and (path / RUN).exists() and _is_resumable(path):
+        if path != run_dir and (path / RUN).exists() and has_checkpoint(path):
             steps = [int(name.removeprefix("step-")) for name in _checkpoint_names(path)]
             found.append(OtherRun(path, max(steps, default=None), _differences(_settings_of(path), settings)))
     return found
@@ -148,9 +154,11 @@ def report_other_runs(run_dir: Path, overwrite: bool) -> None:
 
 
 def load_plan(run_dir: Path) -> tuple[ModelConfig, TrainingPlan] | None:
-    """The model config and plan of an interrupted run; None where there is no checkpoint."""
+    """The model config and plan of an interrupted run; None where there is no checkpoint. Of several processes the first
+    resolves the plan, and the others read it here.
+    """
     path = run_dir / PLAN
-    if not path.exists() or not any(run_dir.glob("step-*")):
+    if not path.exists() or (is_first() and not has_checkpoint(run_dir)):
         return None
     hint = f"delete it: the plan is made again; or delete {run_dir} to start from the beginning"
     saved = read_checked_json(path, hint)
@@ -160,6 +168,8 @@ def load_plan(run_dir: Path) -> tuple[ModelConfig, TrainingPlan] | None:
 
 def save_plan(run_dir: Path, config: ModelConfig, plan: TrainingPlan) -> None:
     """Write the model config and plan that a run starts with."""
+    if not is_first():
+        return
     settings = {"config": config.model_dump(mode="json"), "plan": plan.model_dump(mode="json")}
     write_checked_json(run_dir / PLAN, {"family": config.family} | settings)
 
@@ -172,8 +182,8 @@ def folder_fingerprint(path: Path) -> Any:
     return [list(facts) for facts in files]
 
 
-def _is_resumable(run_dir: Path) -> bool:
-    """Whether it holds a checkpoint, or the finished step of a run of several."""
+def has_checkpoint(run_dir: Path) -> bool:
+    """Whether a run directory holds a checkpoint, or the finished step of a run of several."""
     return any(run_dir.glob("step-*"))
 
 
@@ -189,7 +199,7 @@ def _checkpoint(run_dir: Path, step: int) -> Path:
 def _remove_unresumable(work: Path, run_dir: Path) -> None:
     """Remove the folders of runs that were killed before their first checkpoint."""
     for path in work.iterdir() if work.is_dir() else ():
-        if path != run_dir and (path / RUN).exists() and not _is_resumable(path):
+        if path != run_dir and (path / RUN).exists() and not has_checkpoint(path):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from parakit.common.errors import CorruptArtifact
 from parakit.common.files import JsonObject, writing_file
+from parakit.common.processes import is_first
 from parakit.common.progress import log
 
 if TYPE_CHECKING:
@@ -65,10 +66,15 @@ class EventsLog:
 
 class MetricsLog:
     """Appends to `folder/metrics.jsonl` and to event files in `folder/tensorboard`. `recorded`: the `state` of the log at
-    the checkpoint that the run resumes from; None: lines beyond `first_step` are removed.
+    the checkpoint that the run resumes from; None: lines beyond `first_step` are removed. Of several processes the first
+    logs.
     """
 
     def __init__(self, folder: Path, first_step: int = 0, recorded: JsonObject | None = None) -> None:
+        self.n_bytes, self.sha256 = 0, hashlib.sha256()
+        self.is_open = is_first()
+        if not self.is_open:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS
         content, lost = b"", False
@@ -94,6 +100,8 @@ class MetricsLog:
         """Log `figures` of a `kind` ("step", "validation", "sample") at `step`; numbers go to
         TensorBoard too.
         """
+        if not self.is_open:
+            return
         line = (json.dumps({"kind": kind, "step": step} | figures) + "\n").encode()
         self.file.write(line)
         self.file.flush()
@@ -128,6 +136,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush and close both."""
+        if not self.is_open:
+            return
         try:
             self.file.close()
         finally:

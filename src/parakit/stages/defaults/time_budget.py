@@ -20,6 +20,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.devices import pick_device
 from parakit.common.files import JsonObject, read_json
 from parakit.common.hardware import describe_hardware
+from parakit.common.processes import from_first
 from parakit.common.progress import log
 from parakit.data.preferences.sets import iter_preferences
 from parakit.model.config import DecoderConfig, ModelConfig
@@ -68,8 +69,11 @@ def with_method(training: FinetuneConfig, model: Path, shards: Path, seconds: fl
     share = data.n_counted / max(1, data.n_tokens)
     learned = min(data.n_counted, in_time * share)
     rank = LoraFinetuneConfig.model_fields["rank"].default
-    method, why = choose_tuning(
-        config.n_params()["total"], adapter_parameters(config, rank), learned, _memory(device)
+    method, why = from_first(
+        "method",
+        lambda: choose_tuning(
+            config.n_params()["total"], adapter_parameters(config, rank), learned, _memory(device)
+        ),
     )
     log(f"finetune: {'all weights are' if method == 'full' else 'an adapter (LoRA) is'} trained: {why}")
     return training.replace(method=method)
