@@ -109,6 +109,7 @@ INERT = [
     *_inert("doctor", "MODEL --data SHARDS", method="dpo"),
     *_inert("merge", "MODEL MODEL --output OUT", base="MODEL", max_rounding_loss="0.5", prompts="TEXT/0.txt"),
     *_inert("merge", "MODEL MODEL --output OUT", t="0.3", density="0.3", scale="2", elect_signs="", seed="3"),
+    *_inert("runs plot", "MODEL", overwrite=""),
     *_inert("export", "MODEL --output OUT", type="F16", base="MODEL", name="bird", text_file="TEXT/0.txt"),
     *_inert("export", "MODEL --output OUT", accept_loss="", overwrite=""),
     *_inert(
@@ -246,6 +247,9 @@ OTHERS = {
         ),
         *("device", "json"),
     },
+    "runs list": {"json"},
+    "runs compare": {"folder", "json"},
+    "runs plot": {"folder", "metrics", "axis", "smoothing", "output"},
     "tokenizer encode": {"output", "json"},
     "tokenizer compare": {"text", "json"},
     "doctor": {"data", "split", "seq_len", "show", "json"},

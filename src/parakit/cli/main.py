@@ -38,6 +38,7 @@ VERBS = {
     "redteam": "Red-team a model: attack success by category, with transcripts.",
     "import": "Import a published model, from a folder or the Hugging Face hub.",
     "export": "Export a model as a plain Hugging Face folder.",
+    "runs": "List training runs, compare them, plot their curves.",
     "doctor": "Check a model and its data for silent mistakes before training.",
     "inspect": "Look inside a model: attention, heads, neurons, and what changes without them.",
     "studio": "Open the studio in a browser: chat, compare, look inside, train.",

@@ -9,6 +9,7 @@ from nicegui import ui
 
 from parakit.common.errors import UserError
 from parakit.common.formatting import byte_size, compact, long_duration
+from parakit.reports.runs.finding import TrainingRun, find_runs
 from parakit.serving.studio.context import StudioContext
 from parakit.serving.studio.frame import heading
 from parakit.serving.studio.inventory.finding import FoundFolder, find_folders, folder_bytes
@@ -16,7 +17,6 @@ from parakit.serving.studio.inventory.model_facts import ModelFacts, model_facts
 from parakit.serving.studio.inventory.scores import CORPUS_PAGE, REPORT, BuildFigures, build_figures
 from parakit.serving.studio.inventory.trash import Trash
 from parakit.serving.studio.report_files import report_url
-from parakit.serving.studio.training.runs import TrainingRun, find_runs
 from parakit.serving.studio.widgets.model_dialogs import ExportDialog, ImportDialog, details_dialog
 from parakit.serving.studio.widgets.tables import text_table
 

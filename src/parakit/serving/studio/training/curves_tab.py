@@ -9,8 +9,7 @@ from nicegui import run, ui
 
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
-from parakit.serving.studio.charts import color_of, line_chart
-from parakit.serving.studio.training.curves import (
+from parakit.reports.runs.curves import (
     AXES,
     Axis,
     metric_names,
@@ -19,7 +18,8 @@ from parakit.serving.studio.training.curves import (
     smoothed,
     thinned,
 )
-from parakit.serving.studio.training.runs import MetricsReader, TrainingRun
+from parakit.reports.runs.finding import MetricsReader, TrainingRun
+from parakit.serving.studio.charts import color_of, line_chart
 from parakit.serving.studio.widgets.chart import Chart
 
 FIRST_SHOWN = 8  # metrics that are shown without being chosen

@@ -7,11 +7,11 @@ from typing import Any
 
 from nicegui import run, ui
 
+from parakit.reports.runs.finding import TrainingRun, find_runs
 from parakit.serving.studio.training.comparison_tab import show_figures, show_samples, show_time
 from parakit.serving.studio.training.curves_tab import ChosenRuns, CurvesTab
 from parakit.serving.studio.training.doctor_tab import show_doctor
 from parakit.serving.studio.training.queue_tab import QueueTab
-from parakit.serving.studio.training.runs import TrainingRun, find_runs
 
 REFRESH_SECONDS = 2.0
 FIRST_CHOSEN = 2

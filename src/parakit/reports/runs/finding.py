@@ -25,9 +25,10 @@ from parakit.training.metrics import METRICS
 
 State = Literal["running", "interrupted", "finished"]
 MAX_DEPTH = (
-    9  # folders below the studio's: of a sweep, folder / builds / NAME / runs / RUN / work / STAGE / HASH
+    9  # folders below the one that is searched: of a sweep, folder / builds / NAME / runs / RUN / work / STAGE / HASH
 )
 MAX_RUNS = 400
+WORK_OF_OUTPUT = ".work"
 RECENT_SECONDS = 30.0  # a run without a lock file that has written within them is running
 SKIPPED = {"shards", "corpus", "tokenizer", "tensorboard", "node_modules", "__pycache__"}
 
@@ -37,7 +38,7 @@ class TrainingRun:
     """One run. `metrics` is its file of JSON lines."""
 
     name: str
-    """The path below the studio's folder, without the parts that every run has."""
+    """The path below the folder that was searched, without the parts that every run has."""
     metrics: Path
     folder: Path
     """Of the model that it makes or made, or of its checkpoints."""
@@ -68,10 +69,15 @@ def _metrics_files(folder: Path, depth: int) -> Iterator[Path]:
     for entry in entries:
         if entry.name == METRICS:
             yield Path(entry.path)
-        elif depth < MAX_DEPTH and entry.name not in SKIPPED and not entry.name.startswith("."):
+        elif depth < MAX_DEPTH and entry.name not in SKIPPED and not _is_hidden(entry.name):
             with contextlib.suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     yield from _metrics_files(Path(entry.path), depth + 1)
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a folder is of no interest; the checkpoints of `--output NAME` are in `.NAME.work`."""
+    return name.startswith(".") and not name.endswith(WORK_OF_OUTPUT)
 
 
 def _run_of(root: Path, metrics: Path) -> TrainingRun:
@@ -88,9 +94,15 @@ def _run_of(root: Path, metrics: Path) -> TrainingRun:
 
 def _name(root: Path, folder: Path) -> str:
     with contextlib.suppress(ValueError):
-        parts = [part for part in folder.relative_to(root).parts if part not in ("builds", "work")]
+        parts = [_plain(part) for part in folder.relative_to(root).parts if part not in ("builds", "work")]
         return " / ".join(parts) or folder.name
     return folder.name
+
+
+def _plain(part: str) -> str:
+    """A folder's name; of one with the checkpoints of an output, the output's."""
+    is_work = part.startswith(".") and part.endswith(WORK_OF_OUTPUT)
+    return part[1 : -len(WORK_OF_OUTPUT)] if is_work else part
 
 
 def build_of(folder: Path, root: Path) -> Path | None:
@@ -107,8 +119,9 @@ def _is_running(folder: Path, metrics: Path) -> bool:
     """Whether the process that writes there is alive: by the lock file of the build or the output, else by the time of the
     last line.
     """
+    output = _plain(folder.parent.name)
     for parent in list(folder.parents)[:4]:
-        for lock in (parent / ".lock", parent / f".{folder.name}.lock"):
+        for lock in (parent / ".lock", parent / f".{folder.name}.lock", parent / f".{output}.lock"):
             with contextlib.suppress(OSError, ValueError):
                 return is_alive(int(lock.read_text().strip()))
     return time.time() - metrics.stat().st_mtime < RECENT_SECONDS
