@@ -12,9 +12,9 @@ import pytest
 from parakit.cli.main import main
 from parakit.common.errors import UserError
 from parakit.common.files import write_checked_json
-from parakit.reports.runs.comparison import choose_runs, compare_runs, interpolated
-from parakit.reports.runs.page import write_runs_page
-from parakit.reports.runs.terminal import BLANK, draw_curves
+from parakit.reports.training_runs.comparison import choose_runs, compare_runs, interpolated
+from parakit.reports.training_runs.page import write_runs_page
+from parakit.reports.training_runs.terminal import BLANK, draw_curves
 
 
 def write_run(root: Path, name: str, losses: list[float], tokens: int = 10, **plan: object) -> Path:

@@ -13,7 +13,7 @@ import pytest
 
 from parakit.common.errors import UserError
 from parakit.common.files import write_checked_json, write_json_atomic
-from parakit.reports.runs.curves import (
+from parakit.reports.training_runs.curves import (
     metric_names,
     points_of,
     run_figures,
@@ -22,7 +22,7 @@ from parakit.reports.runs.curves import (
     smoothed,
     thinned,
 )
-from parakit.reports.runs.finding import (
+from parakit.reports.training_runs.finding import (
     MetricsReader,
     find_runs,
     is_alive,

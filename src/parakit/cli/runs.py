@@ -86,8 +86,8 @@ def main(argv: list[str]) -> int:
 
 
 def _list(command: RunsListCommandConfig) -> None:
-    from parakit.reports.runs.comparison import load_runs
-    from parakit.reports.runs.page import HEADINGS, figure_rows
+    from parakit.reports.training_runs.comparison import load_runs
+    from parakit.reports.training_runs.page import HEADINGS, figure_rows
 
     runs = load_runs(Path(command.folder))
     if command.as_json:
@@ -99,8 +99,8 @@ def _list(command: RunsListCommandConfig) -> None:
 
 
 def _compare(command: RunsCompareCommandConfig) -> None:
-    from parakit.reports.runs.comparison import choose_runs, compare_runs
-    from parakit.reports.runs.page import HEADINGS, figure_rows
+    from parakit.reports.training_runs.comparison import choose_runs, compare_runs
+    from parakit.reports.training_runs.page import HEADINGS, figure_rows
 
     comparison = compare_runs(choose_runs(command.runs, Path(command.folder)))
     if command.as_json:
@@ -119,10 +119,10 @@ def _compare(command: RunsCompareCommandConfig) -> None:
 
 def _plot(command: RunsPlotCommandConfig) -> None:
     refuse_inert(command, (OVERWRITES,))
-    from parakit.reports.runs.comparison import choose_runs
-    from parakit.reports.runs.curves import AXES, metric_names, metric_title, points_of, smoothed
-    from parakit.reports.runs.page import write_runs_page
-    from parakit.reports.runs.terminal import COLORS, draw_curves
+    from parakit.reports.training_runs.comparison import choose_runs
+    from parakit.reports.training_runs.curves import AXES, metric_names, metric_title, points_of, smoothed
+    from parakit.reports.training_runs.page import write_runs_page
+    from parakit.reports.training_runs.terminal import COLORS, draw_curves
 
     runs = choose_runs(command.runs, Path(command.folder))
     known = dict.fromkeys(name for one in runs for name in metric_names(one.rows))

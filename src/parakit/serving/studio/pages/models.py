@@ -9,7 +9,7 @@ from nicegui import ui
 
 from parakit.common.errors import UserError
 from parakit.common.formatting import byte_size, compact, long_duration
-from parakit.reports.runs.finding import TrainingRun, find_runs
+from parakit.reports.training_runs.finding import TrainingRun, find_runs
 from parakit.serving.studio.context import StudioContext
 from parakit.serving.studio.frame import heading
 from parakit.serving.studio.inventory.finding import FoundFolder, find_folders, folder_bytes

@@ -21,7 +21,7 @@ from typing import Literal
 
 from parakit.common.errors import UserError
 from parakit.common.files import disk_errors, read_json, write_json_atomic, write_text_atomic
-from parakit.reports.runs.finding import is_alive
+from parakit.reports.training_runs.finding import is_alive
 
 ItemState = Literal["waiting", "running", "stopping", "finished", "stopped", "failed", "lost"]
 ENDED: tuple[ItemState, ...] = ("finished", "stopped", "failed", "lost")

@@ -8,8 +8,8 @@ from nicegui import ui
 
 from parakit.common.formatting import long_duration, quantity
 from parakit.reports.formatting import humanize
-from parakit.reports.runs.curves import run_figures, samples_of, setting_differences
-from parakit.reports.runs.finding import planned_steps, run_settings, stage_seconds
+from parakit.reports.training_runs.curves import run_figures, samples_of, setting_differences
+from parakit.reports.training_runs.finding import planned_steps, run_settings, stage_seconds
 from parakit.serving.studio.charts import bar_chart
 from parakit.serving.studio.training.curves_tab import ChosenRuns, ShownRun
 from parakit.serving.studio.widgets.chart import Chart

@@ -9,7 +9,7 @@ from nicegui import run, ui
 
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
-from parakit.reports.runs.curves import (
+from parakit.reports.training_runs.curves import (
     AXES,
     Axis,
     metric_names,
@@ -18,7 +18,7 @@ from parakit.reports.runs.curves import (
     smoothed,
     thinned,
 )
-from parakit.reports.runs.finding import MetricsReader, TrainingRun
+from parakit.reports.training_runs.finding import MetricsReader, TrainingRun
 from parakit.serving.studio.charts import color_of, line_chart
 from parakit.serving.studio.widgets.chart import Chart
 

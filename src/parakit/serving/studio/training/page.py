@@ -7,7 +7,7 @@ from typing import Any
 
 from nicegui import run, ui
 
-from parakit.reports.runs.finding import TrainingRun, find_runs
+from parakit.reports.training_runs.finding import TrainingRun, find_runs
 from parakit.serving.studio.training.comparison_tab import show_figures, show_samples, show_time
 from parakit.serving.studio.training.curves_tab import ChosenRuns, CurvesTab
 from parakit.serving.studio.training.doctor_tab import show_doctor

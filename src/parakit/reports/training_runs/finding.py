@@ -24,9 +24,7 @@ from parakit.stages.run_dir import PLAN, RUN
 from parakit.training.metrics import METRICS
 
 State = Literal["running", "interrupted", "finished"]
-MAX_DEPTH = (
-    9  # folders below the one that is searched: of a sweep, folder / builds / NAME / runs / RUN / work / STAGE / HASH
-)
+MAX_DEPTH = 9  # folders below the one that is searched: of a sweep, folder / builds / NAME / runs / RUN / work / STAGE / HASH
 MAX_RUNS = 400
 WORK_OF_OUTPUT = ".work"
 RECENT_SECONDS = 30.0  # a run without a lock file that has written within them is running
