@@ -36,10 +36,11 @@ from parakit.tokens.batches.batch import (
 )
 from parakit.tokens.config import TokenizerConfig
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training.doctor.setup import TrainingSetup
 from parakit.training.initialization import DEVIATION
 from parakit.training.metrics import METRICS, read_metrics
 from parakit.training.tasks import TaskSettings, TrainingTask
-from parakit.training.trainer import TrainingSetup, train
+from parakit.training.trainer import train
 from tests.sample_text import WORDS, sentences
 
 SEQ_LEN = 24

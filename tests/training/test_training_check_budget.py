@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from parakit.training import trainer as trainer_module
 from parakit.training.doctor import registry, run
+from parakit.training.doctor import setup as run_setup
 
 
 @dataclass
@@ -66,9 +66,9 @@ def test_with_enough_time_every_check_runs(context: Any, seconds: float | None) 
 
 
 def test_a_long_run_gives_the_checks_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer_module, "SMALL_PARAMETERS", 0)
-    monkeypatch.setattr(trainer_module, "measure_peak_flops", lambda *_: 1e9)
-    monkeypatch.setattr(trainer_module, "to_micro_batch", lambda *_: SimpleNamespace(n_tokens=100))
+    monkeypatch.setattr(run_setup, "SMALL_PARAMETERS", 0)
+    monkeypatch.setattr(run_setup, "measure_peak_flops", lambda *_: 1e9)
+    monkeypatch.setattr(run_setup, "to_micro_batch", lambda *_: SimpleNamespace(n_tokens=100))
 
     def setup(steps: int) -> Any:
         plan = SimpleNamespace(
@@ -79,5 +79,5 @@ def test_a_long_run_gives_the_checks_more_time(monkeypatch: pytest.MonkeyPatch) 
         task = SimpleNamespace(source=SimpleNamespace(rows=lambda first, n: None))
         return SimpleNamespace(plan=plan, model=model, task=task)
 
-    assert trainer_module.check_seconds(setup(10)) == 10.0
-    assert trainer_module.check_seconds(setup(10_000)) == pytest.approx(0.03 * 10_000 * 400 * 1e6 / 0.4e9)
+    assert run_setup.check_seconds(setup(10)) == 10.0
+    assert run_setup.check_seconds(setup(10_000)) == pytest.approx(0.03 * 10_000 * 400 * 1e6 / 0.4e9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from parakit.common.errors import UserError
+from parakit.common.processes import is_distributed, local_rank
 
 if TYPE_CHECKING:
     import torch
@@ -17,11 +18,11 @@ def pick_device(name: str = "auto") -> torch.device:
     import torch
 
     if name == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "cuda" and ":" not in name and is_distributed():
+            device = torch.device("cuda", local_rank())  # a card for each process of a machine
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(

@@ -41,9 +41,9 @@ from parakit.stages.rl_jobs import (
 from parakit.stages.run_dir import load_plan, save_plan
 from parakit.stages.tasks import Splits, TaskBuilder
 from parakit.tokens.shards import TokenShards
+from parakit.training.doctor.setup import TrainingSetup
 from parakit.training.pace import TimeBudget
 from parakit.training.tasks import TaskSettings
-from parakit.training.trainer import TrainingSetup
 
 PROMPTS_AT_A_TIME = 16  # sampled between two progress updates, and cached together
 MIN_STEPS_PER_EPOCH = 8

@@ -49,10 +49,10 @@ from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
 from parakit.training.config import TrainingPlan
+from parakit.training.doctor.setup import TrainingSetup, check_seconds
 from parakit.training.pace import TimeBudget
 from parakit.training.row_sources import RowSource
 from parakit.training.tasks import TaskSettings, TrainingTask
-from parakit.training.trainer import TrainingSetup, check_seconds
 
 
 @dataclass(frozen=True)

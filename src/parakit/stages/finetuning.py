@@ -28,10 +28,10 @@ from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan
+from parakit.training.doctor.setup import TrainingSetup
 from parakit.training.pace import TimeBudget
 from parakit.training.task_names import TaskName
 from parakit.training.tasks import TaskSettings
-from parakit.training.trainer import TrainingSetup
 
 
 @dataclass(frozen=True)

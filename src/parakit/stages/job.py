@@ -33,11 +33,12 @@ from parakit.stages.defaults.published import is_published
 from parakit.stages.planning.prediction import predict
 from parakit.stages.run_dir import adopt_checkpoints, report_other_runs, run_directory
 from parakit.training.config import TrainingConfig, lengths_given
+from parakit.training.doctor.setup import TrainingSetup
 from parakit.training.metrics import EVENTS, METRICS
 from parakit.training.pace import TimeBudget
 from parakit.training.row_sources import RolloutSource
 from parakit.training.threads import fitted_threads
-from parakit.training.trainer import TrainingSetup, train
+from parakit.training.trainer import train
 
 
 def _unchanged(figures: JsonObject) -> JsonObject:

@@ -47,9 +47,9 @@ from parakit.tokens.preferences.encoding import EncodedRankings, encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import TrainingPlan, lengths_given, resolve_examples
+from parakit.training.doctor.setup import TrainingSetup
 from parakit.training.pace import TimeBudget
 from parakit.training.tasks import TASKS, TaskSpec, TrainingTask
-from parakit.training.trainer import TrainingSetup
 from parakit.training.validation import one_epoch, validation_loss
 
 REWARD_RATE_FACTOR, DPO_RATE_FACTOR = 0.25, 0.025  # of the pre-training rate; see docs/log.md, 2026-11-25

@@ -40,10 +40,10 @@ from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
 from parakit.training.config import TrainingPlan
+from parakit.training.doctor.setup import TrainingSetup, check_task
 from parakit.training.initialization import init_embeddings_from_cooccurrence
 from parakit.training.pace import TimeBudget
 from parakit.training.task_names import ObjectiveName, TaskName, check_objective
-from parakit.training.trainer import TrainingSetup, check_task
 
 
 @dataclass(frozen=True)

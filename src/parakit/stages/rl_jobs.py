@@ -46,10 +46,11 @@ from parakit.stages.run_dir import load_plan, save_plan
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
 from parakit.training.config import TrainingPlan, resolve_examples
+from parakit.training.doctor.setup import TrainingSetup
 from parakit.training.metrics import METRICS, read_metrics
 from parakit.training.precision import Precision
 from parakit.training.tasks import TASKS, TrainingTask
-from parakit.training.trainer import TrainingSetup, train
+from parakit.training.trainer import train
 
 RL_RATE_FACTOR = 0.05  # of the pre-training rate; see docs/log.md, 2026-11-25
 MAX_ZERO_VARIANCE = 0.8  # share of groups; above it a warning is logged

@@ -32,7 +32,14 @@ MAX_NAMED = 4  # settings that are named where another run differs in more
 # Settings whose change can leave the steps that were taken as they are; the plans decide whether it does.
 LENGTH_AND_MEASURING = {
     *("max_steps", "max_tokens", "epochs", "warmup_steps", "decay_fraction", "final_fraction"),
-    *("validate_every", "save_every", "before_after", "n_compared_prompts", "max_compared_tokens"),
+    *(
+        "parallel",
+        "validate_every",
+        "save_every",
+        "before_after",
+        "n_compared_prompts",
+        "max_compared_tokens",
+    ),
 }
 
 

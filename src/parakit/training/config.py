@@ -13,6 +13,7 @@ from parakit.common.choices import ChoiceConfig, part_of
 from parakit.common.errors import UserError
 from parakit.common.settings import Choices, Config
 from parakit.tokens.config import LongRowSettings
+from parakit.training.parallel.layout import parse_parallel
 from parakit.training.plan import Revisions
 from parakit.training.plan import TrainingPlan as TrainingPlan
 from parakit.training.task_names import MASK_RATE
@@ -169,6 +170,11 @@ class TrainingConfig(ChoiceConfig):
         " time for a fraction of the memory; auto: for adapters on a quantized model, and where a published model would not"
         " fit without.",
     )
+    parallel: str = Field(
+        default="auto",
+        description="In many processes (torchrun): auto (data parallel where the model fits, else sharded), or sizes"
+        " such as shard=2,tensor=2 of data, shard, tensor and expert.",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     validate_every: int | None = Field(
         default=None, ge=1, description="Steps between validations. Default: eight validations in the run."
@@ -176,6 +182,11 @@ class TrainingConfig(ChoiceConfig):
     save_every: int | None = Field(
         default=None, ge=1, description="Steps between checkpoints. Default: about one a minute."
     )
+
+    @field_validator("parallel", mode="before")
+    @classmethod
+    def _layout(cls, value: Any) -> Any:
+        return parse_parallel(value)
 
     @field_validator("compile", "gradient_checkpointing", mode="before")
     @classmethod
@@ -332,6 +343,7 @@ def _plan(
         precision=config.precision,
         compile=config.compile,
         gradient_checkpointing=config.gradient_checkpointing == "on",
+        parallel=config.parallel,
         device=config.device,
         validate_every=config.validate_every or max(1, max_steps // 8),
         save_every=config.save_every,

@@ -20,6 +20,7 @@ from parakit.common.errors import UserError
 from parakit.training.micro_batches import Objective, TrainingBatch
 from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.optimizers.schedules import learning_rate_factor
+from parakit.training.parallel.engine import ONE_PROCESS, TrainingEngine
 from parakit.training.precision import Precision
 
 MAX_SKIPPED_IN_A_ROW = 10
@@ -27,8 +28,8 @@ MAX_SKIPPED_IN_A_ROW = 10
 
 @dataclass(frozen=True)
 class StepRecord:
-    """The figures of one optimizer step. `step` counts from 1; `loss` is per counted token or example; `n_tokens`
-    includes padding; `learning_rate` is that of the matrices.
+    """The figures of one optimizer step, over all processes. `step` counts from 1; `loss` is per counted token or example;
+    `n_tokens` includes padding; `learning_rate` is that of the matrices.
     """
 
     step: int
@@ -84,10 +85,13 @@ def train_steps(
     first_step: int = 0,
     precision: Precision | None = None,
     guard: SpikeGuard | None = None,
+    engine: TrainingEngine = ONE_PROCESS,
 ) -> Iterator[StepRecord]:
-    """Take one optimizer step for every element of `batches` (the micro-batches of one step) and yield its record.
+    """Take one optimizer step for every element of `batches` (the micro-batches of one step, of this process) and yield its
+    record.
 
-    `first_step` is the number of steps taken before; the schedule continues from it.
+    `first_step` is the number of steps taken before; the schedule continues from it. `objective` is what
+    `engine.attach` returned.
     """
     precision = precision or Precision("float32", optimizer.parameters[0].device)
     guard = guard or SpikeGuard()
@@ -95,10 +99,12 @@ def train_steps(
         started = time.perf_counter()
         model.train()
         plan = optimizer.plan  # which a run in a given time revises between steps
-        n_counted = sum(batch.n_counted for batch in micro_batches)
-        loss = accumulate_gradients(model, micro_batches, objective, precision, n_counted)
+        counts = (sum(batch.n_counted for batch in micro_batches), sum(b.n_tokens for b in micro_batches))
+        n_counted, n_tokens = (round(count) for count in engine.total(*counts))
+        engine.begin_step(step, plan.seed)
+        loss = accumulate_gradients(model, micro_batches, objective, precision, n_counted, engine)
         precision.unscale(optimizer.parameters)
-        grad_norm = _clip(optimizer.parameters, plan.grad_clip)
+        grad_norm = engine.clip(optimizer.parameters, plan.grad_clip)
         factor = learning_rate_factor(plan, step)
         good = n_counted > 0 and guard.accepts(loss, grad_norm)
         precision.update(overflowed=not math.isfinite(grad_norm))
@@ -110,7 +116,7 @@ def train_steps(
             step=step + 1,
             loss=loss,
             n_counted=n_counted,
-            n_tokens=sum(batch.n_tokens for batch in micro_batches),
+            n_tokens=n_tokens,
             grad_norm=grad_norm,
             learning_rate=plan.learning_rate * factor,
             seconds=time.perf_counter() - started,
@@ -124,25 +130,18 @@ def accumulate_gradients(
     objective: Objective,
     precision: Precision,
     n_counted: int,
+    engine: TrainingEngine = ONE_PROCESS,
 ) -> float:
-    """Accumulate the gradients of the mean loss over all counted tokens; return that loss."""
+    """Accumulate the gradients of the mean loss over all counted tokens; return that loss. `n_counted`: of all processes."""
     total = torch.zeros((), dtype=torch.float64)
-    for batch in micro_batches:
-        if batch.n_counted == 0:
+    for number, batch in enumerate(micro_batches, start=1):
+        if batch.n_counted == 0 and not engine.runs_empty:
             continue  # 0 / 0 must not reach the weights
-        with precision.autocast():
-            loss = objective(model, batch) / n_counted
-        (loss * precision.scale).backward()
+        with engine.accumulating(is_last=number == len(micro_batches)), precision.autocast():
+            loss = objective(model, batch) / max(1, n_counted)
+            if batch.n_counted == 0:
+                loss = loss * 0.0
+            (loss * (precision.scale * engine.gradient_scale)).backward()
         total += loss.detach().to(total)
-    return float(total)
-
-
-def _clip(parameters: Sequence[torch.Tensor], grad_clip: float) -> float:
-    """Scale all gradients so that their total norm is at most `grad_clip` (0: no clipping); return the norm before."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return 0.0
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if grad_clip:
-        torch.nn.utils.clip_grads_with_norm_(parameters, grad_clip, norm)
-    return float(norm)
+    engine.finish_gradients()
+    return engine.total(float(total))[0]

@@ -51,6 +51,9 @@ class TrainingPlan(Config):
     validation_tokens: int | None = Field(
         default=None, description="Tokens of a validation split that are read, whole documents; None: all."
     )
+    parallel: str = Field(
+        default="auto", description="How a run in many processes is laid out; see `training.parallel.layout`."
+    )
     most_steps: int | None = Field(
         default=None,
         description="What a run in a given time may grow to; None: to no more than it began with.",

@@ -10,9 +10,10 @@ made between phases only and include the state of the source.
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,53 +26,24 @@ from parakit.common.progress import Bar, log, progress
 from parakit.model.backbones import set_checkpointing
 from parakit.model.heads import TransformerModel
 from parakit.model.layers.experts import pop_expert_load
-from parakit.tokens.tokenizer.tokenizer import Tokenizer
-from parakit.training import compilation, doctor
-from parakit.training.doctor.registry import log_warnings
+from parakit.training import compilation
+from parakit.training.doctor.setup import TrainingSetup, check_setup
 from parakit.training.interruption import TrainingInterrupted, stop_signals
 from parakit.training.loop import SpikeGuard, StepRecord, train_steps
 from parakit.training.metrics import SAMPLE, MetricsLog
 from parakit.training.micro_batches import Objective, TrainingBatch, to_micro_batch
 from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.pace import Pace, TimeBudget
+from parakit.training.parallel.engine import ONE_PROCESS, TrainingEngine
+from parakit.training.parallel.start import make_engine
 from parakit.training.plan import TrainingPlan
 from parakit.training.precision import Precision
 from parakit.training.row_sources import PlannedSource, RolloutSource, RowSource, lengths_of
 from parakit.training.run_figures import run_figures
-from parakit.training.tasks import TrainingTask
-from parakit.training.throughput import measure_peak_flops
 from parakit.training.train_state import load_train_state, save_train_state
 
 SAVE_SECONDS = 60.0
-CHECK_SECONDS, CHECK_SHARE = 10.0, 0.03  # of the doctor's checks: the least, and of the planned run
-SHARE_OF_PEAK = 0.4  # of the peak FLOP/s that steps reach, as a first guess
-SMALL_PARAMETERS = 5_000_000
 N_MEASURED_STEPS = 12  # first steps of a compiled run, from which the speedup is computed
-
-
-@dataclass(frozen=True)
-class TrainingSetup:
-    """What `train` needs. Checkpoints and `metrics.jsonl` go to `run_dir`."""
-
-    title: str
-    model: TransformerModel
-    tokenizer: Tokenizer
-    task: TrainingTask
-    plan: TrainingPlan
-    run_dir: Path
-    checked_task: TrainingTask | None = None
-    """What the doctor examines instead of `task`, where `task` adds something that only `more_checks` cover."""
-    more_checks: Callable[[], list[doctor.CheckResult]] = list
-    frozen: Callable[[str], bool] | None = None
-    """Whether the parameter of this name is frozen on purpose; None: everything trains."""
-    budget: TimeBudget | None = None
-    """The time that the run may take; None: as long as the plan's steps take."""
-    before: Mapping[str, Any] | None = None
-    """The metrics of `task.validate` before the first step, which later ones are compared with; None: not measured."""
-
-    def amount(self, step: int, plan: TrainingPlan) -> int:
-        """Progress after `step` steps of `plan`: tokens where rows are of one length, else rows."""
-        return plan.n_tokens(step) if self.task.spec.progress_unit == "tokens" else plan.rows_before(step)
 
 
 def train(setup: TrainingSetup) -> JsonObject:
@@ -81,9 +53,10 @@ def train(setup: TrainingSetup) -> JsonObject:
     Raises `DoctorError` before the first step when the doctor finds a fault, and `TrainingInterrupted` after a signal.
     """
     task, plan = setup.task, setup.plan
-    if task.data is not None:
-        _check(setup)
-    trainer = Trainer(setup.model, task.source, task.objective, plan, setup.run_dir, setup.budget)
+    engine = make_engine(plan, sum(p.numel() for p in setup.model.parameters() if p.requires_grad))
+    if task.data is not None and engine.is_first:
+        check_setup(setup)
+    trainer = Trainer(setup.model, task.source, task.objective, plan, setup.run_dir, setup.budget, engine)
     _log_start(setup, trainer)
     if task.step_metrics:
         task.step_metrics()  # discard those of the doctor's and the compiler's forward passes
@@ -124,11 +97,13 @@ class Trainer:
         plan: TrainingPlan,
         folder: Path | None,
         budget: TimeBudget | None = None,
+        engine: TrainingEngine = ONE_PROCESS,
     ) -> None:
         self.device = pick_device(plan.device)
-        self.model: TransformerModel = model.to(self.device)
-        self.source, self.objective, self.plan, self.folder = source, objective, plan, folder
+        self.model: TransformerModel = model
+        self.source, self.plan, self.folder, self.engine = source, plan, folder, engine
         set_checkpointing(self.model, plan.gradient_checkpointing)
+        self.plain_objective, self.objective = objective, engine.attach(model, objective, self.device)
         self.optimizer = Optimizer(self.model, plan)
         self.precision = Precision(plan.precision, self.device)
         self.guard = SpikeGuard(detects_spikes=not isinstance(source, RolloutSource))
@@ -162,11 +137,14 @@ class Trainer:
         if self.plan.revisions and isinstance(self.source, PlannedSource):
             self.source.follow(lengths_of(self.plan))
         first, n_rows = self.plan.rows_before(step), self.plan.rows_at(step)
-        starts = range(0, n_rows, self.plan.micro_batch_size)
-        sizes = [min(self.plan.micro_batch_size, n_rows - start) for start in starts]
-        batches = [self.source.rows(first + start, size) for start, size in zip(starts, sizes, strict=True)]
+        ranges = self.engine.deal(first, n_rows, self.plan.micro_batch_size)
+        batches = [self.source.rows(part.start, part.n_rows) for part in ranges]
         masked = self.compile_choice.compiled
-        return [to_micro_batch(batch, self.device, always_masked=masked) for batch in batches]
+        found = [to_micro_batch(batch, self.device, always_masked=masked) for batch in batches]
+        return [
+            batch if part.counts else replace(batch, n_counted=0)
+            for batch, part in zip(found, ranges, strict=True)
+        ]
 
     def steps(self) -> Iterator[StepRecord]:
         """Train to the end of the plan, with checkpoints. After a signal, saves and raises `TrainingInterrupted`.
@@ -182,6 +160,7 @@ class Trainer:
             first_step=self.first_step,
             precision=self.precision,
             guard=self.guard,
+            engine=self.engine,
         )
         saved_at, saved_step, due, record = time.monotonic(), self.first_step, False, None
         with stop_signals() as stopped:
@@ -189,19 +168,23 @@ class Trainer:
                 for record in records:
                     self._count_seconds(record)
                     yield record
-                    resumable = self._resumable_at(record.step, bool(stopped))
-                    if resumable and self.pace:
-                        self.plan = self.optimizer.plan = self.pace.revise(self.plan, record.step)
                     due = due or self._save_due(record.step, time.monotonic() - saved_at)
+                    stopping, due = self.engine.any_of(bool(stopped), due)
+                    resumable = self._resumable_at(record.step, stopping)
+                    if resumable and self.pace:
+                        plan = self.engine.agree_on_plan(self.pace.revise(self.plan, record.step))
+                        self.plan = self.optimizer.plan = plan
+                        due = due or record.step == plan.max_steps
                     if not resumable:
                         continue
                     # after a skipped step a save can wait for a good one, but not at the end
                     wanted = due and (not record.skipped or record.step == self.plan.max_steps)
-                    if self.folder is not None and (wanted or stopped):
+                    if self.folder is not None and (wanted or stopping):
                         self.save(record.step)
                         saved_at, saved_step, due = time.monotonic(), record.step, False
-                    if stopped:
-                        raise TrainingInterrupted(saved_step, self.plan.max_steps, stopped[0])
+                    if stopping:
+                        number = stopped[0] if stopped else signal.SIGTERM
+                        raise TrainingInterrupted(saved_step, self.plan.max_steps, number)
             except UserError:
                 self._save_finished_phase(record, saved_step)
                 raise
@@ -236,6 +219,8 @@ class Trainer:
     def save(self, step: int) -> None:
         """Write a checkpoint now."""
         assert self.folder is not None
+        if not self.engine.is_first:
+            return
         extra: JsonObject = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
         if self._metrics is not None:
             extra["metrics"] = self._metrics.state()
@@ -295,64 +280,21 @@ class Trainer:
             with self.precision.autocast():
                 batches = self.micro_batches(self.first_step)
                 choice = compilation.choose_compilation(
-                    self.plan.compile, self.model, self.objective, batches, n_left
+                    self.plan.compile, self.model, self.plain_objective, batches, n_left
                 )
+            agreed = self.engine.from_first("compile", lambda: list(astuple(choice)))
+            choice = compilation.CompileChoice(*agreed)
         if choice.compiled:
             dynamic = compilation.lengths_vary(self.micro_batches(self.first_step))
             compilation.compile_blocks(self.model, dynamic)
         return choice
 
 
-def check_task(setup: TrainingSetup, task: TrainingTask) -> list[doctor.CheckResult]:
-    """The doctor's results for a task that `setup.model` trains on, within `check_seconds`."""
-    return doctor.run_checks(
-        setup.model,
-        setup.tokenizer,
-        task.source,
-        task.data,
-        setup.plan,
-        task.objective,
-        task.spec,
-        frozen=setup.frozen,
-        seconds=check_seconds(setup),
-    )
-
-
-def _check(setup: TrainingSetup) -> None:
-    """Let the doctor examine the data, the batches and the model."""
-    started, task = time.monotonic(), setup.checked_task or setup.task
-    task.log_long_rows(setup.title)
-    results = check_task(setup, task)
-    doctor.raise_first_failure(results)
-    results += setup.more_checks()
-    doctor.raise_first_failure(results)
-    skipped = [result.name for result in results if result.skipped]
-    took = f" in {time.monotonic() - started:.1f}s" if time.monotonic() - started > 1 else ""
-    n_warnings = sum(not result.passed for result in results)
-    passed = f"{n_warnings} of them warnings" if n_warnings else "all passed"
-    log(f"{setup.title}: the doctor ran {len(results) - len(skipped)} checks{took}: {passed}")
-    log_warnings(setup.title, results)
-    if skipped:
-        log(f"{setup.title}: not checked, to stay within {check_seconds(setup):.0f}s: {', '.join(skipped)}")
-
-
-def check_seconds(setup: TrainingSetup) -> float:
-    """The time that the checks may take: `CHECK_SHARE` of the run's, at least `CHECK_SECONDS`."""
-    config, plan = setup.model.config, setup.plan
-    device = pick_device(plan.device)
-    n_parameters = sum(p.numel() for p in setup.model.parameters())
-    if n_parameters < SMALL_PARAMETERS:  # every check fits, and the peak need not be measured
-        return CHECK_SECONDS
-    peak = SHARE_OF_PEAK * measure_peak_flops(device.type, Precision(plan.precision, device).dtype)
-    batch = to_micro_batch(setup.task.source.rows(0, 1), device)
-    n_tokens = plan.rows_before(plan.max_steps) * batch.n_tokens
-    run_seconds = n_tokens * config.flops_per_token(min(plan.seq_len, config.max_seq_len)) / peak
-    return float(max(CHECK_SECONDS, CHECK_SHARE * run_seconds))
-
-
 def _log_start(setup: TrainingSetup, trainer: Trainer) -> None:
     if trainer.first_step:
         log(f"{setup.title}: resuming after step {trainer.first_step} of {trainer.plan.max_steps}")
+    if spread := trainer.engine.describe():
+        log(f"{setup.title}: {spread}")
     choice = trainer.compile_choice
     log(f"{setup.title}: {'compiled' if choice.compiled else 'eager'} ({choice.reason})")
 

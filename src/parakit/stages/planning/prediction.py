@@ -14,7 +14,7 @@ from parakit.planning.run_memory import run_bytes
 from parakit.planning.runs import METHODS, RunMethod, RunSpec
 from parakit.planning.step_time import step_seconds
 from parakit.stages.planning.measuring import this_machine_if_known
-from parakit.training.trainer import TrainingSetup
+from parakit.training.doctor.setup import TrainingSetup
 
 PAIRED = ("dpo", "ipo", "simpo", "reward")
 

@@ -1,7 +1,8 @@
 """AdamW (Loshchilov and Hutter 2019, algorithm 2), every parameter of a group updated in one call.
 
 `torch.optim.AdamW` computes the same and is the reference in the tests. Building one imports PyTorch's compiler,
-two to three seconds that a short run on a CPU does not get back. Left out: AMSGrad, maximising, complex numbers.
+two to three seconds that a short run on a CPU does not get back. Of a weight that is spread over processes each updates
+its part. Left out: AMSGrad, maximising, complex numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+
+from parakit.training.parallel.engine import local
 
 FUSED_ON = ("cpu", "cuda")
 
@@ -37,8 +40,8 @@ class AdamW:
         """Update every parameter from its gradient."""
         if not self.named:
             return
-        parameters = [p for _, p in self.named]
-        gradients = [_gradient(name, p) for name, p in self.named]
+        parameters = [local(p) for _, p in self.named]
+        gradients = [local(_gradient(name, p)) for name, p in self.named]
         self.n_steps += 1
         if all(p.device.type in FUSED_ON for p in parameters):
             self._step_fused(parameters, gradients)
@@ -51,8 +54,8 @@ class AdamW:
         torch._fused_adamw_(
             parameters,
             gradients,
-            self.first,
-            self.second,
+            [local(moment) for moment in self.first],
+            [local(moment) for moment in self.second],
             [],
             [count] * len(parameters),
             lr=self.learning_rate,
@@ -66,16 +69,17 @@ class AdamW:
 
     def _step_by_lists(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
         beta1, beta2 = self.betas
+        first, second = [local(moment) for moment in self.first], [local(moment) for moment in self.second]
         if self.weight_decay:
             torch._foreach_mul_(parameters, 1 - self.learning_rate * self.weight_decay)
-        torch._foreach_lerp_(self.first, gradients, 1 - beta1)
-        torch._foreach_mul_(self.second, beta2)
-        torch._foreach_addcmul_(self.second, gradients, gradients, 1 - beta2)
-        roots = torch._foreach_sqrt(self.second)
+        torch._foreach_lerp_(first, gradients, 1 - beta1)
+        torch._foreach_mul_(second, beta2)
+        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
+        roots = torch._foreach_sqrt(second)
         torch._foreach_div_(roots, (1 - beta2**self.n_steps) ** 0.5)
         torch._foreach_add_(roots, self.eps)
         step_size = self.learning_rate / (1 - beta1**self.n_steps)
-        torch._foreach_addcdiv_(parameters, self.first, roots, -step_size)
+        torch._foreach_addcdiv_(parameters, first, roots, -step_size)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Both moments of every parameter, by its name, and the number of steps."""

@@ -7,6 +7,8 @@ safetensors.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor, nn
 
 from parakit.model.layers.attention import Attention
@@ -38,6 +40,24 @@ def lr_multipliers(model: nn.Module) -> dict[str, float]:
     }
 
 
+class Part(Protocol):
+    """The optimizer of some parameters."""
+
+    learning_rate: float
+
+    def step(self) -> None:
+        """Update every parameter from its gradient."""
+        ...
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """The moments, by parameter name."""
+        ...
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Restore the state that `state_tensors` returned."""
+        ...
+
+
 class Optimizer:
     """Updates every trainable parameter of `model` under `plan`. `set_factor` scales all learning rates."""
 
@@ -51,7 +71,7 @@ class Optimizer:
         others = [(name, p) for name, p in named if not is_matrix(name, p)]
         self.plan = plan
         self.parameters = [p for _, p in named]
-        self.parts = (
+        self.parts: tuple[Part, ...] = (
             AdamW(others, plan.embedding_learning_rate, plan.adam_betas),
             *(_matrix_optimizer(group, multiplier, plan) for multiplier, group in matrices.items()),
         )
@@ -82,11 +102,13 @@ class Optimizer:
             part.load_state_tensors(tensors)
 
 
-def _matrix_optimizer(
-    named: list[tuple[str, nn.Parameter]], multiplier: float, plan: TrainingPlan
-) -> Muon | AdamW:
+def _matrix_optimizer(named: list[tuple[str, nn.Parameter]], multiplier: float, plan: TrainingPlan) -> Part:
     """The optimizer of some matrices, at the plan's rate times a factor."""
     rate = plan.learning_rate * multiplier
+    if plan.optimizer == "muon" and any(hasattr(p, "placements") for _, p in named):
+        from parakit.training.optimizers.sharded_muon import ShardedMuon
+
+        return ShardedMuon(named, rate, plan.momentum, plan.weight_decay)
     if plan.optimizer == "muon":
         return Muon(named, rate, plan.momentum, plan.weight_decay)
     return AdamW(named, rate, plan.adam_betas, plan.weight_decay)

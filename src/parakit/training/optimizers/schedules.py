@@ -16,6 +16,7 @@ _LENGTHS = {
     *("max_steps", "warmup_steps", "decay_fraction", "final_fraction", "batch_growth"),
     *("validate_every", "save_every"),
 }
+_PLACES = {"parallel"}  # where a run is computed, which changes nothing but the last bits
 
 
 def plan_differences(saved: TrainingPlan, plan: TrainingPlan, step: int) -> list[str]:
@@ -30,7 +31,7 @@ def plan_differences(saved: TrainingPlan, plan: TrainingPlan, step: int) -> list
         and saved.rows_at(i) == plan.rows_at(i)
         for i in range(step)
     )
-    return [name for name in different if not same or name not in _LENGTHS]
+    return [name for name in different if name not in _PLACES and (not same or name not in _LENGTHS)]
 
 
 def learning_rate_factor(plan: TrainingPlan, step: int) -> float:

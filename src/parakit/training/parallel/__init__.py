@@ -1,0 +1,1 @@
+"""Training in many processes, on PyTorch's own engine: one process a device, started by `torchrun`."""
