@@ -40,7 +40,7 @@ def lr_multipliers(model: nn.Module) -> dict[str, float]:
     }
 
 
-class Part(Protocol):
+class PartOptimizer(Protocol):
     """The optimizer of some parameters."""
 
     learning_rate: float
@@ -71,7 +71,7 @@ class Optimizer:
         others = [(name, p) for name, p in named if not is_matrix(name, p)]
         self.plan = plan
         self.parameters = [p for _, p in named]
-        self.parts: tuple[Part, ...] = (
+        self.parts: tuple[PartOptimizer, ...] = (
             AdamW(others, plan.embedding_learning_rate, plan.adam_betas),
             *(_matrix_optimizer(group, multiplier, plan) for multiplier, group in matrices.items()),
         )
@@ -102,7 +102,9 @@ class Optimizer:
             part.load_state_tensors(tensors)
 
 
-def _matrix_optimizer(named: list[tuple[str, nn.Parameter]], multiplier: float, plan: TrainingPlan) -> Part:
+def _matrix_optimizer(
+    named: list[tuple[str, nn.Parameter]], multiplier: float, plan: TrainingPlan
+) -> PartOptimizer:
     """The optimizer of some matrices, at the plan's rate times a factor."""
     rate = plan.learning_rate * multiplier
     if plan.optimizer == "muon" and any(hasattr(p, "placements") for _, p in named):
