@@ -20,7 +20,7 @@ WORDS = [
     *("window", "harbour", "candle", "music", "planet", "bridge"),
 ]
 
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS, SETTLE_LIMIT = 1.0, 300.0
 
 
 def question(number: int) -> str:
@@ -94,7 +94,7 @@ async def hindrances(spec: dict[str, Any]) -> AsyncIterator[None]:
         writer.write(b"POST /v1/chat/completions HTTP/1.1\r\n")
         writers.append(writer)
     if tasks:
-        await asyncio.sleep(SETTLE_SECONDS)  # their answers are computed by then
+        await _until_idle(spec["port"])  # their answers are computed by then, and wait to be read
     try:
         yield
     finally:
@@ -103,6 +103,23 @@ async def hindrances(spec: dict[str, Any]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         for writer in writers:
             writer.close()
+
+
+async def _until_idle(port: int) -> None:
+    """Return when Parakit's server computes nothing: `parakit_running` and `parakit_waiting` of its metrics are 0."""
+    end = time.monotonic() + SETTLE_LIMIT
+    while time.monotonic() < end:
+        await asyncio.sleep(SETTLE_SECONDS)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
+        lines = (await reader.read()).decode().splitlines()
+        writer.close()
+        counts = [
+            line.split()[-1] for line in lines if line.startswith(("parakit_running{", "parakit_waiting{"))
+        ]
+        if counts and not any(map(float, counts)):
+            return
+    raise RuntimeError(f"the answers of slow readers are still computed after {SETTLE_LIMIT:.0f} s")
 
 
 async def load(spec: dict[str, Any]) -> dict[str, float]:
