@@ -62,7 +62,7 @@ class PlanCommandConfig(Config):
     micro_batch_size: _Count | None = Field(
         default=None, description="Rows of a forward pass. Default: as many as fit."
     )
-    optimizer: Literal["muon", "adamw"] | None = Field(
+    optimizer: Literal["muon", "adamw", "adam", "sgd", "schedule_free"] | None = Field(
         default=None, description="Default: muon for a new model, else adamw."
     )
     precision: Literal["float32", "bfloat16", "float16", "fp8"] | None = Field(

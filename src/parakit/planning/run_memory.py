@@ -18,7 +18,7 @@ from parakit.planning.training_memory import activation_floats, muon_floats
 
 FLOAT = 4
 PROCESS_BYTES = 400_000_000  # Python, PyTorch and its buffers, the tokenizer, where it is not measured
-MOMENTS = {"adamw": 2, "muon": 1}  # numbers per trained parameter
+MOMENTS = {"adamw": 2, "muon": 1, "adam": 2, "sgd": 1, "schedule_free": 2}  # numbers per trained parameter
 CHUNK_COPIES = 3  # of a chunk of logits, see training/objectives/fused_head_loss.py
 CHUNK, QUANTIZED_CHUNK = 2**23, 2**21  # numbers of one
 MAX_WHOLE_LOGITS = 2**25  # of preferences, see alignment/preferences/dpo.py
@@ -152,7 +152,7 @@ def step_bytes(step: StepShape) -> RunBytes:
     if step.half:
         activations = round(activations * 0.6)  # inputs of products are halved, residuals and norms are not
         weights += 0 if step.quantized else 2 * config.n_params()["total"]
-    plain = step.optimizer == "adamw" or step.frozen
+    plain = step.optimizer != "muon" or step.frozen
     gradients = FLOAT * step.n_trained
     head = 0 if step.frozen else FLOAT * config.vocab_size * config.d_token
     return RunBytes(

@@ -29,7 +29,7 @@ class RunSpec:
     micro_batch_size: int = 8
     counted_share: float = 1.0
     """Of a row's tokens, those that the loss counts."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Literal["adamw", "muon", "adam", "sgd", "schedule_free"] = "adamw"
     precision: str = "float32"
     checkpointing: bool = False
     rank: int = 8

@@ -117,7 +117,7 @@ def _measured(spec: RunSpec, speeds: MeasuredSpeeds) -> StepSeconds:
 
 
 def _update_seconds(spec: RunSpec, speeds: MeasuredSpeeds) -> float:
-    if spec.optimizer == "adamw" or spec.method in FROZEN:
+    if spec.optimizer != "muon" or spec.method in FROZEN:
         return spec.n_trained * speeds.adamw_seconds
     of_blocks = sum(
         n for name, n in spec.config.n_params().items() if name.endswith(("attention", "feed_forward"))

@@ -21,6 +21,7 @@ from parakit.training.config import (
     TextTrainingConfig,
     TrainingConfig,
 )
+from parakit.training.plan import OptimizerName
 from parakit.training.task_names import SPAN_RATE, ObjectiveName, TaskName
 
 FinetuneMethod = Literal["full", "lora", "prompt", "prefix", "layers", "quantization_aware"]
@@ -169,7 +170,7 @@ class AdapterFinetuneConfig(FinetuneConfig):
     which is for single matrices (docs/log.md).
     """
 
-    optimizer: Literal["muon", "adamw"] = "adamw"
+    optimizer: OptimizerName = "adamw"
 
 
 class LoraFinetuneConfig(AdapterFinetuneConfig):

@@ -13,8 +13,9 @@ from parakit.common.choices import ChoiceConfig, part_of
 from parakit.common.errors import UserError
 from parakit.common.settings import Choices, Config
 from parakit.tokens.config import LongRowSettings
+from parakit.training.monitoring.settings import MonitoringSettings
 from parakit.training.parallel.layout import parse_parallel
-from parakit.training.plan import Revisions
+from parakit.training.plan import OptimizerName, Revisions, ScheduleName
 from parakit.training.plan import TrainingPlan as TrainingPlan
 from parakit.training.task_names import MASK_RATE
 
@@ -26,6 +27,12 @@ class MuonConfig(Config):
         default=None, gt=0, description="Learning rate of embeddings, head and norms, which Adam updates."
     )
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Momentum of Muon.")
+
+
+class SGDConfig(Config):
+    """What only SGD reads."""
+
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of SGD.")
 
 
 class Decay(Config):
@@ -108,12 +115,12 @@ class BeforeAfter(Config):
     )
 
 
-class TrainingConfig(ChoiceConfig):
+class TrainingConfig(ChoiceConfig, MonitoringSettings):
     """How to train. None means: chosen from the size, the data and the time."""
 
     choices: ClassVar[Choices] = {
-        "optimizer": {"muon": MuonConfig},
-        "schedule": {"wsd": StableDecay, "cosine": Decay, "inverse_sqrt": Decay},
+        "optimizer": {"muon": MuonConfig, "sgd": SGDConfig},
+        "schedule": {"wsd": StableDecay, "linear": Decay, "cosine": Decay, "inverse_sqrt": Decay},
     }
 
     seq_len: int | None = Field(
@@ -134,10 +141,11 @@ class TrainingConfig(ChoiceConfig):
         description="Repeats a run that a time bounded, instead of max_steps: the steps after which its length was planned,"
         " that length, and its threads, as `parakit show` lists them.",
     )
-    optimizer: Literal["muon", "adamw"] = Field(
+    optimizer: OptimizerName = Field(
         default="muon",
         description="muon: Muon for matrices, Adam for the rest; adamw: AdamW for all, the default for a"
-        " published model.",
+        " published model; adam: weight decay in the gradient; sgd: with momentum; schedule_free: AdamW whose weights are an"
+        " average over the steps, with a constant rate.",
     )
     learning_rate: float | None = Field(
         default=None, gt=0, description="Peak learning rate; with muon, of the matrices."
@@ -148,8 +156,10 @@ class TrainingConfig(ChoiceConfig):
     adam_betas: tuple[float, float] = Field(
         default=(0.9, 0.95), description="Decay rates of Adam's two moments."
     )
-    schedule: Literal["wsd", "cosine", "inverse_sqrt", "constant"] = Field(
-        default="wsd", description="Learning-rate schedule; wsd: warm up, stay, decay."
+    schedule: ScheduleName = Field(
+        default="wsd",
+        description="Learning-rate schedule after the warm-up; wsd: stay, then decay; linear and cosine: decay from the"
+        " first step on; of schedule_free: constant.",
     )
     warmup_steps: int = Field(
         default=10, ge=0, description="Steps in which the learning rate rises linearly."
@@ -193,6 +203,21 @@ class TrainingConfig(ChoiceConfig):
     def _yaml_words(cls, value: Any) -> Any:
         """`on` and `off` are True and False to YAML."""
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _fitting_optimizer(self) -> Self:
+        given = self.model_fields_set
+        if self.optimizer == "schedule_free" and "schedule" in given and self.schedule != "constant":
+            raise UserError(
+                f"schedule = {self.schedule} is set, and schedule_free averages instead of decaying the rate",
+                "remove it, or choose another optimizer",
+            )
+        if self.optimizer == "sgd" and "adam_betas" in given:
+            raise UserError(
+                "`adam_betas` is set but has no effect: sgd has no second moment",
+                "remove it; its momentum is `momentum`",
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -306,22 +331,12 @@ def _plan(
         part_of(config, StableDecay),
     )
     growth = batches.batch_growth if batches else 1
+    schedule = "constant" if config.optimizer == "schedule_free" else config.schedule
     if growth & (growth - 1) or growth > n_rows:
         raise UserError(
             f"batch_growth = {growth}: must be a power of two and at most the {n_rows} rows of a batch",
             f"set batch_growth to {1 << (min(growth, n_rows).bit_length() - 1)}",
         )
-    rates: dict[str, Any] = {
-        "learning_rate": config.learning_rate or embedding_learning_rate,
-        "momentum": 0.0,
-    }
-    rates["embedding_learning_rate"] = rates["learning_rate"]
-    if muon := part_of(config, MuonConfig):
-        rates = {
-            "learning_rate": config.learning_rate or learning_rate,
-            "embedding_learning_rate": muon.embedding_learning_rate or embedding_learning_rate,
-            "momentum": muon.momentum,
-        }
     return TrainingPlan(
         seq_len=seq_len,
         micro_batch_size=min(config.micro_batch_size or n_rows, n_rows),
@@ -331,13 +346,13 @@ def _plan(
         optimizer=config.optimizer,
         weight_decay=config.weight_decay,
         adam_betas=config.adam_betas,
-        schedule=config.schedule,
+        schedule=schedule,
         warmup_steps=min(
             config.warmup_steps, (config.revisions[0][1] if config.revisions else max_steps) // 2
         ),
         revisions=config.revisions or (),
-        decay_fraction=stable_decay.decay_fraction if stable_decay else 1.0,
-        final_fraction=decay.final_fraction if decay else 1.0,
+        decay_fraction=stable_decay.decay_fraction if stable_decay and schedule == "wsd" else 1.0,
+        final_fraction=decay.final_fraction if decay and schedule != "constant" else 1.0,
         grad_clip=config.grad_clip,
         seed=config.seed,
         precision=config.precision,
@@ -347,5 +362,27 @@ def _plan(
         device=config.device,
         validate_every=config.validate_every or max(1, max_steps // 8),
         save_every=config.save_every,
-        **rates,
+        **_rates(config, learning_rate, embedding_learning_rate),
     )
+
+
+def _rates(config: TrainingConfig, learning_rate: float, embedding_learning_rate: float) -> dict[str, Any]:
+    """The learning rates and the momentum, of which the optimizers have their own."""
+    sgd = part_of(config, SGDConfig)
+    if sgd and config.learning_rate is None:
+        raise UserError(
+            "sgd has no learning rate of its own: what fits depends on the model",
+            "set learning_rate; --find-rate proposes one",
+        )
+    rates: dict[str, Any] = {
+        "learning_rate": config.learning_rate or embedding_learning_rate,
+        "momentum": sgd.momentum if sgd else 0.0,
+    }
+    rates["embedding_learning_rate"] = rates["learning_rate"]
+    if muon := part_of(config, MuonConfig):
+        rates = {
+            "learning_rate": config.learning_rate or learning_rate,
+            "embedding_learning_rate": muon.embedding_learning_rate or embedding_learning_rate,
+            "momentum": muon.momentum,
+        }
+    return rates

@@ -15,6 +15,8 @@ from pydantic import Field
 from parakit.common.formatting import quantity
 from parakit.common.settings import Config
 
+OptimizerName = Literal["muon", "adamw", "adam", "sgd", "schedule_free"]
+ScheduleName = Literal["wsd", "linear", "cosine", "inverse_sqrt", "constant"]
 # Of a run in a given time: after how many steps its length was planned, to how many steps in all, and with how many
 # threads (0: as many as there are) it went on.
 Revisions = tuple[tuple[int, int, int], ...]
@@ -28,13 +30,13 @@ class TrainingPlan(Config):
     n_rows: int = Field(description="Rows of a full optimizer batch.")
     batch_growth: int
     max_steps: int
-    optimizer: Literal["muon", "adamw"]
+    optimizer: OptimizerName
     learning_rate: float
     embedding_learning_rate: float
     weight_decay: float
     momentum: float
     adam_betas: tuple[float, float]
-    schedule: Literal["wsd", "cosine", "inverse_sqrt", "constant"]
+    schedule: ScheduleName
     warmup_steps: int
     decay_fraction: float
     final_fraction: float

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -182,7 +183,7 @@ def compare_runs(runs: Sequence[LoadedRun]) -> RunComparison:
 
 def interpolated(points: Sequence[Point], x: float) -> float:
     """The value at `x`, between the first and the last point."""
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x0 <= x <= x1:
             return y0 if x1 == x0 else y0 + (y1 - y0) * (x - x0) / (x1 - x0)
     return points[0][1] if x <= points[0][0] else points[-1][1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from parakit.common.formatting import compact
 from parakit.reports.charts import Point, ticks
@@ -75,7 +76,7 @@ def _range(values: object) -> tuple[float, float]:
 def _dense(points: list[Point], step: float) -> list[Point]:
     """The points with as many between them as make a line without gaps."""
     result = points[:1]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         n = max(1, min(400, math.ceil((x1 - x0) / step)) if step > 0 else 1)
         result += [(x0 + (x1 - x0) * i / n, y0 + (y1 - y0) * i / n) for i in range(1, n + 1)]
     return result

@@ -18,7 +18,9 @@ FUSED_ON = ("cpu", "cuda")
 
 
 class AdamW:
-    """One group of parameters with one rate and one decay. `learning_rate` may be changed between steps."""
+    """One group of parameters with one rate and one decay. `learning_rate` may be changed between steps. Without
+    `is_decoupled` the decay is added to the gradient, as in Adam (Kingma and Ba 2015).
+    """
 
     def __init__(
         self,
@@ -27,8 +29,10 @@ class AdamW:
         betas: tuple[float, float] = (0.9, 0.95),
         weight_decay: float = 0.0,
         eps: float = 1e-8,
+        is_decoupled: bool = True,
     ) -> None:
         self.named = list(named_parameters)
+        self.is_decoupled = is_decoupled
         self.learning_rate, self.betas = learning_rate, betas
         self.weight_decay, self.eps = weight_decay, eps
         self.n_steps = 0
@@ -41,7 +45,9 @@ class AdamW:
         if not self.named:
             return
         parameters = [local(p) for _, p in self.named]
-        gradients = [local(_gradient(name, p)) for name, p in self.named]
+        gradients = [local(gradient_of(name, p)) for name, p in self.named]
+        if not self.is_decoupled and self.weight_decay:
+            gradients = list(torch._foreach_add(gradients, parameters, alpha=self.weight_decay))
         self.n_steps += 1
         if all(p.device.type in FUSED_ON for p in parameters):
             self._step_fused(parameters, gradients)
@@ -61,7 +67,7 @@ class AdamW:
             lr=self.learning_rate,
             beta1=self.betas[0],
             beta2=self.betas[1],
-            weight_decay=self.weight_decay,
+            weight_decay=self.weight_decay if self.is_decoupled else 0.0,
             eps=self.eps,
             amsgrad=False,
             maximize=False,
@@ -70,7 +76,7 @@ class AdamW:
     def _step_by_lists(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
         beta1, beta2 = self.betas
         first, second = [local(moment) for moment in self.first], [local(moment) for moment in self.second]
-        if self.weight_decay:
+        if self.weight_decay and self.is_decoupled:
             torch._foreach_mul_(parameters, 1 - self.learning_rate * self.weight_decay)
         torch._foreach_lerp_(first, gradients, 1 - beta1)
         torch._foreach_mul_(second, beta2)
@@ -97,6 +103,7 @@ class AdamW:
             self.n_steps = int(tensors["adamw.n_steps"])
 
 
-def _gradient(name: str, parameter: Tensor) -> Tensor:
+def gradient_of(name: str, parameter: Tensor) -> Tensor:
+    """The gradient of a parameter, which has one."""
     assert parameter.grad is not None, f"{name} has no gradient, and reached the optimizer"
     return parameter.grad

@@ -1,4 +1,4 @@
-"""The optimizer of a run: Muon for matrices with AdamW for the rest, or AdamW for everything.
+"""The optimizer of a run: Muon for matrices with AdamW for the rest, or one of the others for everything.
 
 Embeddings, learned positions, heads, routers, norms and biases always use AdamW. A stack of experts is as many matrices.
 Weight decay applies to matrices only. The state is a flat dictionary of named tensors, which a checkpoint stores as
@@ -7,6 +7,7 @@ safetensors.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from parakit.model.layers.attention import Attention
 from parakit.training.config import TrainingPlan
 from parakit.training.optimizers.adamw import AdamW
 from parakit.training.optimizers.muon import Muon
+from parakit.training.optimizers.schedule_free import ScheduleFree
+from parakit.training.optimizers.sgd import SGD
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
@@ -72,7 +75,7 @@ class Optimizer:
         self.plan = plan
         self.parameters = [p for _, p in named]
         self.parts: tuple[PartOptimizer, ...] = (
-            AdamW(others, plan.embedding_learning_rate, plan.adam_betas),
+            _other_optimizer(others, plan),
             *(_matrix_optimizer(group, multiplier, plan) for multiplier, group in matrices.items()),
         )
         self.rates = [part.learning_rate for part in self.parts]
@@ -86,6 +89,20 @@ class Optimizer:
         """Update the parameters from their gradients."""
         for part in self.parts:
             part.step()
+
+    def averaged(self) -> contextlib.AbstractContextManager[object]:
+        """The weights to measure and to use: those of the parameters, of schedule-free their average during the block."""
+        stack = contextlib.ExitStack()
+        for part in self.parts:
+            if isinstance(part, ScheduleFree):
+                stack.enter_context(part.averaged())
+        return stack
+
+    def finish(self) -> None:
+        """Leave the weights to use in the parameters; no step can follow."""
+        for part in self.parts:
+            if isinstance(part, ScheduleFree):
+                part.finish()
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
@@ -102,6 +119,15 @@ class Optimizer:
             part.load_state_tensors(tensors)
 
 
+def _other_optimizer(named: list[tuple[str, nn.Parameter]], plan: TrainingPlan) -> PartOptimizer:
+    """The optimizer of what is no matrix, without weight decay."""
+    if plan.optimizer == "sgd":
+        return SGD(named, plan.embedding_learning_rate, plan.momentum)
+    if plan.optimizer == "schedule_free":
+        return ScheduleFree(named, plan.embedding_learning_rate, plan.adam_betas)
+    return AdamW(named, plan.embedding_learning_rate, plan.adam_betas)
+
+
 def _matrix_optimizer(
     named: list[tuple[str, nn.Parameter]], multiplier: float, plan: TrainingPlan
 ) -> PartOptimizer:
@@ -113,4 +139,9 @@ def _matrix_optimizer(
         return ShardedMuon(named, rate, plan.momentum, plan.weight_decay)
     if plan.optimizer == "muon":
         return Muon(named, rate, plan.momentum, plan.weight_decay)
-    return AdamW(named, rate, plan.adam_betas, plan.weight_decay)
+    if plan.optimizer == "sgd":
+        return SGD(named, rate, plan.momentum, plan.weight_decay)
+    if plan.optimizer == "schedule_free":
+        return ScheduleFree(named, rate, plan.adam_betas, plan.weight_decay)
+    is_decoupled = plan.optimizer != "adam"
+    return AdamW(named, rate, plan.adam_betas, plan.weight_decay, is_decoupled=is_decoupled)

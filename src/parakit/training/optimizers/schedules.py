@@ -1,7 +1,8 @@
 """Learning-rate schedules: the factor on the learning rate, a pure function of the optimizer step.
 
-Warm-up-stable-decay (Hu et al. 2024, "MiniCPM") is constant, then decays linearly in the last part; cosine is Loshchilov
-and Hutter 2017; inverse_sqrt decays with the root of the step (Vaswani et al. 2017, section 5.3; T5).
+Warm-up-stable-decay (Hu et al. 2024, "MiniCPM") is constant, then decays linearly in the last part; linear decays from the
+warm-up to the end; cosine is Loshchilov and Hutter 2017; inverse_sqrt decays with the root of the step (Vaswani et al. 2017,
+section 5.3; T5).
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def learning_rate_factor(plan: TrainingPlan, step: int) -> float:
     done = plan.progress(step, warmup_steps)
     if plan.schedule == "wsd":
         decay = min(1.0, (1 - done) / plan.decay_fraction) if plan.decay_fraction else 1.0
+    elif plan.schedule == "linear":
+        decay = 1 - done
     elif plan.schedule == "cosine":
         decay = 0.5 * (1 + math.cos(math.pi * done))
     elif plan.schedule == "inverse_sqrt":
