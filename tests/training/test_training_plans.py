@@ -143,7 +143,7 @@ def test_settings_that_cannot_meet_the_data_are_errors_with_a_way_out(
 @pytest.mark.parametrize(
     ("settings", "key", "owner"),
     [
-        ({"optimizer": "adamw", "momentum": 0.9}, "momentum", "choose muon"),
+        ({"optimizer": "adamw", "momentum": 0.9}, "momentum", "choose one of muon, sgd"),
         (
             {"optimizer": "adamw", "embedding_learning_rate": 0.1},
             "embedding_learning_rate",
@@ -153,7 +153,7 @@ def test_settings_that_cannot_meet_the_data_are_errors_with_a_way_out(
         (
             {"schedule": "constant", "final_fraction": 0.2},
             "final_fraction",
-            "choose one of wsd, cosine, inverse_sqrt",
+            "choose one of wsd, linear, cosine, inverse_sqrt",
         ),
     ],
 )

@@ -40,6 +40,8 @@ from parakit.common.remote import VIEW, is_remote, local_view, view_of
 from parakit.common.settings import config_digest
 
 LINEAGE, MANIFEST = "lineage.json", "manifest.json"
+BUILD, RECIPE = "build.json", "recipe.json"  # in the folder of a build
+RUN, PLAN = "run.json", "plan.json"  # in the folder of a run's checkpoints
 _RESTORE = "restore it from a copy, or delete the folder and run the stage again"
 
 

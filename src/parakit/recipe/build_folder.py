@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from parakit.common.artifacts import BUILD, RECIPE
 from parakit.common.files import read_json
 from parakit.inference.chat_models.locations import is_endpoint
 
-BUILD, RECIPE = "build.json", "recipe.json"
 REWARD = "reward"
 
 

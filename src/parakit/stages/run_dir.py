@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parakit.common.artifacts import LINEAGE, open_artifact
+from parakit.common.artifacts import LINEAGE, PLAN, RUN, open_artifact
 from parakit.common.errors import CorruptArtifact, UserError
 from parakit.common.files import JsonObject, disk_errors, read_checked_json, write_checked_json
 from parakit.common.processes import is_first, wait_for_all
@@ -27,7 +27,6 @@ from parakit.training.config import TrainingConfig, TrainingPlan
 from parakit.training.metrics import EVENTS, METRICS
 from parakit.training.optimizers.schedules import plan_differences
 
-PLAN, RUN = "plan.json", "run.json"
 MAX_NAMED = 4  # settings that are named where another run differs in more
 # Settings whose change can leave the steps that were taken as they are; the plans decide whether it does.
 LENGTH_AND_MEASURING = {

@@ -16,11 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from parakit.common.artifacts import LINEAGE, read_lineage
+from parakit.common.artifacts import BUILD, LINEAGE, PLAN, RECIPE, RUN, read_lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_checked_json, read_json
-from parakit.recipe.build_folder import BUILD, RECIPE
-from parakit.stages.run_dir import PLAN, RUN
 from parakit.training.metrics import METRICS
 
 State = Literal["running", "interrupted", "finished"]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from parakit.checkpoints.adapters.base_model import base_folder, is_adapter_folder
 from parakit.checkpoints.folder_safety import require_model_folder
+from parakit.common.artifacts import BUILD
 from parakit.common.errors import UserError
 from parakit.common.progress import log
-from parakit.recipe.build_folder import BUILD, resolve_model_folder
+from parakit.recipe.build_folder import resolve_model_folder
 
 
 @dataclass(frozen=True)

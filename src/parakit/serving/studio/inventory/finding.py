@@ -14,10 +14,9 @@ from pathlib import Path
 
 from parakit.checkpoints.adapters.base_model import is_adapter_folder
 from parakit.checkpoints.folder_safety import is_model_folder
-from parakit.common.artifacts import LINEAGE, read_lineage
+from parakit.common.artifacts import BUILD, LINEAGE, read_lineage
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
-from parakit.recipe.build_folder import BUILD
 from parakit.tokens.tokenizer.files import has_tokenizer
 
 MAX_DEPTH, MAX_FOLDERS = 8, 20_000
