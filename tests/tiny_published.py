@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ CHATML = (
 CONTEXT = 96
 
 
-def write_tokenizer(folder: Path, template: str | None = CHATML) -> int:
-    """A byte-level tokenizer whose BOS begins a turn and whose PAD is EOS, as SmolLM2's; returns its size."""
+def write_tokenizer(folder: Path, template: str | None = CHATML, markers: Sequence[str] = ()) -> int:
+    """A byte-level tokenizer whose BOS begins a turn and whose PAD is EOS, as SmolLM2's; returns its size. `markers`: more
+    control tokens, which are not flagged as special, such as `<think>`.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -36,18 +39,21 @@ def write_tokenizer(folder: Path, template: str | None = CHATML) -> int:
         pad_token="<|im_end|>",
         unk_token="<|endoftext|>",
     )
+    tokenizer.add_tokens(list(markers))
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
     return len(tokenizer)
 
 
-def write_decoder(folder: Path, max_seq_len: int = CONTEXT, template: str | None = CHATML) -> Path:
+def write_decoder(
+    folder: Path, max_seq_len: int = CONTEXT, template: str | None = CHATML, markers: Sequence[str] = ()
+) -> Path:
     """A Llama of two layers that nobody trained, with its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    vocab_size = write_tokenizer(folder, template)
+    vocab_size = write_tokenizer(folder, template, markers)
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=32,

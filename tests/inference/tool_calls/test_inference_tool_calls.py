@@ -106,7 +106,7 @@ def written(tokenizer: Tokenizer, syntax: CallSyntax, calls: Sequence[tuple[str,
     start = compile_chat(tokenizer, prompt.messages, True, tools=prompt.tools).token_ids
     ids = compile_chat(tokenizer, whole.messages, tools=whole.tools).token_ids[len(start) :]
     ends = set(stop_ids(tokenizer))
-    return ids[: next(i for i, one in enumerate(ids) if one in ends)]
+    return ids[: next((i for i, one in enumerate(ids) if one in ends), len(ids))]
 
 
 SYNTAX = {"hermes": "<tool_call>", "list": "[TOOL_CALLS]", "bare": None, "name first": "[TOOL_CALLS]"}

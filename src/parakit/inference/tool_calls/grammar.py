@@ -8,13 +8,15 @@ turn, because a model that reasons writes some.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from parakit.inference.generation.constraints import Constraint, compile_grammars
-from parakit.inference.tool_calls.syntax import ID_LENGTH, CallSyntax, SyntaxParts
+from parakit.inference.tool_calls.parameter_grammar import parameter_rules
+from parakit.inference.tool_calls.parts import behind, literal, quoted
+from parakit.inference.tool_calls.reasoning import ReasoningSyntax, reasoning_syntax
+from parakit.inference.tool_calls.syntax import CallSyntax
 from parakit.inference.tool_calls.tools import Tool, ToolChoice, check_tools
 from parakit.tokens.chat.template import stop_ids
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -43,10 +45,15 @@ def call_constraint(
     ends = frozenset(stop_ids(tokenizer))
     trigger = syntax.trigger
     free_ids = sorted(tokenizer.control_ids - ends - {trigger})
-    named = {part for parts in _all_parts(syntax) for part in parts if isinstance(part, int)}
-    rules = _rules(syntax, allowed, choice, free_ids, content_schema is not None)
-    schemas = {f"arguments_{i}": tool.schema for i, tool in enumerate(allowed)}
-    lenient = [f"arguments_{i}" for i, tool in enumerate(allowed) if not tool.strict]
+    reasoning = reasoning_syntax(tokenizer)
+    named = {
+        part
+        for parts in (*syntax.all_parts, reasoning.opening, reasoning.closing)
+        for part in parts
+        if isinstance(part, int)
+    }
+    calls, schemas, lenient = _calls(syntax, allowed, choice)
+    rules = _rules(syntax, reasoning, calls, choice, free_ids, content_schema is not None)
     if content_schema is not None:
         schemas["content_schema"] = content_schema
     names = ", ".join(tool.name for tool in allowed)
@@ -61,63 +68,84 @@ def call_constraint(
     )
 
 
-def _all_parts(syntax: CallSyntax) -> tuple[SyntaxParts, ...]:
-    return syntax.before, syntax.between, syntax.join or (), syntax.after
+def answer_constraint(
+    tokenizer: Tokenizer, reasoning: ReasoningSyntax, content_schema: Any, prefix: str = ""
+) -> Constraint | None:
+    """The constraint of a turn whose answer is JSON of a schema and may have reasoning before it; None where the model marks
+    none by control tokens and the prompt opens none, so that the whole turn is the JSON.
+    """
+    free_ids = sorted(tokenizer.control_ids - frozenset(stop_ids(tokenizer)))
+    thought, rules = _thought(reasoning, free_ids)
+    if not thought:
+        return None
+    marks = {part for part in (*reasoning.opening, *reasoning.closing) if isinstance(part, int)}
+    rules = [f"start: {thought} @content_schema", *rules, f"TEXT: /{_ANYTHING}/"]
+    schemas = {"content_schema": content_schema}
+    return compile_grammars(
+        tokenizer, "\n".join(rules), schemas, marks | set(free_ids), name="json_schema", prefix=prefix
+    )
+
+
+def _thought(reasoning: ReasoningSyntax, free_ids: Sequence[int]) -> tuple[str, list[str]]:
+    """How a turn that has to be something else may begin, and the rules for that; nothing where it cannot reason before."""
+    first, blank = reasoning.closing[0], r"/[ \n]*/"
+    if not reasoning.is_opened and not isinstance(reasoning.opening[0], int):
+        return "", []
+    if isinstance(first, int):
+        others = [i for i in free_ids if i != first]
+        free = f"TEXT ({_control(others)} TEXT)*" if others else "TEXT"
+        rules = [f"thought: {free} {literal(reasoning.closing)} {blank}"]
+    else:
+        end = f"head_of_answer[lazy]: TEXT {quoted(str(first))}"
+        rules = [end, f"thought: head_of_answer {literal(reasoning.closing[1:])} {blank}"]
+    return "thought" if reasoning.is_opened else f"({literal(reasoning.opening)} thought)?", rules
+
+
+def _calls(
+    syntax: CallSyntax, tools: Sequence[Tool], choice: ToolChoice
+) -> tuple[list[str], dict[str, Any], list[str]]:
+    """The rules of what follows the opening of a call, the schemas that they name, and those that are lenient."""
+    if syntax.parameters is not None:
+        rules, schemas = parameter_rules(syntax.parameters, tools, choice.parallel)
+        return rules, schemas, [name for name in schemas if not tools[int(name.split("_")[1])].strict]
+    between = literal(syntax.between)
+    call = " | ".join(f"{quoted(tool.name)} {between} @arguments_{i}" for i, tool in enumerate(tools))
+    more = "" if syntax.join is None or not choice.parallel else f"({literal(syntax.join)} call)*"
+    return (
+        [f"call: {call}", f"calls: call {more} {literal(syntax.after)}"],
+        {f"arguments_{i}": tool.schema for i, tool in enumerate(tools)},
+        [f"arguments_{i}" for i, tool in enumerate(tools) if not tool.strict],
+    )
 
 
 def _rules(
-    syntax: CallSyntax, tools: Sequence[Tool], choice: ToolChoice, free_ids: Sequence[int], has_content: bool
+    syntax: CallSyntax,
+    reasoning: ReasoningSyntax,
+    calls: Sequence[str],
+    choice: ToolChoice,
+    free_ids: Sequence[int],
+    has_content: bool,
 ) -> list[str]:
-    between = _literal(syntax.between)
-    call = " | ".join(f"{_quoted(tool.name)} {between} @arguments_{i}" for i, tool in enumerate(tools))
-    more = "" if syntax.join is None or not choice.parallel else f"({_literal(syntax.join)} call)*"
-    rules = [f"call: {call}", f"calls: call {more} {_literal(syntax.after)}"]
-    before, trigger = _literal(syntax.before), syntax.trigger
-    if choice.mode == "required":
-        return [f"start: {before} calls", *rules]
-    if has_content:
-        return [f"start: {before} calls | @content_schema", *rules]
-    free = f"TEXT ({_control(free_ids)} TEXT)*" if free_ids else "TEXT"
+    before, trigger = literal(syntax.before), syntax.trigger
     text = f"TEXT: /{_ANYTHING}/"
+    if choice.mode == "required" or has_content:
+        thought, of_thought = _thought(reasoning, free_ids)
+        turn = f"{before} calls" + ("" if choice.mode == "required" else " | @content_schema")
+        return [f"start: {thought} ({turn})", *of_thought, *calls, text]
+    rules = list(calls)
+    free = f"TEXT ({_control(free_ids)} TEXT)*" if free_ids else "TEXT"
     if trigger is None:
         start = re.sub(r"[/\W]", lambda match: "\\" + match[0], str(syntax.before[0]).strip())
         text = f"TEXT: /{_ANYTHING}/ & ~/{start}{_ANYTHING}/"
         return [f"start: {before} calls | {free}", *rules, text]
-    rest = _literal(_behind(syntax.before, trigger))
+    rest = literal(behind(syntax.before, trigger))
     if isinstance(trigger, int):
         group = [f"group: {free} <[{trigger}]> {rest} calls"]
     else:  # the last text before a call ends with what opens it
         others = f"(TEXT {_control(free_ids)})* " if free_ids else ""
-        group = [f"head[lazy]: TEXT {_quoted(trigger)}", f"group: {others}head {rest} calls"]
+        group = [f"head[lazy]: TEXT {quoted(trigger)}", f"group: {others}head {rest} calls"]
     start = f"group* {free}" if choice.parallel else f"group | {free}"
     return [f"start: {start}", *group, *rules, text]
-
-
-def _behind(before: SyntaxParts, trigger: str | int) -> SyntaxParts:
-    """What follows what opens a call."""
-    for i, part in enumerate(before):
-        if part == trigger:
-            return before[i + 1 :]
-        if isinstance(part, str) and isinstance(trigger, str) and trigger in part:
-            return (part.partition(trigger)[2], *before[i + 1 :])
-    raise AssertionError("the trigger is a part of the beginning")
-
-
-def _literal(parts: SyntaxParts) -> str:
-    written = (
-        _quoted(part)
-        if isinstance(part, str)
-        else f"/[A-Za-z0-9]{{{ID_LENGTH}}}/"
-        if part is None
-        else f"<[{part}]>"
-        for part in parts
-        if part != ""
-    )
-    return " ".join(written)
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text).replace("<", "\\u003c")
 
 
 def _control(ids: Iterable[int]) -> str:

@@ -8,11 +8,15 @@ call that the end of the completion cuts off stays as far as it came.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from parakit.inference.generation.text_stream import CharacterStream, StopStrings
-from parakit.inference.tool_calls.syntax import ID_LENGTH, CallSyntax, SyntaxPart, SyntaxParts
+from parakit.inference.tool_calls.parameter_reader import ParameterReader
+from parakit.inference.tool_calls.parts import Matcher, SyntaxParts
+from parakit.inference.tool_calls.reasoning import ReasoningDelta, ReasoningReader, ReasoningSyntax
+from parakit.inference.tool_calls.syntax import CallSyntax
+from parakit.inference.tool_calls.tools import Tool
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
@@ -26,8 +30,8 @@ class CallDelta:
     name: str | None = None
 
 
-CallEvent = str | CallDelta
-"""Text of the answer, or a piece of a call."""
+CallEvent = str | CallDelta | ReasoningDelta
+"""Text of the answer, a piece of a call, or of the reasoning before both."""
 
 
 @dataclass
@@ -43,45 +47,6 @@ class ParsedCall:
 def new_call_id() -> str:
     """An id that no other call has."""
     return f"call_{secrets.token_hex(12)}"
-
-
-class _Matcher:
-    """Compares what comes, one character or control token at a time, with alternatives of a syntax; white space is skipped on
-    both sides.
-    """
-
-    def __init__(self, alternatives: Sequence[SyntaxParts]) -> None:
-        self._open = {i: list(_units(parts)) for i, parts in enumerate(alternatives)}
-        self.matched: int | None = None
-        """The alternative that is complete; a longer one may still become so."""
-
-    def push(self, unit: str | int) -> bool:
-        """Whether the unit belongs to one of the alternatives."""
-        if isinstance(unit, str) and unit.isspace():
-            return True
-        still = {i: rest[1:] for i, rest in self._open.items() if rest and _is(rest[0], unit)}
-        if not still:
-            return False
-        self._open = still
-        self.matched = next((i for i, rest in still.items() if not rest), None)
-        return True
-
-    @property
-    def is_done(self) -> bool:
-        """Whether one is complete, and no longer one is possible."""
-        return self.matched is not None and len(self._open) == 1
-
-
-def _units(parts: SyntaxParts) -> Iterator[SyntaxPart]:
-    for part in parts:
-        if isinstance(part, str):
-            yield from (one for one in part if not one.isspace())
-        else:
-            yield from [part] * (ID_LENGTH if part is None else 1)
-
-
-def _is(wanted: SyntaxPart, unit: str | int) -> bool:
-    return isinstance(unit, str) and unit.isalnum() if wanted is None else wanted == unit
 
 
 class _Json:
@@ -110,23 +75,36 @@ class ToolCallStream:
     """One completion. `push` each token id and `finish` at the end; `text` and `calls` are what has come so far.
 
     `syntax` None: there are no calls, all is text. A leading `prefix`, which the template writes before a response, is removed;
-    text ends at a stop string.
+    text ends at a stop string. `reasoning`: how the model marks reasoning, which is then no part of the text.
+    `tools`: those that may be called, whose schemas tell texts from other values where a call is no JSON.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, syntax: CallSyntax | None, *, stop: Sequence[str] = (), prefix: str = ""
+        self,
+        tokenizer: Tokenizer,
+        syntax: CallSyntax | None,
+        *,
+        stop: Sequence[str] = (),
+        prefix: str = "",
+        reasoning: ReasoningSyntax | None = None,
+        tools: Sequence[Tool] = (),
     ) -> None:
         self._tokenizer, self._syntax = tokenizer, syntax
         self._characters = CharacterStream(tokenizer)
         self._stop = StopStrings(stop)
-        self._controls = (
-            {part for parts in _parts(syntax) for part in parts if isinstance(part, int)} if syntax else set()
-        )
+        marks = [
+            *(syntax.all_parts if syntax else ()),
+            *((reasoning.opening, reasoning.closing) if reasoning else ()),
+        ]
+        self._controls = {part for parts in marks for part in parts if isinstance(part, int)}
+        self.reasoning = None if reasoning is None else ReasoningReader(reasoning, stop, _opening(syntax))
         self._prefix: str = prefix
-        self._state = self._in_text if syntax is not None else self._plain
+        self._tools = {tool.name: tool for tool in tools}
+        self._parameters: ParameterReader | None = None
+        self._state = self._in_text
         self._held: list[str | int] = []
         """What may still become the beginning of a call."""
-        self._matcher: _Matcher | None = None
+        self._matcher: Matcher | None = None
         self._name, self._json = "", _Json()
         self._events: list[CallEvent] = []
         self._blank = ""
@@ -136,22 +114,39 @@ class ToolCallStream:
 
     def push(self, token_id: int) -> list[CallEvent]:
         """The events that have become certain."""
+        units: Sequence[str | int]
         if token_id in self._controls:
             self._characters = CharacterStream(self._tokenizer)
-            self._state(token_id)
+            units = [token_id]
         else:
-            for one in self._without_prefix(self._characters.push(token_id)):
-                self._state(one)
+            units = self._without_prefix(self._characters.push(token_id))
+        if self.reasoning is not None and not self.reasoning.is_over:
+            thought, units = self.reasoning.push(units)
+            if thought:
+                self._events.append(ReasoningDelta(thought))
+        self._read(units)
         return self._take()
 
     def finish(self) -> list[CallEvent]:
         """The remaining text."""
+        if self.reasoning is not None and not self.reasoning.is_over:
+            thought, units = self.reasoning.finish()
+            if thought:
+                self._events.append(ReasoningDelta(thought))
+            self._read(units)
         self._release()
         self._say(self._stop.flush())
         if self._blank and not self.calls:
             self._events.append(self._blank)
             self.text += self._blank
         return self._take()
+
+    def _read(self, units: Sequence[str | int]) -> None:
+        if self._syntax is None:
+            self._write("".join(one for one in units if isinstance(one, str)))
+            return
+        for one in units:
+            self._state(one)
 
     def _take(self) -> list[CallEvent]:
         """The events so far, neighbours joined."""
@@ -189,7 +184,7 @@ class ToolCallStream:
         if self._matcher is None and self._syntax.trigger is None and self.text.strip():
             self._plain(unit)  # a call comes first, or not at all
             return
-        matcher = self._matcher or _Matcher([self._syntax.before])
+        matcher = self._matcher or Matcher([self._syntax.before])
         if self._matcher is None and isinstance(unit, str) and unit.isspace():
             self._write(unit)
             return
@@ -217,16 +212,48 @@ class ToolCallStream:
         if self._matcher is None and isinstance(unit, str) and (unit.isalnum() or unit in "_.-"):
             self._name += unit
             return
-        matcher = self._matcher = self._matcher or _Matcher([self._syntax.between])
+        if not self._name and isinstance(unit, str) and unit.isspace():
+            return
+        if (parameters := self._syntax.parameters) is not None:
+            schema = self._tools[self._name].schema if self._name in self._tools else {}
+            self._parameters, self._state = ParameterReader(parameters, schema), self._in_parameters
+            self._held.pop()
+            self._in_parameters(unit)
+            return
+        matcher = self._matcher = self._matcher or Matcher([self._syntax.between])
         if not matcher.push(unit):
             self._state, self._matcher = self._in_text, None  # no call after all
             self._release()
         elif matcher.is_done:
-            call = ParsedCall(new_call_id(), self._name)
-            self._events.append(CallDelta(len(self.calls), "", call.id, call.name))
-            self.calls.append(call)
-            self._held, self._blank = [], ""
+            self._begin_call()
             self._state, self._matcher, self._json = self._in_arguments, None, _Json()
+
+    def _begin_call(self) -> None:
+        call = ParsedCall(new_call_id(), self._name)
+        self._events.append(CallDelta(len(self.calls), "", call.id, call.name))
+        self.calls.append(call)
+        self._held, self._blank = [], ""
+
+    def _in_parameters(self, unit: str | int) -> None:
+        """Behind a name, where each argument has marks of its own."""
+        reader = self._parameters
+        assert reader is not None
+        had_begun = reader.has_begun
+        if not had_begun:
+            self._held.append(unit)
+        written = reader.push(unit)
+        if reader.has_begun and not had_begun:
+            self._begin_call()
+        if written:
+            self.calls[-1].arguments += written
+            self._events.append(CallDelta(len(self.calls) - 1, written))
+        if reader.outcome == "none":
+            self._state = self._in_text
+            self._release()
+        elif reader.outcome is not None:
+            self.calls[-1].is_complete, self._state = True, self._in_text
+            if reader.outcome == "join":
+                self._begin_name()
 
     def _in_arguments(self, unit: str | int) -> None:
         assert self._syntax is not None
@@ -242,9 +269,7 @@ class ToolCallStream:
         if self._json.push(unit):
             call.is_complete = True
             self._state = self._behind_call
-            self._matcher = _Matcher(
-                [self._syntax.after, *([self._syntax.join] if self._syntax.join else [])]
-            )
+            self._matcher = Matcher([self._syntax.after, *([self._syntax.join] if self._syntax.join else [])])
 
     def _behind_call(self, unit: str | int) -> None:
         """Between two calls, or at their end."""
@@ -278,8 +303,10 @@ class ToolCallStream:
             self._events.append(text)
 
 
-def _parts(syntax: CallSyntax) -> tuple[SyntaxParts, ...]:
-    return syntax.before, syntax.between, syntax.join or (), syntax.after
+def _opening(syntax: CallSyntax | None) -> SyntaxParts | None:
+    """What opens a call, whatever stands before it; None where only its place tells."""
+    trigger = None if syntax is None else syntax.trigger
+    return None if trigger is None else (trigger,)
 
 
 def parse_calls(
@@ -289,9 +316,10 @@ def parse_calls(
     *,
     stop: Sequence[str] = (),
     prefix: str = "",
+    tools: Sequence[Tool] = (),
 ) -> tuple[str, list[ParsedCall]]:
     """The text and the calls of a completion."""
-    stream = ToolCallStream(tokenizer, syntax, stop=stop, prefix=prefix)
+    stream = ToolCallStream(tokenizer, syntax, stop=stop, prefix=prefix, tools=tools)
     for token_id in token_ids:
         stream.push(token_id)
     stream.finish()

@@ -12,13 +12,14 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 DROPPED_MESSAGES, DROPPED_TOKENS = "X-Parakit-Dropped-Messages", "X-Parakit-Dropped-Tokens"
 
 
-def usage_json(usage: Usage) -> dict[str, Any]:
-    """OpenAI's `usage`."""
+def usage_json(usage: Usage, n_reasoning_tokens: int = 0) -> dict[str, Any]:
+    """OpenAI's `usage`. `n_reasoning_tokens`: of the completion's, those of reasoning."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": n_reasoning_tokens},
     }
 
 

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from parakit.inference.config import SamplingSettings
+from parakit.inference.tool_calls.reasoning import ReasoningDelta
 from parakit.serving.api.answers import token_logprob, truncation_headers, usage_json
 from parakit.serving.api.messages import MAX_MESSAGES, ChatMessage, template_messages
 from parakit.serving.api.sampling import MAX_TOKENS, SamplingFields
@@ -79,13 +80,16 @@ class _Answer:
 
     def add(self, one: GenerationEvent, generation: Generation) -> None:
         self.turn.read(one)
-        self.logprobs += _logprobs(one, generation)
+        if not self.turn.is_reasoning:
+            self.logprobs += _logprobs(one, generation)
 
     @property
     def message(self) -> dict[str, Any]:
         """The assistant's message."""
         turn = self.turn
         message = {"role": "assistant", "content": turn.text, "refusal": None}
+        if turn.reasoning:
+            message["reasoning_content"] = turn.reasoning
         if not turn.calls:
             return message
         return message | {
@@ -126,7 +130,8 @@ def _whole(generation: Generation, body: ChatRequest, answers: list[_Answer]) ->
         for index, answer in enumerate(answers)
     ]
     head = _head(generation, body, "chat.completion")
-    return head | {"choices": choices, "usage": usage_json(generation.usage)}
+    n_reasoning = sum(answer.turn.n_reasoning_tokens for answer in answers)
+    return head | {"choices": choices, "usage": usage_json(generation.usage, n_reasoning)}
 
 
 async def _chunks(generation: Generation, body: ChatRequest) -> AsyncIterator[bytes]:
@@ -143,9 +148,13 @@ async def _chunks(generation: Generation, body: ChatRequest) -> AsyncIterator[by
         yield chunk(index, {"role": "assistant", "content": "", "refusal": None})
     turns = [AssistantTurn(generation) for _ in range(generation.call.n)]
     async for one in generation:
-        turn, logprobs = turns[one.number], _logprobs(one, generation) if body.logprobs else []
-        for found in turn.read(one):
-            if isinstance(found, str):
+        turn = turns[one.number]
+        events = turn.read(one)
+        logprobs = _logprobs(one, generation) if body.logprobs and not turn.is_reasoning else []
+        for found in events:
+            if isinstance(found, ReasoningDelta):
+                yield chunk(one.number, {"reasoning_content": found.text})
+            elif isinstance(found, str):
                 yield chunk(one.number, {"content": found}, None, _content_logprobs(logprobs))
                 logprobs = []
             else:
@@ -155,5 +164,6 @@ async def _chunks(generation: Generation, body: ChatRequest) -> AsyncIterator[by
         if one.finish_reason is not None:
             yield chunk(one.number, {}, turn.finish_reason)
     if wants_usage:
-        yield event(head | {"choices": [], "usage": usage_json(generation.usage)})
+        n_reasoning = sum(turn.n_reasoning_tokens for turn in turns)
+        yield event(head | {"choices": [], "usage": usage_json(generation.usage, n_reasoning)})
     yield DONE

@@ -10,8 +10,9 @@ from parakit.common.files import JsonObject
 from parakit.data.conversations.messages import Message, parse_messages
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.constraints import Constraint
-from parakit.inference.tool_calls.grammar import call_constraint
+from parakit.inference.tool_calls.grammar import answer_constraint, call_constraint
 from parakit.inference.tool_calls.prompt import tool_prompt
+from parakit.inference.tool_calls.reasoning import reasoning_syntax
 from parakit.inference.tool_calls.syntax import call_syntax
 from parakit.inference.tool_calls.tools import check_tools
 from parakit.serving.generation.call import GenerationCall
@@ -38,9 +39,13 @@ def prompt_of(
 def tool_constraint(
     call: GenerationCall, sampling: SamplingConfig, tokenizer: Tokenizer, prefix: str
 ) -> Constraint | None:
-    """The constraint of a call that may call tools; None for others."""
-    if call.messages is None or not call.may_call:
+    """The constraint of a turn that may call tools, or whose JSON may have reasoning before it; None for others."""
+    if call.messages is None:
         return None
+    if not call.may_call:
+        if sampling.json_schema is None:
+            return None
+        return answer_constraint(tokenizer, reasoning_syntax(tokenizer), sampling.json_schema, prefix)
     for name in ("regex", "grammar"):
         if getattr(sampling, name) is not None:
             raise UserError(f"{name} is set next to tools", "set a JSON schema, or leave out the tools")

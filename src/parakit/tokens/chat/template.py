@@ -76,6 +76,8 @@ def end_of_turn_id(tokenizer: Tokenizer) -> int | None:
     """The control token with which an assistant's turn ends, or None where the template has none."""
     if tokenizer.chat_template is None:
         return None
+    if response_frame(tokenizer).generation_prompt and not response_frame(tokenizer).last_of_ending:
+        return None  # what controls there are stand before the content, such as the marks of reasoning
     chat = compile_chat(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
     ends = [
         i

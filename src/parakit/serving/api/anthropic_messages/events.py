@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from parakit.common.files import JsonObject
 from parakit.inference.tool_calls.parsing import CallDelta, CallEvent
+from parakit.inference.tool_calls.reasoning import ReasoningDelta
 from parakit.serving.api.anthropic_messages.request import as_json
 from parakit.serving.generation.call import Usage
 
@@ -41,9 +42,14 @@ class MessageEvents:
         return [{"type": "message_start", "message": self.message | {"content": []}}, {"type": "ping"}]
 
     def push(self, event: CallEvent) -> list[JsonObject]:
-        """The events of some text, or of a piece of a call."""
+        """The events of some text, or of a piece of reasoning or of a call."""
         blocks = self.message["content"]
         events: list[JsonObject] = []
+        if isinstance(event, ReasoningDelta):
+            if not self._is_open or blocks[-1]["type"] != "thinking":
+                events += self._close() + self._open({"type": "thinking", "thinking": "", "signature": ""})
+            blocks[-1]["thinking"] += event.text
+            return [*events, self._delta({"type": "thinking_delta", "thinking": event.text})]
         if isinstance(event, str):
             if not self._is_open or blocks[-1]["type"] != "text":
                 events += self._close() + self._open({"type": "text", "text": ""})

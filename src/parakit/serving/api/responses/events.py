@@ -1,8 +1,9 @@
 """A response as it grows: the events of its stream in their order, and the response object at the end.
 
 response.created, response.in_progress; of each item response.output_item.added, then of a message content_part.added,
-output_text.delta ..., output_text.done, content_part.done, of a call function_call_arguments.delta ..., .done; then
-output_item.done; at last response.completed, response.incomplete or response.failed. Sequence numbers count from 0.
+output_text.delta ..., output_text.done, content_part.done, of reasoning the same with reasoning_text, of a call
+function_call_arguments.delta ..., .done; then output_item.done; at last response.completed, response.incomplete or
+response.failed. Sequence numbers count from 0.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from parakit.common.files import JsonObject
 from parakit.inference.tool_calls.parsing import CallDelta, CallEvent
+from parakit.inference.tool_calls.reasoning import ReasoningDelta
 from parakit.serving.api.responses.request import ResponsesRequest, TextSettings
 from parakit.serving.generation.call import Usage
 from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
@@ -46,8 +48,14 @@ class ResponseEvents:
         return [self._whole("response.created"), self._whole("response.in_progress")]
 
     def push(self, event: CallEvent, logprobs: Sequence[JsonObject] = ()) -> list[JsonObject]:
-        """The events of some text, or of a piece of a call."""
+        """The events of some text, or of a piece of reasoning or of a call."""
         events: list[JsonObject] = []
+        if isinstance(event, ReasoningDelta):
+            if self._item is None or self._item["type"] != "reasoning":
+                events += self._close() + self._open_reasoning()
+            assert self._item is not None
+            self._item["content"][0]["text"] += event.text
+            return [*events, self._of_part("response.reasoning_text.delta", delta=event.text)]
         if isinstance(event, str):
             if self._item is None or self._item["type"] != "message":
                 events += self._close() + self._open_message()
@@ -67,11 +75,11 @@ class ResponseEvents:
             events.append(self._of_item("response.function_call_arguments.delta", delta=event.arguments))
         return events
 
-    def finish(self, is_complete: bool, used: Usage) -> list[JsonObject]:
+    def finish(self, is_complete: bool, used: Usage, n_reasoning_tokens: int = 0) -> list[JsonObject]:
         """The last events; a response that is not complete met the limit of its tokens."""
         opened = [] if self.response["output"] else self._open_message()  # an empty answer is one, too
         events = [*opened, *self._close("completed" if is_complete else "incomplete")]
-        self.response["usage"] = usage_json(used)
+        self.response["usage"] = usage_json(used, n_reasoning_tokens)
         self.response["status"] = "completed" if is_complete else "incomplete"
         if is_complete:
             self.response["completed_at"] = int(time.time())
@@ -94,15 +102,16 @@ class ResponseEvents:
         return self._of_output("response.output_item.added", item=_copy(item))
 
     def _open_message(self) -> list[JsonObject]:
-        item: JsonObject = {
-            "id": f"msg_{secrets.token_hex(24)}",
-            "type": "message",
-            "status": "in_progress",
-            "role": "assistant",
-            "content": [],
-        }
+        head = {"id": f"msg_{secrets.token_hex(24)}", "type": "message", "role": "assistant"}
+        return self._open_parts(head, {"type": "output_text", "text": "", "annotations": [], "logprobs": []})
+
+    def _open_reasoning(self) -> list[JsonObject]:
+        head = {"id": f"rs_{secrets.token_hex(24)}", "type": "reasoning", "summary": []}
+        return self._open_parts(head, {"type": "reasoning_text", "text": ""})
+
+    def _open_parts(self, head: JsonObject, part: JsonObject) -> list[JsonObject]:
+        item = {**head, "status": "in_progress", "content": []}
         added = self._open(item)
-        part: JsonObject = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
         item["content"] = [part]
         return [added, self._of_part("response.content_part.added", part=_copy(part))]
 
@@ -128,6 +137,12 @@ class ResponseEvents:
             done = {"text": part["text"], "logprobs": list(part["logprobs"])}
             events = [
                 self._of_part("response.output_text.done", **done),
+                self._of_part("response.content_part.done", part=_copy(part)),
+            ]
+        elif item["type"] == "reasoning":
+            part = item["content"][0]
+            events = [
+                self._of_part("response.reasoning_text.done", text=part["text"]),
                 self._of_part("response.content_part.done", part=_copy(part)),
             ]
         else:
@@ -158,13 +173,13 @@ class ResponseEvents:
         return self._of_item(kind, content_index=0, **fields)
 
 
-def usage_json(used: Usage) -> JsonObject:
+def usage_json(used: Usage, n_reasoning_tokens: int = 0) -> JsonObject:
     """The usage block."""
     return {
         "input_tokens": used.prompt_tokens,
         "input_tokens_details": {"cached_tokens": used.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": used.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": n_reasoning_tokens},
         "total_tokens": used.prompt_tokens + used.completion_tokens,
     }
 

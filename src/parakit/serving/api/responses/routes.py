@@ -131,18 +131,27 @@ class _Answer:
         self._generation, self._body, self._conversation = generation, body, conversation
         self._context, self._account = context, account
         self._turn = AssistantTurn(generation)
+        self._logprobs: list[JsonObject] = []
+        """Of tokens whose text has not been sent yet."""
         response_id = generation.call.request_id.replace("req-", "resp_")
         self.events = ResponseEvents(body, _settings_of(generation), response_id)
 
     def read(self, one: GenerationEvent) -> list[JsonObject]:
         """The events of a token."""
         tokenizer, sent = self._generation.served.tokenizer, list[JsonObject]()
-        logprobs = []
-        if self._body.wants_logprobs and one.choice is not None and one.token_id not in tokenizer.control_ids:
-            logprobs = [token_logprob(tokenizer, one.choice)]
-        for found in self._turn.read(one):
-            sent += self.events.push(found, logprobs if isinstance(found, str) else ())
-            logprobs = []
+        events = self._turn.read(one)
+        if self._turn.is_reasoning:
+            self._logprobs = []
+        elif (
+            self._body.wants_logprobs and one.choice is not None and one.token_id not in tokenizer.control_ids
+        ):
+            self._logprobs.append(token_logprob(tokenizer, one.choice))
+        for found in events:
+            if isinstance(found, str):
+                sent += self.events.push(found, self._logprobs)
+                self._logprobs = []
+            else:
+                sent += self.events.push(found)
         return sent
 
     def finish(self) -> list[JsonObject]:
@@ -153,9 +162,11 @@ class _Answer:
                 "dropped_messages": generation.n_dropped_messages,
                 "dropped_tokens": generation.n_dropped_tokens,
             }
-        sent = self.events.finish(turn.finish_reason != "length", generation.usage)
+        sent = self.events.finish(turn.finish_reason != "length", generation.usage, turn.n_reasoning_tokens)
         if self._body.store is not False:
-            written = Message("assistant", turn.text, tool_calls=tuple(map(_call, turn.calls)))
+            calls = tuple(map(_call, turn.calls))
+            reasoning = turn.reasoning or None
+            written = Message("assistant", turn.text, tool_calls=calls, reasoning_content=reasoning)
             stored = StoredResponse(
                 self.events.response, item_rows(self._body.input), (*self._conversation, written)
             )
