@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import re
 import signal
-import subprocess
-import sys
-import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,49 +21,10 @@ import httpx
 from parakit.serving.accounts.database import open_database
 from parakit.serving.accounts.recovery import close_interrupted
 from tests.sample_text import sentences
+from tests.serving.server_process import start_process
 
 MAX_TOKENS, N_CLIENTS = 12, 16
 PRICES = {"input": "0.15", "cached": "0.075", "output": "0.6"}  # of gpt-4o-mini, US dollars a million tokens
-
-
-@dataclass
-class Server:
-    """A server in a process of its own, and its log."""
-
-    process: subprocess.Popen[str]
-    url: str = ""
-    log: list[dict[str, Any]] = field(default_factory=list)
-    reader: threading.Thread = field(default_factory=threading.Thread)
-
-    def read_log(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if line.startswith("{"):
-                self.log.append(json.loads(line))
-
-    def stop(self, seconds: float) -> list[dict[str, Any]]:
-        """Wait for its end; the log."""
-        self.process.wait(seconds or 10)
-        self.reader.join(10)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        return self.log
-
-
-def start(model: Path, accounts: Path) -> Server:
-    options = ["--port", "0", "--accounts", str(accounts), "--prices", "gpt-4o-mini", "--no-studio"]
-    command = [sys.executable, "-m", "parakit", "serve", f"tiny={model}", *options, "--cache-memory", "0.01"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
-    server = Server(process)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-            server.url = found[0]
-            break
-    assert server.url
-    server.reader = threading.Thread(target=server.read_log, daemon=True)
-    server.reader.start()
-    return server
 
 
 @dataclass
@@ -182,7 +138,7 @@ def test_the_ledger_equals_a_recount_over_many_requests(published_decoder, tmp_p
 def run_and_compare(published_decoder: Path, tmp_path: Path, n_requests: int, restart: bool) -> None:
     """Kill a server after half of the requests; the rest goes to another one with the same ledger."""
     accounts = tmp_path / "accounts.sqlite"
-    first = start(published_decoder, accounts)
+    first = start_process(published_decoder, accounts, "--prices", "gpt-4o-mini")
 
     async def run() -> Clients:
         clients = Clients(published_decoder, n_requests)
@@ -195,7 +151,7 @@ def run_and_compare(published_decoder: Path, tmp_path: Path, n_requests: int, re
     clients = asyncio.run(run())
     log = first.stop(0)
     if restart:
-        second = start(published_decoder, accounts)
+        second = start_process(published_decoder, accounts, "--prices", "gpt-4o-mini")
         asyncio.run(clients.run(second.url))
         second.process.send_signal(signal.SIGTERM)
         log += second.stop(30)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ import pytest
 import parakit
 from parakit.cli.main import main
 from parakit.common.errors import UserError
+from parakit.serving.accounts.database import open_database
 from parakit.serving.batches.lines import LineResult, read_lines
 from parakit.serving.batches.runner import BatchRun
 from parakit.serving.batches.store import FileStore
 from tests.sample_text import sentences
 from tests.serving.conftest import RunningServer, start_server
+from tests.serving.server_process import start_process
 
 N = 6
 
@@ -135,6 +139,56 @@ def test_a_restarted_server_continues_a_batch(
         found = [json.loads(text) for text in client.files.content(done.output_file_id).text.splitlines()]
     second.stop()
     assert texts_of(found) == answers
+
+
+@pytest.mark.long  # the sibling above does it without processes
+def test_a_server_that_is_killed_in_a_batch_loses_and_doubles_nothing(
+    published_decoder: Path, tmp_path: Path
+) -> None:
+    n, data_dir, accounts = 120, tmp_path / "data", tmp_path / "accounts.sqlite"
+    rows = [line(i % N, max_tokens=30, seed=i, temperature=1.0) | {"custom_id": str(i)} for i in range(n)]
+    options = ("--data-dir", str(data_dir))
+    settings: dict[str, Any] = {"api_key": "none", "max_retries": 0, "timeout": 60}
+    server = start_process(published_decoder, accounts, *options)
+    with openai.OpenAI(base_url=f"{server.url}/v1", **settings) as client:
+        with open(written(tmp_path / "in.jsonl", rows), "rb") as file:
+            uploaded = client.files.create(file=file, purpose="batch")
+        batch = client.batches.create(
+            input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+    kept: dict[str, str] = {}
+    for wanted in (20, 60):  # killed twice
+        [record] = wait_until(lambda: list(data_dir.rglob(f"{batch.id}.answers")))
+        wait_until(lambda record=record, wanted=wanted: record.read_bytes().count(b"\n") >= wanted)
+        server.kill()
+        complete = [text for text in record.read_text().splitlines(keepends=True) if text.endswith("\n")]
+        assert wanted <= len(complete) < n
+        found = {row["custom_id"]: row["id"] for row in (json.loads(text)["row"] for text in complete)}
+        assert found | kept == found  # what was answered before the kill stays as it was
+        kept = found
+        server = start_process(published_decoder, accounts, *options)
+    with openai.OpenAI(base_url=f"{server.url}/v1", **settings) as client:
+        done = wait_for(client, batch.id, "completed")
+        assert done.request_counts is not None
+        assert (done.request_counts.completed, done.request_counts.failed) == (n, 0)
+        answers = [json.loads(text) for text in client.files.content(done.output_file_id).text.splitlines()]
+        files = [one.id for one in client.files.list()]
+    server.process.terminate()
+    server.stop(20)
+    assert [row["custom_id"] for row in answers] == [row["custom_id"] for row in rows]
+    assert kept.items() <= {row["custom_id"]: row["id"] for row in answers}.items()
+    assert sorted(files) == sorted([uploaded.id, done.output_file_id])
+    with contextlib.closing(open_database(accounts)) as connection:
+        charged = {row[0] for row in connection.execute("SELECT request_id FROM requests")}
+    assert {row["response"]["request_id"] for row in answers} <= charged
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return found
 
 
 def test_a_cancelled_batch_keeps_what_was_answered(tiny_server: RunningServer, tmp_path: Path) -> None:

@@ -137,7 +137,9 @@ class BatchService:
             chosen = [row for row in rows if (row["error"] is not None) == of_errors]
             if chosen:
                 content = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in chosen)
-                kept = self.files.put(owner, f"{batch['id']}_{name}.jsonl", "batch_output", content)
+                title = f"{batch['id']}_{name}.jsonl"
+                # after a kill right here the next run writes the same file
+                kept = self.files.put(owner, title, "batch_output", content, of=title)
                 batch[f"{name}_file_id"] = kept["id"]
         status = "cancelled" if run.is_cancelled and len(rows) < len(run.lines) else "completed"
         batch |= {"status": status, f"{status}_at": now, "finalizing_at": now, "request_counts": _counts(run)}

@@ -5,6 +5,7 @@ A file belongs to the owner that made it. Without a folder of its own a server k
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import time
@@ -63,10 +64,11 @@ class FileStore:
         self._folder = folder
         self._descriptions = Descriptions(folder, FILE_ID)
 
-    def put(self, owner: str, name: str, purpose: str, content: bytes) -> JsonObject:
-        """Keep a file; its description in OpenAI's form."""
+    def put(self, owner: str, name: str, purpose: str, content: bytes, of: str = "") -> JsonObject:
+        """Keep a file; its description in OpenAI's form. `of`: what it is the only file of; a second one replaces it."""
+        hexadecimal = hashlib.sha256(of.encode()).hexdigest()[:24] if of else secrets.token_hex(12)
         value: JsonObject = {
-            "id": f"file-{secrets.token_hex(12)}",
+            "id": f"file-{hexadecimal}",
             "object": "file",
             "bytes": len(content),
             "created_at": int(time.time()),
