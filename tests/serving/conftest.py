@@ -16,6 +16,7 @@ pytest.importorskip("openai")
 
 import httpx
 import openai
+from fastapi import FastAPI
 
 from parakit.serving.app import create_app
 from parakit.serving.config import ServeConfig
@@ -62,13 +63,19 @@ class RunningServer:
 
 
 def start_server(
-    models: list[str], adapters: list[str] | None = None, accounts: Any = None, **settings: Any
+    models: list[str],
+    adapters: list[str] | None = None,
+    accounts: Any = None,
+    add_routes: Callable[[FastAPI], object] | None = None,
+    **settings: Any,
 ) -> RunningServer:
-    """A server on a free port, ready for requests."""
+    """A server on a free port, ready for requests. `add_routes`: adds routes of the test to its application."""
     config = ServeConfig(**(SMALL | settings))
     locations = locate_models(models, adapters or [])
     registry = Registry(locations, config)
     app = create_app(registry, config, accounts=accounts)
+    if add_routes is not None:
+        add_routes(app)
     listener, ready = bind_socket(config), threading.Event()
     server = Server(app, config, ready.set)
 

@@ -23,7 +23,7 @@ from parakit.serving.config import ServeConfig
 from parakit.serving.context import ServingContext
 from parakit.serving.generation.call import new_id
 from parakit.serving.generation.service import GenerationService
-from parakit.serving.logs import log_event, log_generation
+from parakit.serving.logs import log_event, log_generation, log_work
 from parakit.serving.metrics import ServerMetrics
 from parakit.serving.models.registry import Registry
 from parakit.serving.security.protection import protect
@@ -43,6 +43,7 @@ def create_app(
     config = config or registry.config
     service = GenerationService(registry, accounts)
     service.on_end.append(partial(log_generation, with_text=config.log_prompts))
+    service.on_work.append(log_work)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

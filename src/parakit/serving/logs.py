@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from parakit.serving.generation.generation import Generation
+from parakit.serving.generation.service import MeteredWork
 
 LOGGER = "parakit.serving"
 
@@ -42,6 +43,18 @@ def set_up_logs(level: int = logging.INFO) -> None:
 def log_event(message: str, **fields: Any) -> None:
     """One line of the log."""
     logging.getLogger(LOGGER).info(message, extra={"fields": fields})
+
+
+def log_work(work: MeteredWork) -> None:
+    """The line of a request that used a model without generating, such as for vectors."""
+    log_event(
+        f"embeddings {work.outcome}",
+        request_id=work.call.request_id,
+        model=work.call.model,
+        outcome=work.outcome,
+        prompt_tokens=work.usage.prompt_tokens,
+        seconds=round(work.seconds, 4),
+    )
 
 
 def log_generation(generation: Generation, with_text: bool = False) -> None:

@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from parakit.serving.generation.generation import Generation
-from parakit.serving.generation.service import GenerationService
+from parakit.serving.generation.service import GenerationService, MeteredWork
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -30,7 +30,10 @@ class ServerMetrics:
     def __init__(self, service: GenerationService, registry: CollectorRegistry) -> None:
         names = ["model"]
         self._requests = Counter(
-            "parakit_requests", "Generations that ended.", ["model", "outcome"], registry=registry
+            "parakit_requests",
+            "Generations and embeddings that ended.",
+            ["model", "outcome"],
+            registry=registry,
         )
         self._prompt = Counter("parakit_prompt_tokens", "Tokens of prompts.", names, registry=registry)
         self._cached = Counter(
@@ -52,19 +55,29 @@ class ServerMetrics:
             buckets=TOKEN_SECONDS,
         )
         self._seconds = Histogram(
-            "parakit_request_seconds", "Of whole generations.", names, registry=registry, buckets=SECONDS
+            "parakit_request_seconds",
+            "Of whole generations and embeddings.",
+            names,
+            registry=registry,
+            buckets=SECONDS,
         )
         registry.register(_Engines(service))
         service.on_end.append(self.count)
+        service.on_work.append(self.count_request)
 
-    def count(self, generation: Generation) -> None:
-        """A generation has ended."""
-        model, usage = generation.call.model, generation.usage
-        self._requests.labels(model, generation.outcome).inc()
+    def count_request(self, ended: Generation | MeteredWork) -> None:
+        """A request has ended: its outcome, tokens and time."""
+        model, usage = ended.call.model, ended.usage
+        self._requests.labels(model, ended.outcome).inc()
         self._prompt.labels(model).inc(usage.prompt_tokens)
         self._cached.labels(model).inc(usage.cached_tokens)
         self._completion.labels(model).inc(usage.completion_tokens)
-        self._seconds.labels(model).observe(generation.seconds)
+        self._seconds.labels(model).observe(ended.seconds)
+
+    def count(self, generation: Generation) -> None:
+        """A generation has ended."""
+        self.count_request(generation)
+        model, usage = generation.call.model, generation.usage
         first = generation.seconds_to_first_token
         if first is not None:
             self._first.labels(model).observe(first)

@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -24,15 +23,13 @@ from parakit.serving.accounts.keys import LOCAL, KeyHolder, Quota
 from parakit.serving.accounts.prices import Price, PriceTable
 from parakit.serving.accounts.progress_file import progress_path
 from parakit.serving.accounts.recovery import close_interrupted
-from parakit.serving.generation.call import Usage
+from parakit.serving.generation.call import GenerationCall, Usage
 
 PRICE = Price(Decimal("0.15"), Decimal("0.075"), Decimal("0.6"), "2026-11")
 
 
-@dataclass(frozen=True)
-class Call:
-    request_id: str
-    model: str = "tiny"
+def call_of(request_id: str) -> GenerationCall:
+    return GenerationCall(model="tiny", request_id=request_id)
 
 
 @pytest.fixture
@@ -53,7 +50,11 @@ def rows(
 
 
 async def served(
-    accounts: Accounts, call: Call, counts=(10, 4, 6), error: BaseException | None = None, account=LOCAL
+    accounts: Accounts,
+    call: GenerationCall,
+    counts=(10, 4, 6),
+    error: BaseException | None = None,
+    account=LOCAL,
 ):
     async with accounts.meter(account, call) as row:
         for n in range(counts[2] + 1):
@@ -64,12 +65,12 @@ async def served(
 
 def test_a_request_is_charged_once_however_it_ends(accounts):
     async def run():
-        await served(accounts, Call("finished"))
+        await served(accounts, call_of("finished"))
         for name, error in (("cancelled", asyncio.CancelledError()), ("failed", RuntimeError("x"))):
             with pytest.raises(type(error)):
-                await served(accounts, Call(name), error=error)
+                await served(accounts, call_of(name), error=error)
         with pytest.raises(UserError):
-            await served(accounts, Call("refused"), counts=(0, 0, 0), error=UserError("too long"))
+            await served(accounts, call_of("refused"), counts=(0, 0, 0), error=UserError("too long"))
 
     asyncio.run(run())
     accounts.ledger.flush()
@@ -86,7 +87,7 @@ def test_a_request_is_charged_once_however_it_ends(accounts):
 
 def test_a_row_is_there_before_its_request_computes(accounts):
     async def run():
-        async with accounts.meter(LOCAL, Call("a")):
+        async with accounts.meter(LOCAL, call_of("a")):
             assert rows(accounts.path)[0][:2] == ("a", "running")
 
     asyncio.run(run())
@@ -94,13 +95,13 @@ def test_a_row_is_there_before_its_request_computes(accounts):
 
 def test_a_closed_row_never_changes(accounts):
     async def run():
-        async with accounts.meter(LOCAL, Call("a")) as row:
+        async with accounts.meter(LOCAL, call_of("a")) as row:
             row.count(Usage(5, 0, 2))
         row.count(Usage(50, 0, 20))
         row.finish(Usage(50, 0, 20), "failed")
         accounts.ledger.flush()
         with pytest.raises(ValueError, match="in the ledger already"):
-            await served(accounts, Call("a"))
+            await served(accounts, call_of("a"))
         accounts.ledger.flush()
 
     asyncio.run(run())
@@ -110,7 +111,7 @@ def test_a_closed_row_never_changes(accounts):
 
 def test_many_requests_at_once_keep_their_counts_apart(accounts):
     async def run():
-        await asyncio.gather(*(served(accounts, Call(f"{n:04d}"), (n, n // 2, n % 7)) for n in range(300)))
+        await asyncio.gather(*(served(accounts, call_of(f"{n:04d}"), (n, n // 2, n % 7)) for n in range(300)))
 
     asyncio.run(run())
     accounts.ledger.flush()
@@ -120,7 +121,7 @@ def test_many_requests_at_once_keep_their_counts_apart(accounts):
 
 def test_a_request_cancelled_before_its_row_is_written_is_closed(accounts):
     async def run():
-        task = asyncio.create_task(served(accounts, Call("a")))
+        task = asyncio.create_task(served(accounts, call_of("a")))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -135,13 +136,13 @@ KILLED = """
 import asyncio, os, signal, sys
 from parakit.serving.accounts.accounts import Accounts
 from parakit.serving.accounts.keys import LOCAL
-from tests.serving.accounts.test_ledger import PRICE, Call, PriceTable, Usage, served
+from tests.serving.accounts.test_ledger import PRICE, call_of, PriceTable, Usage, served
 
 async def run():
     accounts = Accounts(sys.argv[1], PriceTable({"tiny": PRICE}))
-    await served(accounts, Call("before"))
+    await served(accounts, call_of("before"))
     accounts.ledger.flush()
-    async with accounts.meter(LOCAL, Call("counted")) as one, accounts.meter(LOCAL, Call("uncounted")):
+    async with accounts.meter(LOCAL, call_of("counted")) as one, accounts.meter(LOCAL, call_of("uncounted")):
         for n in range(1000):
             one.count(Usage(100, 40, n))
         await asyncio.sleep(0.2)
@@ -180,7 +181,7 @@ def test_files_of_servers_that_were_killed_while_idle_are_removed(tmp_path):
 
 def test_rows_of_a_running_server_stay_open(accounts):
     async def run():
-        async with accounts.meter(LOCAL, Call("a")):
+        async with accounts.meter(LOCAL, call_of("a")):
             other = open_database(accounts.path)
             assert close_interrupted(other, accounts.path) == 0
             other.close()
@@ -206,7 +207,7 @@ async def until_full(accounts: Accounts, prefix: str) -> list[str]:
     names: list[str] = []
     while accounts.ledger.failure is None and len(names) < 500:
         names.append(f"{prefix}{len(names):03d}")
-        await served(accounts, Call(names[-1]))
+        await served(accounts, call_of(names[-1]))
         accounts.ledger.flush()
     return names
 
@@ -219,7 +220,7 @@ def test_a_full_disk_stops_serving_and_nothing_is_lost(accounts, caplog):
 
         async def fill():
             while len(names) < 500:
-                await served(accounts, Call(f"{len(names):03d}"))
+                await served(accounts, call_of(f"{len(names):03d}"))
                 names.append(f"{len(names):03d}")
 
         with pytest.raises(LedgerUnavailable, match="database or disk is full") as refused:
@@ -227,7 +228,7 @@ def test_a_full_disk_stops_serving_and_nothing_is_lost(accounts, caplog):
         assert refused.value.status == 503
         assert int(refused.value.headers["Retry-After"]) > 0
         free_disk(accounts)
-        await served(accounts, Call("after"))
+        await served(accounts, call_of("after"))
         return names
 
     served_names = asyncio.run(run())
@@ -243,7 +244,7 @@ def test_a_full_disk_may_be_served_through_with_a_warning(tmp_path, caplog):
 
     async def run():
         names = await until_full(accounts, "a")
-        await served(accounts, Call("held"))
+        await served(accounts, call_of("held"))
         accounts.ledger.flush()
         return names
 
@@ -251,12 +252,12 @@ def test_a_full_disk_may_be_served_through_with_a_warning(tmp_path, caplog):
     assert accounts.ledger.n_held >= 2  # an opened and a closed row
     assert "serving goes on" in caplog.text
     free_disk(accounts)
-    asyncio.run(served(accounts, Call("then")))
+    asyncio.run(served(accounts, call_of("then")))
     accounts.ledger.flush()
     assert [row[0] for row in rows(accounts.path)] == [*names, "held", "then"]
     fill_disk(accounts)
     asyncio.run(until_full(accounts, "u"))
-    asyncio.run(served(accounts, Call("lost"), (7, 0, 3)))
+    asyncio.run(served(accounts, call_of("lost"), (7, 0, 3)))
     with caplog.at_level(logging.ERROR):
         accounts.close()
     logged = [
@@ -270,10 +271,10 @@ def test_a_full_disk_may_be_served_through_with_a_warning(tmp_path, caplog):
 def test_quotas_refuse_with_the_seconds_to_wait(accounts):
     async def run(account, n):
         for i in range(n):
-            await served(accounts, Call(f"{account.name}{i}"), account=account)
+            await served(accounts, call_of(f"{account.name}{i}"), account=account)
         accounts.ledger.flush()
         with pytest.raises(QuotaExceeded) as refused:
-            await served(accounts, Call(f"{account.name}-refused"), account=account)
+            await served(accounts, call_of(f"{account.name}-refused"), account=account)
         return refused.value
 
     by_rate = asyncio.run(run(KeyHolder(1, "rate", Quota(requests_per_minute=3)), 3))
@@ -296,20 +297,44 @@ def test_running_requests_count_for_a_quota(accounts):
     account = KeyHolder(1, "a", Quota(tokens_per_day=20))
 
     async def run():
-        async with accounts.meter(account, Call("long")) as row:
+        async with accounts.meter(account, call_of("long")) as row:
             row.count(Usage(15, 0, 5))
             with pytest.raises(QuotaExceeded):
-                await served(accounts, Call("next"), account=account)
+                await served(accounts, call_of("next"), account=account)
 
     asyncio.run(run())
 
 
 def test_a_used_quota_opens_again_when_the_oldest_use_leaves_the_window(accounts, monkeypatch):
     account = KeyHolder(1, "a", Quota(tokens_per_day=16))
-    asyncio.run(served(accounts, Call("a"), account=account))
+    asyncio.run(served(accounts, call_of("a"), account=account))
     accounts.ledger.flush()
     with pytest.raises(QuotaExceeded) as refused:
-        asyncio.run(served(accounts, Call("b"), account=account))
+        asyncio.run(served(accounts, call_of("b"), account=account))
     now = accounts.ledger.clock.now()
     monkeypatch.setattr(accounts.ledger.clock, "now", lambda: now + int(refused.value.headers["Retry-After"]))
-    asyncio.run(served(accounts, Call("c"), account=account))
+    asyncio.run(served(accounts, call_of("c"), account=account))
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("SQLITE_FULL", "free some space"),
+        ("SQLITE_BUSY_SNAPSHOT", "another process"),
+        ("SQLITE_READONLY_DBMOVED", "allow the server's user"),
+        ("SQLITE_CORRUPT", "restore the ledger"),
+        ("SQLITE_IOERR_FSYNC", "the fault of the disk"),
+        ("SQLITE_SCHEMA", "the server's log"),
+    ],
+)
+def test_the_remedy_is_that_of_the_fault(accounts, code, remedy):
+    error = sqlite3.OperationalError("it fails")
+    error.sqlite_errorcode = getattr(sqlite3, code)
+    refusal = accounts.ledger._unavailable(error)
+    assert refusal.hint is not None
+    assert remedy in refusal.hint
+    for one, expected in (
+        (OSError(28, "No space left"), "free some space"),
+        (PermissionError(13, "no"), "allow"),
+    ):
+        assert expected in str(accounts.ledger._unavailable(one).hint)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -18,45 +16,36 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from fastapi import FastAPI
+
 from parakit.serving.accounts.accounts import Accounts
-from parakit.serving.app import create_app
-from parakit.serving.config import ServeConfig
-from parakit.serving.models.registry import Registry
 from parakit.serving.security import connections
 from parakit.serving.security.config import SecurityConfig
 from parakit.serving.security.connections import ConnectionGuard
-from parakit.serving.server import Server, bind_socket
+from tests.serving.conftest import RunningServer, start_server
 
 
 @pytest.fixture
 def serve(tmp_path, monkeypatch) -> Iterator[Callable[..., int]]:
-    """`serve(**settings)`: the port of a server without models, in a thread."""
+    """`serve(**settings)`: the port of a server without models, in a thread; `serve.running` has the servers."""
     monkeypatch.setattr(connections, "PERIOD_SECONDS", 0.02)
-    running: list[tuple[Server, threading.Thread, Accounts]] = []
+    running: list[RunningServer] = []
 
-    def start(**settings: Any) -> int:
-        config = ServeConfig(port=0, **settings)
-        accounts = Accounts(tmp_path / "accounts.sqlite")
-        app = create_app(Registry([], config), config, accounts=accounts)
-
+    def add_routes(app: FastAPI) -> None:
         @app.get("/v1/large")
         async def large() -> str:
             return "x" * 50_000_000
 
-        listener, ready = bind_socket(config), threading.Event()
-        server = Server(app, config, ready.set)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
-        thread.start()
-        assert ready.wait(30)
-        running.append((server, thread, accounts))
-        return int(listener.getsockname()[1])
+    def start(**settings: Any) -> int:
+        accounts = Accounts(tmp_path / "accounts.sqlite")
+        running.append(start_server([], None, accounts, add_routes, **settings))
+        return int(running[-1].url.rpartition(":")[2])
 
     start.running = running
     yield start
-    for server, thread, accounts in running:
-        server.should_exit = True
-        thread.join(20)
-        accounts.close()
+    for one in running:
+        one.stop()
+        one.context.accounts.close()
 
 
 def connect(port: int) -> socket.socket:
@@ -156,7 +145,7 @@ def test_a_reader_that_takes_nothing_is_disconnected(serve):
     port = serve(slow_seconds=0.3)
     with connect(port) as connection:
         connection.sendall(b"GET /v1/large HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-        open_connections = serve.running[0][0].server_state.connections
+        open_connections = serve.running[0].server.server_state.connections
         until(lambda: bool(open_connections))
         until(lambda: not open_connections)  # it reads nothing meanwhile
         answer = read_all(connection)

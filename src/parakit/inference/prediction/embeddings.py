@@ -45,6 +45,13 @@ def embed(
     return embed_texts(model, tokenizer, texts, **settings).vectors
 
 
+def vector_width(model: Any, pooling: EmbedderPooling | None = None) -> int:
+    """The dimensions of the vectors that `embed_texts` gives."""
+    own = model.pooling if isinstance(model, Embedder) else EmbedderConfig()
+    config = own if pooling is None else own.replace(pooling=pooling)
+    return int(config.d_vector(model.config.d_output))
+
+
 @torch.inference_mode()
 def embed_texts(
     model: Embedder | MaskedLanguageModel | LanguageModel | SequenceToSequence,
@@ -85,7 +92,7 @@ def embed_texts(
         log(f"{n_cut} of {len(texts)} texts are longer than {limit} tokens and are cut there")
     n_prompt = 0 if own.include_prompt else _n_prompt_tokens(model, tokenizer, prefix, own, limit)
     trunk: Any = model.trunk.encoder if isinstance(model, SequenceToSequence) else model.trunk
-    vectors = np.zeros((len(texts), config.d_vector(model.config.d_output)), np.float32)
+    vectors = np.zeros((len(texts), vector_width(model, pooling)), np.float32)
     with evaluation_mode(model):
         for batch in batches(model, inputs, trunk.config.n_token_types, micro_batch_size):
             hidden = trunk(batch.input_ids, attention_mask=batch.attention_mask, **batch.context)  # (B, T, D)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from parakit.common.errors import UserError
 from parakit.serving.accounts.database import default_accounts_path, open_database
@@ -16,26 +16,7 @@ from parakit.serving.accounts.ledger import Ledger, OnFailure
 from parakit.serving.accounts.prices import PriceTable
 from parakit.serving.accounts.quota_check import QuotaCheck
 from parakit.serving.accounts.rows import RequestRow, RowOutcome
-
-
-class Call(Protocol):
-    """What a request must have to be metered: its id is new for each request, a client's retry included."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def request_id(self) -> str: ...
-
-
-class Counts(Protocol):
-    """What went through the model. `cached_tokens` is a part of `prompt_tokens`."""
-
-    @property
-    def prompt_tokens(self) -> int: ...
-    @property
-    def cached_tokens(self) -> int: ...
-    @property
-    def completion_tokens(self) -> int: ...
+from parakit.serving.generation.call import GenerationCall, Usage
 
 
 class MeteredRow:
@@ -44,11 +25,11 @@ class MeteredRow:
     def __init__(self, ledger: Ledger, row: RequestRow) -> None:
         self.ledger, self.row = ledger, row
 
-    def count(self, usage: Counts) -> None:
+    def count(self, usage: Usage) -> None:
         """Set what has gone through the model so far; a kill charges the last of these. Cheap enough for every token."""
         self.row.count(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
 
-    def finish(self, usage: Counts, outcome: RowOutcome) -> None:
+    def finish(self, usage: Usage, outcome: RowOutcome) -> None:
         """Close the row with its final counts; a second call does nothing."""
         self.count(usage)
         self.ledger.close(self.row, outcome)
@@ -104,7 +85,7 @@ class Accounts:
         return found.account
 
     @contextlib.asynccontextmanager
-    async def meter(self, account: KeyHolder, call: Call) -> AsyncIterator[MeteredRow]:
+    async def meter(self, account: KeyHolder, call: GenerationCall) -> AsyncIterator[MeteredRow]:
         """The row of a request, committed before the block starts and closed once: by `row.finish`, or when the block ends,
         as `finished`, `cancelled`, `refused` or `failed` by how. Raises `QuotaExceeded` or `LedgerUnavailable` before
         the block.

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -75,7 +77,7 @@ class Ledger:
             slot = self.progress.take()
         except OSError as error:
             if self.on_failure == "stop":
-                raise self._unavailable(str(error)) from error
+                raise self._unavailable(error) from error
             slot = -1
         return RequestRow(
             request_id,
@@ -191,7 +193,7 @@ class Ledger:
         self.failure = str(error)
         for write in new:
             if write.opens and self.on_failure == "stop":
-                _call(write, self._unavailable(self.failure))
+                _call(write, self._unavailable(error))
                 continue
             if not write.row.is_marker:
                 if len(self._held) < MAX_HELD:
@@ -209,12 +211,9 @@ class Ledger:
                 len(self._held),
             )
 
-    def _unavailable(self, reason: str) -> LedgerUnavailable:
-        return LedgerUnavailable(
-            f"the ledger cannot be written: {reason}",
-            "free some space on the disk of the ledger; requests are served again by themselves",
-            retry_after=30,
-        )
+    def _unavailable(self, error: Exception) -> LedgerUnavailable:
+        hint = f"{_remedy(error)}; requests are served again by themselves"
+        return LedgerUnavailable(f"the ledger cannot be written: {error}", hint, retry_after=30)
 
     def _forget(self, row: RequestRow) -> None:
         if row.is_marker:
@@ -232,6 +231,31 @@ def _resolve(future: asyncio.Future[None], error: Exception | None) -> None:
         future.set_result(None)
     else:
         future.set_exception(error)
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about a write that failed, by its cause: SQLite's code, or the system's."""
+    code = getattr(error, "sqlite_errorcode", None)
+    # the last byte is the kind of a fault; further ones tell where it occurred
+    kind = (
+        sqlite3.SQLITE_FULL
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC
+        else code and code & 0xFF
+    )
+    remedies = {
+        sqlite3.SQLITE_FULL: "free some space on the disk of the ledger",
+        sqlite3.SQLITE_BUSY: "another process holds the ledger: end it, or wait until it is done",
+        sqlite3.SQLITE_LOCKED: "another process holds the ledger: end it, or wait until it is done",
+        sqlite3.SQLITE_READONLY: "allow the server's user to write the ledger and its folder",
+        sqlite3.SQLITE_PERM: "allow the server's user to write the ledger and its folder",
+        sqlite3.SQLITE_CANTOPEN: "allow the server's user to write the ledger and its folder",
+        sqlite3.SQLITE_CORRUPT: "restore the ledger from a backup, or name another file with --accounts",
+        sqlite3.SQLITE_NOTADB: "restore the ledger from a backup, or name another file with --accounts",
+        sqlite3.SQLITE_IOERR: "look into the system's log for the fault of the disk",
+    }
+    if isinstance(error, PermissionError):
+        kind = sqlite3.SQLITE_PERM
+    return remedies.get(kind or 0, "see the server's log for the cause")
 
 
 def _call(write: _Write, error: Exception | None) -> None:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from parakit.common.errors import UserError
 from parakit.inference.capabilities import require_capability
-from parakit.inference.prediction.embeddings import EmbeddedTexts, embed_texts
+from parakit.inference.prediction.embeddings import EmbeddedTexts, embed_texts, vector_width
 from parakit.model.config import EmbedderPooling
 from parakit.serving.api.errors import ApiError
 from parakit.serving.api.sampling import ApiModel, ModelName, ShortText
@@ -77,6 +77,13 @@ async def create_embeddings(
 def _embed(served: ServedModel, body: EmbeddingsRequest) -> EmbeddedTexts:
     network: Any = served.model.network
     require_capability(network, "embed")
+    width = vector_width(network, body.pooling)
+    if body.dimensions is not None and body.dimensions > width:
+        raise ApiError(
+            f"dimensions = {body.dimensions}, and the model's vectors have {width}",
+            "set fewer, or leave it out",
+            param="dimensions",
+        )
     texts = _texts(body.input, served.tokenizer)
     try:
         with served.exclusive():
@@ -95,13 +102,6 @@ def _embed(served: ServedModel, body: EmbeddingsRequest) -> EmbeddedTexts:
         raise ApiError(error.message, hint, code="context_length_exceeded", param="input") from None
     if body.dimensions is None:
         return found
-    width = found.vectors.shape[1]
-    if body.dimensions > width:
-        raise ApiError(
-            f"dimensions = {body.dimensions}, and the model's vectors have {width}",
-            "ask for fewer, or leave it out",
-            param="dimensions",
-        )
     return EmbeddedTexts(_shortened(found.vectors, body.dimensions), found.n_tokens)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from parakit.common.errors import UserError
 from parakit.serving.errors import ShuttingDown
-from parakit.serving.generation.call import GenerationCall, GenerationOutcome, Meter, Usage
+from parakit.serving.generation.call import GenerationCall, GenerationOutcome, Meter, MeterRow, Usage
 from parakit.serving.generation.generation import Generation
 from parakit.serving.models.registry import ModelUse, Registry
 
@@ -24,10 +24,13 @@ Result = TypeVar("Result")
 
 @dataclass
 class MeteredWork:
-    """A model in use, and the tokens that went through it."""
+    """A model in use, and the tokens that went through it. `outcome` and `seconds` are set at its end."""
 
+    call: GenerationCall
     use: ModelUse
     usage: Usage = field(default_factory=Usage)
+    outcome: GenerationOutcome = "failed"
+    seconds: float = 0.0
 
 
 class GenerationService:
@@ -39,6 +42,8 @@ class GenerationService:
         self.running: set[Generation] = set()
         self.on_end: list[OnEnd] = []
         """Called with each generation that has ended: the log, the metrics."""
+        self.on_work: list[Callable[[MeteredWork], object]] = []
+        """The same for work that generates nothing."""
         self._preparing = ThreadPoolExecutor(N_PREPARING, "parakit-prepare")
         self._compiling = ThreadPoolExecutor(1, "parakit-compile")  # a schema may take seconds
         self._idle = asyncio.Event()
@@ -52,18 +57,16 @@ class GenerationService:
         if self.is_draining:
             raise ShuttingDown
         self.registry.resolve(call.model)
-        opened = self.registry.open(call.model)
-        use = await opened.__aenter__()
-        generation = Generation(call, use.served, use.adapter)
-        generation.stack.push_async_exit(opened)
+        async with contextlib.AsyncExitStack() as opening:
+            # first of all: what a quota refuses loads no model
+            row = await self._enter_meter(opening, call)
+            use = await opening.enter_async_context(self.registry.open(call.model))
+            generation = Generation(call, use.served, use.adapter)
+            generation.row, generation.stack = row, opening.pop_all()
         self.running.add(generation)
         self._idle.clear()
         generation.stack.callback(self._ended, generation)
         try:
-            if self.meter is not None:
-                generation.row = await generation.stack.enter_async_context(
-                    self.meter.meter(call.account, call)
-                )
             is_constrained = call.may_call or any(call.sampling.get(name) is not None for name in CONSTRAINED)
             await generation.submit(self._compiling if is_constrained else self._preparing)
         except BaseException as error:
@@ -72,6 +75,11 @@ class GenerationService:
             raise
         return generation
 
+    async def _enter_meter(self, stack: contextlib.AsyncExitStack, call: GenerationCall) -> MeterRow | None:
+        if self.meter is None:
+            return None
+        return await stack.enter_async_context(self.meter.meter(call.account, call))
+
     @contextlib.asynccontextmanager
     async def work(self, call: GenerationCall) -> AsyncIterator[MeteredWork]:
         """The block of a request that uses a model without generating: the model is open, and `usage`, which the block
@@ -79,21 +87,27 @@ class GenerationService:
         """
         if self.is_draining:
             raise ShuttingDown
+        self.registry.resolve(call.model)
+        started = time.perf_counter()
         async with contextlib.AsyncExitStack() as stack:
+            row = await self._enter_meter(stack, call)
             use = await stack.enter_async_context(self.registry.open(call.model))
-            done, row = MeteredWork(use), None
-            if self.meter is not None:
-                row = await stack.enter_async_context(self.meter.meter(call.account, call))
-            outcome: GenerationOutcome = "failed"
+            done = MeteredWork(call, use)
             try:
                 yield done
-                outcome = "finished"
+                done.outcome = "finished"
             except asyncio.CancelledError:
-                outcome = "cancelled"
+                done.outcome = "cancelled"
+                raise
+            except UserError:
+                done.outcome = "refused"
                 raise
             finally:
+                done.seconds = time.perf_counter() - started
                 if row is not None:
-                    row.finish(done.usage, outcome)
+                    row.finish(done.usage, done.outcome)
+                for listener in self.on_work:
+                    listener(done)
 
     async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Run what takes milliseconds or more outside the event loop."""
