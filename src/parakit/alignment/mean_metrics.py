@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from parakit.training.parallel.figures import summed
+
 
 class MeanMetrics:
     """Sums that stay on the device until `pop`: reading each one would wait for the device."""
@@ -17,7 +19,8 @@ class MeanMetrics:
         self._sums[name] = (total + values.detach().sum(), n + values.numel())
 
     def pop(self) -> dict[str, float]:
-        """The means since the last call, by name; a mean of nothing is absent."""
-        means = {name: float(total) / n for name, (total, n) in self._sums.items() if n}
+        """The means since the last call, over all processes, by name; a mean of nothing is absent."""
+        own = {name: float(total) for name, (total, _) in self._sums.items()}
+        totals, counts = summed(own), summed({name: n for name, (_, n) in self._sums.items()})
         self._sums.clear()
-        return means
+        return {name: total / counts[name] for name, total in totals.items() if counts[name]}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ def train(setup: TrainingSetup) -> JsonObject:
         compilation.discard_compiled_code(trainer.model)
         if validated != step:  # the time may be over after a validation
             final = _validate(setup, trainer, step, metrics, bar)
+    trainer.engine.release()
     seconds = time.monotonic() - started
     return run_figures(trainer, task, setup.run_dir, final, setup.before, step, seconds)
 
@@ -109,9 +110,9 @@ class Trainer:
         self.guard = SpikeGuard(detects_spikes=not isinstance(source, RolloutSource))
         self.first_step = 0
         extra: JsonObject = {}
-        if folder is not None and folder.exists():
+        if folder is not None and engine.from_first("run directory", folder.exists):
             self.first_step, extra = load_train_state(
-                folder, self.model, self.optimizer, self.precision, self.guard
+                folder, self.model, self.optimizer, self.precision, self.guard, engine
             )
         if isinstance(source, RolloutSource) and "source" in extra:
             source.load_state(extra["source"])
@@ -183,8 +184,10 @@ class Trainer:
                         self.save(record.step)
                         saved_at, saved_step, due = time.monotonic(), record.step, False
                     if stopping:
+                        self.engine.finish_saving()
                         number = stopped[0] if stopped else signal.SIGTERM
                         raise TrainingInterrupted(saved_step, self.plan.max_steps, number)
+                self.engine.finish_saving()
             except UserError:
                 self._save_finished_phase(record, saved_step)
                 raise
@@ -212,6 +215,11 @@ class Trainer:
             if self.plan.revisions and n_threads > 1 and not self.pace:
                 torch.set_num_threads(n_threads)
 
+    def by_first(self, name: str, measure: Callable[[], list[Any]]) -> list[Any]:
+        """What `measure` finds in the first process, with the whole model."""
+        with self.engine.whole():
+            return self.engine.from_first(name, measure)
+
     def eager(self) -> contextlib.AbstractContextManager[object]:
         """The model without its compiled code, for validation: every new shape would be compiled again."""
         return compilation.without_compiled_code(self.model)
@@ -219,8 +227,6 @@ class Trainer:
     def save(self, step: int) -> None:
         """Write a checkpoint now."""
         assert self.folder is not None
-        if not self.engine.is_first:
-            return
         extra: JsonObject = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
         if self._metrics is not None:
             extra["metrics"] = self._metrics.state()
@@ -229,7 +235,8 @@ class Trainer:
         if self.pace:
             extra["time_used"] = self.pace.budget.used
         with self.pace.save() if self.pace else contextlib.nullcontext():
-            save_train_state(self.folder, step, self.model, self.optimizer, self.precision, self.guard, extra)
+            state = (self.model, self.optimizer, self.precision, self.guard, extra, self.engine)
+            save_train_state(self.folder, step, *state)
 
     def _resumable_at(self, step: int, stopped: bool) -> bool:
         """Whether a run can resume after `step`. Logs that a stop waits for the end of the phase."""
@@ -320,9 +327,9 @@ def _validate(setup: TrainingSetup, trainer: Trainer, step: int, metrics: Metric
     if load:
         metrics.write("experts", step, load=load)
     with trainer.pace.validation() if trainer.pace else contextlib.nullcontext():
-        result = setup.task.validate(setup.model)
-        if setup.task.sample is not None:
-            metrics.write(SAMPLE, step, samples=setup.task.sample(setup.model))
+        result, samples = trainer.by_first("validation", lambda: _measure(setup))
+        if samples is not None:
+            metrics.write(SAMPLE, step, samples=samples)
     if setup.before is not None:
         result = _with_forgetting(result, setup.before)
     metrics.write("validation", step, **result)
@@ -331,6 +338,12 @@ def _validate(setup: TrainingSetup, trainer: Trainer, step: int, metrics: Metric
     if "forgetting" in result:
         bar.figures["forgetting"] = f"{result['forgetting']:+.3f}"
     return result | ({"expert_load": load} if load else {})
+
+
+def _measure(setup: TrainingSetup) -> list[Any]:
+    """The metrics of the validation split, and samples where the task has any."""
+    task = setup.task
+    return [task.validate(setup.model), None if task.sample is None else task.sample(setup.model)]
 
 
 def _with_forgetting(result: Mapping[str, Any], before: Mapping[str, Any]) -> JsonObject:

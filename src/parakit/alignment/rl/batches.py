@@ -17,6 +17,7 @@ from torch import Tensor
 
 from parakit.tokens.batches.prefix_trees import pack_prefix_trees
 from parakit.training.micro_batches import PrefixTreeInputs, prefix_tree_inputs, to_micro_batch
+from parakit.training.parallel.figures import summed
 
 MIN_SHARED = 8  # tokens
 WIDE_ROW = 2048  # tokens
@@ -135,7 +136,8 @@ class StepMetrics:
 
     def close_step(self) -> dict[str, float]:
         """Token means of the step that just ended."""
-        if self._n:
-            self._last = {name: value / self._n for name, value in self._sums.items()}
+        sums = summed(self._sums | {"": self._n})
+        if n := sums.pop(""):
+            self._last = {name: value / n for name, value in sums.items()}
         self._sums, self._n = {}, 0
         return self._last

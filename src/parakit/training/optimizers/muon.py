@@ -70,12 +70,13 @@ class Muon:
                 weight.add_(update.reshape(weight.shape), alpha=-step_size)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The momentum of every weight by name, transposed where rows > columns."""
+        """The momentum of every weight by name, in the weight's shape."""
         tensors = {}
         for shape, buffer in self.buffers.items():
             parts = buffer.split([_n_matrices(weight) for _, weight in self.groups[shape]])
             for (name, weight), part in zip(self.groups[shape], parts, strict=True):
-                tensors[f"{name}.momentum"] = part if weight.ndim == 3 else part[0]
+                part = part if weight.ndim == 3 else part[0]
+                tensors[f"{name}.momentum"] = part if weight.shape[-2] <= weight.shape[-1] else part.mT
         return tensors
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:

@@ -86,9 +86,9 @@ class ShardedMuon:
         own.add_(update.view_as(own), alpha=-self.learning_rate * max(1.0, rows / columns) ** 0.5)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The momentum of every weight by name, transposed where rows > columns, as `Muon` keeps it."""
+        """The momentum of every weight by name, in the weight's shape."""
         pairs = zip(self.named, self.buffers, strict=True)
-        return {f"{name}.momentum": _wide(buffer) for (name, _), buffer in pairs}
+        return {f"{name}.momentum": buffer for (name, _), buffer in pairs}
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Restore the state that `state_tensors` returned."""
@@ -153,7 +153,3 @@ def _orthogonal(matrix: Tensor) -> Tensor:
     wide = matrix if rows <= columns else matrix.mT
     update = orthogonalize(wide.reshape(-1, *wide.shape[-2:])).view(wide.shape)
     return update if rows <= columns else update.mT.contiguous()
-
-
-def _wide(matrix: Tensor) -> Tensor:
-    return matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT

@@ -8,12 +8,15 @@ each of them has of either.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from parakit.common.artifacts import Lineage
+from parakit.common.files import JsonObject
 from parakit.model.heads import TransformerModel
 from parakit.training.micro_batches import Objective
 from parakit.training.parallel.rows import RowRange, deal_rows
@@ -29,6 +32,8 @@ class TrainingEngine:
     """What a loss is multiplied by because gradients are averaged afterwards."""
     runs_empty = False
     """Whether a micro-batch without counted tokens passes the network too: its collectives are those of all processes."""
+    is_distributed = False
+    """Whether there are several processes."""
     is_sharded = False
     """Whether a process holds a part of the weights only."""
     is_first = True
@@ -79,9 +84,26 @@ class TrainingEngine:
         """The first process's plan."""
         return plan
 
-    def evaluating(self) -> contextlib.AbstractContextManager[object]:
-        """The context of forward passes that are no training; every process makes the same ones."""
+    def whole(self, everywhere: bool = False) -> contextlib.AbstractContextManager[object]:
+        """The context in which the model is whole and plain, in the first process or in every one."""
         return contextlib.nullcontext()
+
+    def save_parts(
+        self,
+        path: Path,
+        lineage: Lineage,
+        tensors: Mapping[str, Tensor],
+        state: JsonObject,
+        after: Callable[[], None],
+    ) -> None:
+        """Write a checkpoint of many processes, whose tensors are in parts, in the background."""
+        raise AssertionError("one process writes its checkpoints itself")
+
+    def finish_saving(self) -> None:
+        """Return when what is written in the background is on the disk."""
+
+    def release(self) -> None:
+        """The run is over: the model stays whole and plain in every process."""
 
     def describe(self) -> str:
         """How the model and the rows are spread, for people; empty for one process."""

@@ -41,7 +41,7 @@ class ObjectivePass(nn.Module):
 class ProcessEngine(TrainingEngine):
     """One of many processes that train the same model, each on its own rows. Here all hold the same weights."""
 
-    runs_empty = True
+    is_distributed = runs_empty = True
 
     def __init__(self, layout: Layout, device: torch.device) -> None:
         self.layout, self.device = layout, device
@@ -51,6 +51,7 @@ class ProcessEngine(TrainingEngine):
             layout.n_shares
         )  # gradients are averaged, and the loss divided by all tokens
         self.wrapped: Any = None
+        self.writer: Any = None
 
     def attach(self, model: TransformerModel, objective: Objective, device: torch.device) -> Objective:
         """See `TrainingEngine.attach`; every process starts with the first one's weights."""
@@ -91,6 +92,23 @@ class ProcessEngine(TrainingEngine):
     def agree_on_plan(self, plan: TrainingPlan) -> TrainingPlan:
         """See `TrainingEngine.agree_on_plan`."""
         return TrainingPlan.parse(from_first("plan", lambda: plan.model_dump(mode="json")))
+
+    def save_parts(self, *arguments: Any) -> None:
+        """See `TrainingEngine.save_parts`."""
+        from parakit.training.parallel.checkpoint import ShardWriter
+
+        self.writer = self.writer or ShardWriter()
+        self.writer.save(*arguments)
+
+    def finish_saving(self) -> None:
+        """See `TrainingEngine.finish_saving`."""
+        if self.writer is not None:
+            self.writer.wait()
+
+    def release(self) -> None:
+        """See `TrainingEngine.release`."""
+        self.finish_saving()
+        self.wrapped = None
 
     def describe(self) -> str:
         """See `TrainingEngine.describe`."""
@@ -153,10 +171,19 @@ class ShardedEngine(ProcessEngine):
         return norm
 
     @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """See `TrainingEngine.evaluating`: what is outside the blocks is whole inside the context."""
-        self.wrapped.unshard()
+    def whole(self, everywhere: bool = False) -> Iterator[None]:
+        """See `TrainingEngine.whole`."""
+        from parakit.training.parallel.whole import make_whole
+
+        spread_again = make_whole(self.wrapped.model, keep=everywhere or self.is_first)
         try:
             yield
         finally:
-            self.wrapped.reshard()
+            spread_again()
+
+    def release(self) -> None:
+        """See `TrainingEngine.release`."""
+        from parakit.training.parallel.whole import stay_whole
+
+        stay_whole(self.wrapped.model)
+        super().release()
