@@ -139,13 +139,19 @@ class Trainer:
             self.source.follow(lengths_of(self.plan))
         first, n_rows = self.plan.rows_before(step), self.plan.rows_at(step)
         ranges = self.engine.deal(first, n_rows, self.plan.micro_batch_size)
-        batches = [self.source.rows(part.start, part.n_rows) for part in ranges]
+        with self._sampling(step):
+            batches = [self.source.rows(part.start, part.n_rows) for part in ranges]
         masked = self.compile_choice.compiled
         found = [to_micro_batch(batch, self.device, always_masked=masked) for batch in batches]
         return [
             batch if part.counts else replace(batch, n_counted=0)
             for batch, part in zip(found, ranges, strict=True)
         ]
+
+    def _sampling(self, step: int) -> contextlib.AbstractContextManager[object]:
+        """The context in which the model samples its rows: whole in every process, where a phase begins."""
+        begins = isinstance(self.source, RolloutSource) and self.source.resumable_at(step)
+        return self.engine.whole(everywhere=True) if begins else contextlib.nullcontext()
 
     def steps(self) -> Iterator[StepRecord]:
         """Train to the end of the plan, with checkpoints. After a signal, saves and raises `TrainingInterrupted`.

@@ -24,6 +24,8 @@ from parakit.data.conversations.conversation import Conversation, Message
 from parakit.model import ActorCritic, DecoderConfig, LanguageModel
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from parakit.training.config import TrainingConfig, TrainingPlan, resolve_examples
+from parakit.training.parallel.engine import ONE_PROCESS
+from parakit.training.parallel.start import make_engine
 from parakit.training.trainer import Trainer
 
 WORDS = "the small bird sees a red tree and sings near the old house while raining who where is what"
@@ -105,10 +107,12 @@ def tiny_trainer(
     method: Any = "grpo",
     reward: Reward | None = None,
     plan: dict[str, Any] | None = None,
+    policy: LanguageModel | None = None,
+    in_all_processes: bool = False,
     **changes: Any,
 ) -> Trainer:
     config = tiny_config(method, **changes)
-    policy = tiny_policy()
+    policy = policy or tiny_policy()
     reference = frozen_copy(policy)
     trained: Any = ActorCritic(policy) if method == "ppo" else policy
     algorithm: Any = PPO(config) if method == "ppo" else GRPO(config)
@@ -121,7 +125,9 @@ def tiny_trainer(
 
     reward = reward or FunctionReward("vowels", letters)
     source = PolicyRolloutSource(tiny_prompts(), roll, reward, algorithm, objective.metrics, config)
-    return Trainer(trained, source, objective, tiny_plan(config, **plan or {}), folder)
+    settings = tiny_plan(config, **plan or {})
+    engine = make_engine(settings, 0) if in_all_processes else ONE_PROCESS
+    return Trainer(trained, source, objective, settings, folder, engine=engine)
 
 
 def weights(trainer: Trainer) -> dict[str, bytes]:

@@ -7,11 +7,17 @@ from typing import Any
 
 import torch
 
+from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
 from parakit.common.seeds import seed_everything
+from parakit.model.adapters import LoraConfig, attach, make_lora
+from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.parallel.engine import local
 from parakit.training.parallel.start import make_engine
+from parakit.training.plan import TrainingPlan
 from parakit.training.trainer import Trainer
+from tests.alignment.ranking_cases import encoded
+from tests.alignment.rl.tiny_policy import tiny_policy, tiny_trainer
 from tests.training.tiny_runs import SEQ_LEN, tiny_plan
 from tests.training.tiny_tasks import TASKS, woken
 
@@ -19,16 +25,41 @@ HEADS: dict[str, Any] = {"n_heads": 4, "n_kv_heads": 2, "d_model": 16, "head_dim
 N_ROWS = 8
 
 
-def spread_trainer(
-    name: str, folder: Path | None = None, shape: dict[str, Any] | None = None, **changes: Any
-) -> Trainer:
+def spread_trainer(name: str, folder: Path | None = None, **changes: Any) -> Trainer:
     """A trainer of the task `name` in the processes that there are."""
     plan = tiny_plan(**{"batch_tokens": N_ROWS * SEQ_LEN, "save_every": 4} | changes)
     seed_everything(0)
-    task = TASKS[name]
-    model = woken(task.model(**{"dropout": 0.0} | HEADS | (shape or {})))
+    if name == "grpo":
+        return grpo_trainer(folder, plan)
+    model, source, objective = tuning(name) if name in ("lora", "dpo") else from_scratch(name)
     engine = make_engine(plan, sum(parameter.numel() for parameter in model.parameters()))
-    return Trainer(model, task.source(), task.objective, plan, folder, engine=engine)
+    return Trainer(model, source, objective, plan, folder, engine=engine)
+
+
+def from_scratch(name: str) -> tuple[Any, Any, Any]:
+    task = TASKS[name]
+    return woken(task.model(dropout=0.0, **HEADS)), task.source(), task.objective
+
+
+def tuning(name: str) -> tuple[Any, Any, Any]:
+    """A model with an adapter on conversations, or one on pairs of completions."""
+    if name == "lora":
+        model, source, objective = from_scratch("next_token")
+        attach(model, make_lora(model, LoraConfig(rank=2)))
+        return woken(model), source, objective
+    model = woken(TASKS["next_token"].model(dropout=0.0, **HEADS | {"max_seq_len": 64}))
+    source = PreferenceSource(encoded([2] * 24), 0)
+    source.reference = reference_log_probs(model, source)
+    with torch.no_grad():  # so that the loss is not that of equal policies
+        model.lm_head.weight += 0.1 * torch.randn(model.lm_head.weight.shape)
+    return model, source, PreferenceObjective("dpo", 0.5)
+
+
+def grpo_trainer(folder: Path | None, plan: TrainingPlan) -> Trainer:
+    """A policy that learns vowels; four processes have rows of a part of its minibatch each."""
+    changes = {"max_steps": plan.max_steps, "parallel": plan.parallel, "save_every": 4}
+    shape = {"n_heads": 4, "n_kv_heads": 2, "d_model": 16, "head_dim": 4, "d_ff": 24}
+    return tiny_trainer(folder, "grpo", plan=changes, policy=tiny_policy(**shape), in_all_processes=True)
 
 
 def run_steps(
