@@ -11,8 +11,10 @@ from parakit.model import DecoderConfig, LanguageModel
 from parakit.model.adapters import attach, make_lora
 from parakit.model.adapters.config import LoraConfig
 from parakit.model.backbones import set_checkpointing
+from parakit.model.kernels import load_kernels
 from parakit.model.quantized import QuantScheme, make_plan, quantize_modules
 from parakit.planning.run_memory import StepShape, step_bytes
+from parakit.planning.training_memory import activation_floats
 from parakit.stages.defaults import memory
 from parakit.training.config import TextTrainingConfig, resolve
 from parakit.training.micro_batches import MicroBatch
@@ -58,8 +60,12 @@ def kept_bytes(model: LanguageModel) -> int:
 
 
 @pytest.mark.parametrize("adapted", [False, True])
-def test_activations_are_what_the_backward_pass_keeps(adapted: bool) -> None:
+def test_activations_are_what_the_backward_pass_keeps(adapted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny(adapted)
+    if load_kernels() is not None:
+        floats = activation_floats(model.config, adapted, False, kernels=True)
+        assert 4 * 2 * T * floats == pytest.approx(kept_bytes(model), rel=0.2)
+    monkeypatch.setenv("PARAKIT_KERNELS", "off")
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     n = sum(p.numel() for p in model.parameters())
     shape = StepShape(

@@ -23,6 +23,7 @@ PEERS = {
     "transformers": ["transformers==5.23.0", "torch==2.13.0", "numpy"],
     "llama": ["llama-cpp-python==0.3.36"],  # built from source: about ten minutes
     "gensim": ["gensim==4.4.0", "numpy"],
+    "litgpt": ["litgpt==0.5.13", "torch==2.13.0", "numpy"],
     "trl": ["trl==1.16.0", "transformers==5.23.0", "torch==2.13.0", "numpy"],
 }
 

@@ -142,7 +142,10 @@ class StepShape:
 def step_bytes(step: StepShape) -> RunBytes:
     """Of one training step on one device."""
     config, process, weights = step.config, step.process_bytes, step.weight_bytes
-    floats = sum(activation_floats(each, step.frozen, step.checkpointing) for each in stacks_of(config))
+    kernels = not (step.on_card or step.half)
+    floats = sum(
+        activation_floats(each, step.frozen, step.checkpointing, kernels) for each in stacks_of(config)
+    )
     activations, retained = FLOAT * step.n_tokens * floats, 0
     if not step.on_card:
         process += TRAINER_BYTES

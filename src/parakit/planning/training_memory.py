@@ -1,7 +1,8 @@
 """Numbers that a training step holds, from shapes: activations, and what Muon's update makes. Imports no torch.
 
 Activations are what the backward pass reads: of a gated block about four vectors of the feed-forward's width for each
-token, and ten of the model's width (counted with hooks on saved tensors; a test compares).
+token, and ten of the model's width (counted with hooks on saved tensors; a test compares). On a CPU the kernels compute
+two of the former again, one where adapters train (`model/kernels/training.py`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from parakit.model.transformer_config import TransformerConfig
 from parakit.planning.runs import stacks_of
 
 
-def activation_floats(stack: TransformerConfig, frozen: bool, checkpointing: bool) -> int:
+def activation_floats(
+    stack: TransformerConfig, frozen: bool, checkpointing: bool, kernels: bool = False
+) -> int:
     """Numbers of one token that the backward pass reads. Frozen matrices need no inputs, but adapters on them do."""
     wide = stack.n_heads * stack.head_dim
     narrow = stack.n_kv_heads * stack.head_dim
-    hidden = (4 if stack.gated else 2) * stack.d_ff * (stack.n_active_experts if stack.n_experts else 1)
+    inner = 4 if stack.gated else 2
+    if kernels and stack.gated and stack.activation == "silu":
+        inner = 3 if frozen else 2
+    hidden = inner * stack.d_ff * (stack.n_active_experts if stack.n_experts else 1)
     block = hidden + (4 if frozen else 6) * stack.d_model + 3 * wide + 4 * narrow
     ends = 5 * stack.d_model
     if checkpointing:

@@ -16,6 +16,15 @@ from parakit.model.kernels.build import BuildError, build_library
 from parakit.model.kernels.layout import STRUCTURES, BatchLayout, CacheLayout, ModelLayout, Weight
 
 SWITCH = "PARAKIT_KERNELS"
+# The arguments of what `csrc/training.h` computes, without the number of threads, which is the last.
+TRAINING_FUNCTIONS = {
+    "parakit_rms_norm": (c_void_p, c_void_p, c_float, c_int64, c_int32, c_void_p, c_void_p),
+    "parakit_rms_norm_gradients": (*[c_void_p] * 4, c_int64, c_int32, c_void_p, c_void_p),
+    "parakit_swiglu": (c_void_p, c_void_p, c_int64, c_void_p),
+    "parakit_swiglu_gradients": (c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p),
+    "parakit_rotate": (POINTER(c_int64), c_void_p, c_void_p, c_void_p, c_void_p, c_int32),
+    "parakit_cross_entropy": (c_void_p, c_void_p, c_int64, c_int32, c_void_p),
+}
 
 
 def load_kernels() -> ctypes.CDLL | None:
@@ -68,6 +77,9 @@ def _declare(library: ctypes.CDLL) -> None:
     )
     library.parakit_read.argtypes = (c_void_p, c_int64, c_int32)
     library.parakit_matmul.restype, library.parakit_forward.restype = None, c_int32
+    for name, argtypes in TRAINING_FUNCTIONS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = (*argtypes, c_int32), None
     library.parakit_read.restype = c_float
     sizes = (c_int32 * len(STRUCTURES))()
     library.parakit_sizes(sizes)

@@ -10,6 +10,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
+from parakit.model.kernels.training import swiglu, swiglu_down
 from parakit.model.layers.norms import dropout
 from parakit.model.transformer_config import TransformerConfig
 
@@ -35,10 +36,19 @@ class FeedForward(nn.Module):
         self.dropout = config.feed_forward_dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = (
-            self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
-        )
-        return self.down(dropout(inner, self.dropout, self.training))
+        if self.gate is None:
+            return self._down(self.activation(self.up(x)))
+        gate, up = self.gate(x), self.up(x)
+        if self.activation is not functional.silu:
+            return self._down(self.activation(gate) * up)
+        if not (self.training and self.dropout) and (result := swiglu_down(gate, up, self.down)) is not None:
+            return result
+        inner = swiglu(gate, up)
+        return self._down(functional.silu(gate) * up if inner is None else inner)
+
+    def _down(self, inner: Tensor) -> Tensor:
+        result: Tensor = self.down(dropout(inner, self.dropout, self.training))
+        return result
 
 
 class GatedFeedForward(FeedForward):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from parakit.model.kernels.training import rms_norm
 from parakit.model.transformer_config import TransformerConfig
 
 LEVELS = 2**16  # resolution of dropout rates on a CPU
@@ -28,7 +29,8 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype in (torch.bfloat16, torch.float16):
             return functional.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight
-        return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        normed = rms_norm(x, self.weight, self.eps)
+        return functional.rms_norm(x, self.weight.shape, self.weight, self.eps) if normed is None else normed
 
 
 class ZeroCenteredRMSNorm(RMSNorm):

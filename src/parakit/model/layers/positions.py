@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from parakit.model.kernels.training import rotated
 from parakit.model.transformer_config import RopeScaling, TransformerConfig
 
 
@@ -81,6 +82,8 @@ def _longrope_factor(scaling: RopeScaling) -> float:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate queries or keys `x` (B, H, T, D) by their positions' angles."""
+    if (turned := rotated(x, cos, sin)) is not None:
+        return turned
     left, right = x.chunk(2, dim=-1)
     quarter_turn = torch.cat([-right, left], dim=-1)
     return (x * cos + quarter_turn * sin).to(x.dtype)

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from parakit.model.adapters.trainable_tokens import TrainableTokensHead
 from parakit.model.heads import TokenPredictor
+from parakit.model.kernels.training import cross_entropy_gradient
 from parakit.model.quantized.layers import (
     QuantizedLinear,
     quantized_product,
@@ -66,6 +67,8 @@ def fused_cross_entropy(
     """hidden (N, D) from `model.hidden` and target_ids (N,) -> the summed cross-entropy in nats."""
 
     def logits_grad(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        if not label_smoothing and (losses := cross_entropy_gradient(logits, target_ids[part])) is not None:
+            return losses.sum(dtype=torch.float64), logits
         targets, vocab_size = target_ids[part, None], logits.shape[1]
         logs = logits.log_softmax(-1)
         loss = -(1 - label_smoothing) * logs.gather(1, targets).sum(dtype=torch.float64)

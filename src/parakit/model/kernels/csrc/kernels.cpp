@@ -4,6 +4,7 @@
 #include <new>
 
 #include "forward.h"
+#include "training.h"
 
 using namespace parakit;
 
@@ -82,6 +83,41 @@ float parakit_read(const float* data, int64_t n_floats, int32_t n_threads) {
   float result = 0;
   for (float value : sums) result += value;
   return result;
+}
+
+// Of a training step; see `training.h`. All tensors are float32 and dense.
+void parakit_rms_norm(const float* x, const float* weight, float eps, int64_t n_rows, int32_t n, float* y, float* inverse,
+                      int32_t n_threads) {
+  pool().run(n_threads, [&](Team& team) { rms_norm_rows(x, weight, eps, n_rows, n, y, inverse, team); });
+}
+
+void parakit_rms_norm_gradients(const float* dy, const float* x, const float* weight, const float* inverse, int64_t n_rows,
+                                int32_t n, float* dx, float* dweight, int32_t n_threads) {
+  std::vector<float> partial(dweight ? norm_blocks(n_rows) * n : 0);
+  pool().run(n_threads, [&](Team& team) {
+    rms_norm_gradients(dy, x, weight, inverse, n_rows, n, dx, dweight, partial.data(), team);
+  });
+}
+
+void parakit_swiglu(const float* gate, const float* up, int64_t n, float* h, int32_t n_threads) {
+  pool().run(n_threads, [&](Team& team) { swiglu(gate, up, n, h, team); });
+}
+
+void parakit_swiglu_gradients(const float* gate, const float* up, const float* dh, int64_t n, float* dgate, float* dup,
+                              float* h, int32_t n_threads) {
+  pool().run(n_threads, [&](Team& team) { swiglu_gradients(gate, up, dh, n, dgate, dup, h, team); });
+}
+
+void parakit_rotate(const int64_t* sizes, const float* x, const float* cos, const float* sin, float* y, int32_t backward,
+                    int32_t n_threads) {
+  Heads heads;
+  memcpy(&heads, sizes, sizeof heads);
+  pool().run(n_threads, [&](Team& team) { rotate_rows(heads, x, cos, sin, y, backward != 0, team); });
+}
+
+void parakit_cross_entropy(float* logits, const int64_t* targets, int64_t n_rows, int32_t n, float* losses,
+                           int32_t n_threads) {
+  pool().run(n_threads, [&](Team& team) { cross_entropy_rows(logits, targets, n_rows, n, losses, team); });
 }
 
 }  // extern "C"

@@ -1,0 +1,192 @@
+"""What happens between the products of a training step, by the compiled kernels: forward and backward of RMSNorm, rotary
+positions, SwiGLU and cross-entropy.
+
+PyTorch computes each as five to ten operations that pass over memory and hold what they make: of a 1M-parameter model they
+take as long as its products. Here each is one pass, and a backward pass needs the inputs alone. Every function returns None
+where PyTorch must compute it: on other devices, in other dtypes, for tensors that are views of another layout or of several
+processes, in compiled code, without a compiler.
+
+Shapes: N rows, F features, B batch, H heads, T tokens, D head_dim, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from ctypes import c_int64
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from parakit.model.kernels.library import load_kernels
+
+PLAIN = (Tensor, nn.Parameter)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor | None:
+    """x (..., F) / sqrt(mean(x^2) + eps) * weight (F,)."""
+    if not (_served(x, weight) and _dense_rows(x) and weight.is_contiguous()):
+        return None
+    result: Tensor = _RmsNorm.apply(x, weight, eps)
+    return result
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor | None:
+    """silu(gate) * up, of two tensors of one shape."""
+    if not (_served(gate, up) and gate.shape == up.shape and gate.is_contiguous() and up.is_contiguous()):
+        return None
+    result: Tensor = _SwiGlu.apply(gate, up)
+    return result
+
+
+def swiglu_down(gate: Tensor, up: Tensor, down: nn.Module) -> Tensor | None:
+    """down(silu(gate) * up), whose inner vectors are computed again in the backward pass instead of kept."""
+    if type(down) is not nn.Linear or down.bias is not None or down._forward_hooks or down._forward_pre_hooks:
+        return None
+    weight = down.weight
+    if not (weight.requires_grad and torch.is_grad_enabled() and _served(gate, up, weight)):
+        return None  # nothing would be kept
+    if not (gate.shape == up.shape and gate.is_contiguous() and up.is_contiguous()):
+        return None
+    result: Tensor = _SwiGluDown.apply(gate, up, weight)
+    return result
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor | None:
+    """x (B, H, T, D) rotated by the angles of its positions; cos and sin (T, D) or (B, 1, T, D)."""
+    if not (
+        _served(x, cos, sin)
+        and x.ndim == 4
+        and x.stride(-1) == 1
+        and cos.is_contiguous()
+        and sin.is_contiguous()
+    ):
+        return None
+    if cos.shape[-2:] != x.shape[2:] or (cos.ndim == 4 and cos.shape[:2] != (len(x), 1)) or cos.requires_grad:
+        return None
+    result: Tensor = _Rotated.apply(x, cos, sin)
+    return result
+
+
+def cross_entropy_gradient(logits: Tensor, target_ids: Tensor) -> Tensor | None:
+    """Turns logits (N, V) into the gradient of their summed cross-entropy with target_ids (N,) int64; returns the losses
+    (N,) in nats. Not for autograd.
+    """
+    if not (_served(logits) and logits.is_contiguous() and target_ids.dtype == torch.int64):
+        return None
+    targets = target_ids.contiguous()
+    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
+        return None  # PyTorch raises
+    losses = logits.new_empty(len(logits))
+    _call("parakit_cross_entropy", logits, targets, *logits.shape, losses)
+    return losses
+
+
+def _served(*tensors: Tensor) -> bool:
+    """Whether the kernels compute with such tensors here."""
+    return (
+        all(type(one) in PLAIN and one.dtype == torch.float32 and one.device.type == "cpu" for one in tensors)
+        and tensors[0].numel() > 0
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and load_kernels() is not None
+    )
+
+
+def _dense_rows(x: Tensor) -> bool:
+    """Whether rows of the last dimension fill their memory, in whatever order: of (B, H, T, D) heads are often split."""
+    return x.is_contiguous() or (x.ndim == 4 and x.transpose(1, 2).is_contiguous())
+
+
+def _like(x: Tensor, model: Tensor) -> Tensor:
+    """`x` in the memory layout of `model`."""
+    return x if x.stride() == model.stride() else torch.empty_like(model).copy_(x)
+
+
+def _call(name: str, *arguments: Any) -> None:
+    library = load_kernels()
+    assert library is not None
+    plain = (one.data_ptr() if isinstance(one, Tensor) else one for one in arguments)
+    getattr(library, name)(*plain, torch.get_num_threads())
+
+
+class _RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        width = x.shape[-1]
+        result, inverse = torch.empty_like(x), x.new_empty(x.numel() // width)
+        _call("parakit_rms_norm", x, weight, eps, len(inverse), width, result, inverse)
+        ctx.save_for_backward(x, weight, inverse)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, inverse = ctx.saved_tensors
+        grad, grad_x = _like(grad, x), torch.empty_like(x)
+        grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        rows = len(inverse), x.shape[-1]
+        _call("parakit_rms_norm_gradients", grad, x, weight, inverse, *rows, grad_x, grad_weight)
+        return grad_x, grad_weight, None
+
+
+class _SwiGlu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return _inner(gate, up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
+        _call("parakit_swiglu_gradients", gate, up, _like(grad, gate), gate.numel(), grad_gate, grad_up, None)
+        return grad_gate, grad_up
+
+
+class _SwiGluDown(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up, weight)
+        return nn.functional.linear(_inner(gate, up), weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gate, up, weight = ctx.saved_tensors
+        inner, grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(gate), torch.empty_like(up)
+        rows = grad.reshape(-1, len(weight))  # (N, D)
+        grad_inner = rows @ weight  # (N, F)
+        _call("parakit_swiglu_gradients", gate, up, grad_inner, gate.numel(), grad_gate, grad_up, inner)
+        return grad_gate, grad_up, rows.T @ inner.view(len(rows), -1)
+
+
+def _inner(gate: Tensor, up: Tensor) -> Tensor:
+    inner = torch.empty_like(gate)
+    _call("parakit_swiglu", gate, up, gate.numel(), inner)
+    return inner
+
+
+class _Rotated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _rotate(x, cos, sin, backward=False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        grad = grad if grad.stride(-1) == 1 else grad.contiguous()
+        return _rotate(grad, *ctx.saved_tensors, backward=True), None, None
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, backward: bool) -> Tensor:
+    if not (_dense_rows(x)):
+        x = x.contiguous()
+    result = torch.empty_like(x)
+    n_batch, n_heads, n_tokens, head_dim = x.shape
+    strides = x.stride()[:3], cos.stride(0) if cos.ndim == 4 else 0
+    sizes = (c_int64 * 8)(n_batch, n_heads, n_tokens, head_dim, *strides[0], strides[1])
+    _call("parakit_rotate", sizes, x, cos, sin, result, int(backward))
+    return result
