@@ -56,8 +56,8 @@ def training_speed(
             figures["ratio"][size] = _ratios(measured["rounds"], peers)
             figures["share"][size] = _share(size, measured["rounds"]["parakit"])
             if "transformers" in peers:
-                ours, theirs = (measured["rounds"][name][-1]["loss"] for name in ("parakit", "transformers"))
-                figures["loss_difference"][size] = abs(ours - theirs) / theirs
+                own, other = (measured["rounds"][name][-1]["loss"] for name in ("parakit", "transformers"))
+                figures["loss_difference"][size] = abs(own - other) / other
     return figures
 
 
@@ -76,7 +76,7 @@ def _measure(
         environment = {"OMP_NUM_THREADS": str(threads), "COMPILE": compile}
 
         def run() -> Mapping[str, float]:
-            command = [python, "-m", MODULE.format(name), size, model, str(threads)]
+            command: list[str | Path] = [python, "-m", MODULE.format(name), size, model, str(threads)]
             done = run_process(command, environment=environment)
             found = done.figures | {
                 "peak_memory_mib": done.peak_memory_mib,
@@ -111,19 +111,19 @@ def matrix_rate(threads: int) -> float:
 def _ratios(rounds: Mapping[str, list[Mapping[str, float]]], peers: tuple[str, ...]) -> Figures:
     """Parakit's figures over the peers', round by round."""
     speed, memory = "tokens_per_processor_second", "peak_memory_mib"
-    ours, found = rounds["parakit"], {}
+    own, found = rounds["parakit"], {}
     for name in peers:
-        found[name] = summary([a[speed] / b[speed] for a, b in zip(ours, rounds[name], strict=True)])
-    each = [[rounds[name][i] for name in peers] for i in range(len(ours))]
+        found[name] = summary([a[speed] / b[speed] for a, b in zip(own, rounds[name], strict=True)])
+    each = [[rounds[name][i] for name in peers] for i in range(len(own))]
     found["fastest"] = summary(
-        [a[speed] / max(b[speed] for b in of) for a, of in zip(ours, each, strict=True)]
+        [a[speed] / max(b[speed] for b in of) for a, of in zip(own, each, strict=True)]
     )
     found["memory"] = summary(
-        [a[memory] / min(b[memory] for b in of) for a, of in zip(ours, each, strict=True)]
+        [a[memory] / min(b[memory] for b in of) for a, of in zip(own, each, strict=True)]
     )
     return found
 
 
-def _share(size: str, ours: list[Mapping[str, float]]) -> Figures:
+def _share(size: str, own: list[Mapping[str, float]]) -> Figures:
     flops = SIZES[size].flops_per_token
-    return summary([run["tokens_per_processor_second"] * flops / (run["gflops"] * 1e9) for run in ours])
+    return summary([run["tokens_per_processor_second"] * flops / (run["gflops"] * 1e9) for run in own])

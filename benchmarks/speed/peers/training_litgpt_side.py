@@ -15,10 +15,9 @@ from benchmarks.speed.peers import training_workload as work
 def train(size: work.Size, folder: Path, clock: work.StepClock) -> float:
     """Optimizer steps; the last loss."""
     import torch
-    from litgpt import pretrain
-    from litgpt.args import EvalArgs, TrainArgs
-    from litgpt.config import Config
-    from litgpt.data import DataModule
+    from litgpt import pretrain  # type: ignore[import-not-found]
+    from litgpt.args import EvalArgs  # type: ignore[import-not-found]
+    from litgpt.data import DataModule  # type: ignore[import-not-found]
 
     rows = torch.from_numpy(work.rows(size))
     losses: list[float] = []
@@ -34,7 +33,7 @@ def train(size: work.Size, folder: Path, clock: work.StepClock) -> float:
                 clock.mark()
             return rows[index]
 
-    class Rows(DataModule):  # type: ignore[misc]
+    class Rows(DataModule):
         """All rows for training; two for its check of the validation."""
 
         def connect(self, *_: Any, **__: Any) -> None:
@@ -45,10 +44,64 @@ def train(size: work.Size, folder: Path, clock: work.StepClock) -> float:
             return torch.utils.data.DataLoader(Marked(), batch_size=size.n_rows)
 
         def val_dataloader(self) -> Any:
-            """One batch."""
-            return torch.utils.data.DataLoader(rows[: size.n_rows], batch_size=size.n_rows)
+            """One batch, of the shape of the others."""
+            first: Any = rows[: size.n_rows]
+            return torch.utils.data.DataLoader(first, batch_size=size.n_rows)
 
-    config = Config(
+    pretrain.RunningMean = _recording(pretrain.RunningMean, losses)
+    pretrain.save_checkpoint = lambda *_, **__: None  # the end is no part of a step
+    with tempfile.TemporaryDirectory() as place:
+        pretrain.setup(
+            "peer",
+            model_config=_config(size),
+            out_dir=Path(place),
+            precision="32-true",
+            data=Rows(),
+            devices=1,
+            logger_name="csv",
+            optimizer={
+                "class_path": "torch.optim.AdamW",
+                "init_args": {"lr": work.LEARNING_RATE, "weight_decay": 0.0, "betas": work.BETAS},
+            },
+            train=_settings(size),
+            eval=EvalArgs(interval=10**9, max_iters=1, final_validation=False),
+        )
+    if len(clock.marks) == size.n_steps:
+        clock.mark()
+    return losses[-1]
+
+
+def _recording(kind: Any, losses: list[float]) -> Any:
+    """A running mean that also records what it prints."""
+
+    def compute(self: Any) -> Any:
+        found = kind.compute(self)
+        losses.append(float(found))
+        return found
+
+    return type("Recording", (kind,), {"compute": compute})
+
+
+def _settings(size: work.Size) -> Any:
+    from litgpt.args import TrainArgs
+
+    return TrainArgs(
+        save_interval=None,
+        log_interval=1,
+        global_batch_size=size.n_rows,
+        micro_batch_size=size.n_rows,
+        max_tokens=size.n_steps * size.n_rows * size.seq_len,
+        max_norm=work.GRAD_CLIP,
+        lr_warmup_steps=1,
+        tie_embeddings=True,
+    )
+
+
+def _config(size: work.Size) -> Any:
+    """The architecture, in litgpt's words."""
+    from litgpt.config import Config  # type: ignore[import-not-found]
+
+    return Config(
         name="peer",
         block_size=size.seq_len,
         vocab_size=size.vocab_size,
@@ -68,45 +121,6 @@ def train(size: work.Size, folder: Path, clock: work.StepClock) -> float:
         norm_qk=True,
         mlp_class_name="LLaMAMLP",
     )
-    mean = pretrain.RunningMean
-
-    class Loss(mean):  # type: ignore[misc,valid-type]
-        """What it prints of each step."""
-
-        def compute(self) -> Any:
-            losses.append(float(super().compute()))
-            return super().compute()
-
-    pretrain.RunningMean = Loss
-    pretrain.save_checkpoint = lambda *_, **__: None  # the end is no part of a step
-    with tempfile.TemporaryDirectory() as place:
-        pretrain.setup(
-            "peer",
-            model_config=config,
-            out_dir=Path(place),
-            precision="32-true",
-            data=Rows(),
-            devices=1,
-            logger_name="csv",
-            optimizer={
-                "class_path": "torch.optim.AdamW",
-                "init_args": {"lr": work.LEARNING_RATE, "weight_decay": 0.0, "betas": work.BETAS},
-            },
-            train=TrainArgs(
-                save_interval=None,
-                log_interval=1,
-                global_batch_size=size.n_rows,
-                micro_batch_size=size.n_rows,
-                max_tokens=size.n_steps * size.n_rows * size.seq_len,
-                max_norm=work.GRAD_CLIP,
-                lr_warmup_steps=1,
-                tie_embeddings=True,
-            ),
-            eval=EvalArgs(interval=10**9, max_iters=1, final_validation=False),
-        )
-    if len(clock.marks) == size.n_steps:
-        clock.mark()
-    return losses[-1]
 
 
 if __name__ == "__main__":

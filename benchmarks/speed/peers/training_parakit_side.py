@@ -18,15 +18,15 @@ def train(size: work.Size, folder: Path, clock: work.StepClock) -> float:
     from parakit.training.objectives import next_token
     from parakit.training.trainer import Trainer
 
-    rows = work.rows(size)
+    all_rows = work.rows(size)
 
     class Rows:
         """Whole rows of one document each."""
 
-        rows_per_epoch = float(len(rows))
+        rows_per_epoch = float(len(all_rows))
 
         def rows(self, start_row: int, n_rows: int, /) -> Batch:
-            part = rows[start_row : start_row + n_rows]
+            part = all_rows[start_row : start_row + n_rows]
             shape = (n_rows, size.seq_len)
             return Batch(
                 part[:, :-1],

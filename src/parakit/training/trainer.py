@@ -40,6 +40,7 @@ from parakit.training.plan import TrainingPlan
 from parakit.training.precision import Precision
 from parakit.training.row_sources import PlannedSource, RolloutSource, RowSource, lengths_of
 from parakit.training.run_figures import run_figures
+from parakit.training.threads import kept_memory
 from parakit.training.train_state import load_train_state, save_train_state
 
 SAVE_SECONDS = 60.0
@@ -170,7 +171,7 @@ class Trainer:
             engine=self.engine,
         )
         saved_at, saved_step, due, record = time.monotonic(), self.first_step, False, None
-        with stop_signals() as stopped:
+        with stop_signals() as stopped, kept_memory():
             try:
                 for record in records:
                     self._count_seconds(record)

@@ -41,7 +41,9 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor | None:
 
 def swiglu_down(gate: Tensor, up: Tensor, down: nn.Module) -> Tensor | None:
     """down(silu(gate) * up), whose inner vectors are computed again in the backward pass instead of kept."""
-    if type(down) is not nn.Linear or down.bias is not None or down._forward_hooks or down._forward_pre_hooks:
+    if not isinstance(down, nn.Linear) or type(down) is not nn.Linear or down._parameters["bias"] is not None:
+        return None
+    if down._forward_hooks or down._forward_pre_hooks:
         return None
     weight = down.weight
     if not (weight.requires_grad and torch.is_grad_enabled() and _served(gate, up, weight)):
@@ -178,7 +180,8 @@ class _Rotated(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         grad = grad if grad.stride(-1) == 1 else grad.contiguous()
-        return _rotate(grad, *ctx.saved_tensors, backward=True), None, None
+        cos, sin = ctx.saved_tensors
+        return _rotate(grad, cos, sin, backward=True), None, None
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor, backward: bool) -> Tensor:

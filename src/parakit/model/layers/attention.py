@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from parakit.model.layers.norms import dropout, make_query_key_norm
 from parakit.model.layers.positions import rotate, rotate_first
+from parakit.model.layers.projections import project
 from parakit.model.layers.tree_attention import tree_attention
 from parakit.model.transformer_config import TransformerConfig
 
@@ -88,8 +89,8 @@ class Attention(nn.Module):
         self, x: Tensor, rotation: Rotation | None, cache: Cache | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, D) of the new tokens, keys and values (B, G, S, D) of all."""
-        query = self.query_norm(self._heads(self.query(x)))  # (B, H, T, D)
-        key, value = self.key_norm(self._heads(self.key(x))), self._heads(self.value(x))  # (B, G, T, D)
+        query, key, value = map(self._heads, project(x, self.query, self.key, self.value))
+        query, key = self.query_norm(query), self.key_norm(key)  # (B, H, T, D), (B, G, T, D)
         if rotation is not None:
             query, key = self.rotate(query, *rotation), self.rotate(key, *rotation)
         if cache is not None:

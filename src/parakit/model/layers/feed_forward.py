@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from parakit.model.kernels.training import swiglu, swiglu_down
 from parakit.model.layers.norms import dropout
+from parakit.model.layers.projections import project
 from parakit.model.transformer_config import TransformerConfig
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -38,7 +39,7 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.gate is None:
             return self._down(self.activation(self.up(x)))
-        gate, up = self.gate(x), self.up(x)
+        gate, up = project(x, self.gate, self.up)
         if self.activation is not functional.silu:
             return self._down(self.activation(gate) * up)
         if not (self.training and self.dropout) and (result := swiglu_down(gate, up, self.down)) is not None:

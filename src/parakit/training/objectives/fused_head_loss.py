@@ -206,6 +206,8 @@ class _FusedLinearLoss(torch.autograd.Function):
             torch.zeros_like(tensor) if tensor is not None and needed else None
             for tensor, needed in zip((hidden, weight, bias, rows), ctx.needs_input_grad, strict=False)
         )
+        if grad_weight is not None and len(hidden):  # the first chunk writes it
+            grad_weight = torch.empty_like(weight)
         full_weight = weight
         if rows is not None and token_ids is not None:
             full_weight = weight.index_copy(
