@@ -42,7 +42,7 @@ def make(size: work.Size, folder: Path) -> None:
 def train(size: work.Size, folder: Path, clock: work.StepClock) -> float:
     """Optimizer steps; the last loss."""
     import torch
-    from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+    from transformers import AutoModelForCausalLM, Trainer, TrainerCallback
 
     rows = torch.from_numpy(work.rows(size))
     losses: list[float] = []
@@ -83,27 +83,32 @@ def train(size: work.Size, folder: Path, clock: work.StepClock) -> float:
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with tempfile.TemporaryDirectory() as place:
-        arguments = TrainingArguments(
-            output_dir=place,
-            max_steps=size.n_steps,
-            per_device_train_batch_size=size.n_rows,
-            learning_rate=work.LEARNING_RATE,
-            adam_beta1=work.BETAS[0],
-            adam_beta2=work.BETAS[1],
-            weight_decay=0.0,
-            max_grad_norm=work.GRAD_CLIP,
-            lr_scheduler_type="constant",
-            warmup_steps=0,
-            optim="adamw_torch_fused",
-            use_cpu=True,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            remove_unused_columns=False,
-        )
-        InOrder(model=model, args=arguments, train_dataset=Rows(), callbacks=[Marks()]).train()
+        InOrder(model=model, args=_arguments(size, place), train_dataset=Rows(), callbacks=[Marks()]).train()
     return losses[-1]
+
+
+def _arguments(size: work.Size, place: str) -> Any:
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=place,
+        max_steps=size.n_steps,
+        per_device_train_batch_size=size.n_rows,
+        learning_rate=work.LEARNING_RATE,
+        adam_beta1=work.BETAS[0],
+        adam_beta2=work.BETAS[1],
+        weight_decay=0.0,
+        max_grad_norm=work.GRAD_CLIP,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        optim="adamw_torch_fused",
+        use_cpu=True,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
 
 
 if __name__ == "__main__":
