@@ -44,18 +44,17 @@ from parakit.training.threads import kept_memory
 def pages():
     torch.ones(2**24)  # 64 MB
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(3):
+    for _ in range(10):
         torch.ones(2**24)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 with kept_memory() as done:
     print(int(done), pages())
-print(pages())
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc only")
 def test_freed_memory_is_used_again() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    could, inside, outside = map(int, done.stdout.split())
-    assert not could or inside < outside / 2  # pages that the system has given
+    could, inside = map(int, done.stdout.split())
+    assert not could or inside < 5 * 2**14  # pages that the system has given: without it those of ten tensors
