@@ -127,7 +127,8 @@ INERT = [
     *_inert(
         "pretrain", "SHARDS --model MODEL --output OUT", size="40k", max_seq_len="16", architecture="bert"
     ),
-    *_inert("pretrain", "SHARDS --model MODEL --output OUT --max-steps 2", time="9s"),
+    *_inert("pretrain", "SHARDS --model MODEL --output OUT --max-steps 2", time="9s", yes=""),
+    *_inert("pretrain", "SHARDS --model MODEL --output OUT --find-rate", resume=""),
     *_inert("finetune", "MODEL --conversations CHATS --output OUT", examples="CHATS", label_smoothing="0.1"),
     *_inert(
         "finetune",

@@ -69,7 +69,7 @@ def test_every_recipe_names_the_schema_and_keeps_to_it(path):
     [
         ({"tokeniser": {}}, ".tokeniser: unknown"),
         ({"text": {"primer": {"sead": 1}}}, ".text.primer.sead: unknown"),
-        ({"finetune": {"optimizer": "adam"}}, ".finetune.optimizer: not one of"),
+        ({"finetune": {"optimizer": "adagrad"}}, ".finetune.optimizer: not one of"),
         ({"text": {"paths": "a"}}, ".text.paths: no array"),
         ({"max_seq_len": "long"}, ".max_seq_len: no integer"),
     ],

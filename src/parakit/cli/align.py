@@ -9,14 +9,20 @@ from pydantic import Field
 
 from parakit.alignment.config import AlignConfig, Method
 from parakit.cli.rendering.arguments import parse_arguments
-from parakit.cli.rendering.training_command import show_before_after
+from parakit.cli.rendering.conditions import refuse_inert
+from parakit.cli.rendering.training_command import (
+    RUN_FLAG_RULES,
+    RunFlags,
+    confirm_resume,
+    find_rate_of,
+    show_before_after,
+)
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
-from parakit.common.settings import Config
 from parakit.recipe.build_folder import resolve_model_folder
 
 
-class AlignCommandConfig(Config):
+class AlignCommandConfig(RunFlags):
     """Align a chat-tuned model: `reward` trains a reward model and `dpo` a policy, both on preferences; the other
     methods train a policy on its own completions of prompts. The same command resumes an interrupted run.
     """
@@ -39,10 +45,13 @@ def main(argv: list[str]) -> int:
     command, training = parse_arguments(AlignCommandConfig, AlignConfig, argv, "parakit align")
     from parakit.stages.job_builders import align, align_job, output_folder
 
+    refuse_inert(command, RUN_FLAG_RULES)
     with output_folder(command.output, command.overwrite) as (out, work):
         model = resolve_model_folder(command.model)
         job = align_job(model, work, training, preferences=command.preferences)
-        figures = align(job, out, command.overwrite)
+        if command.find_rate:
+            return find_rate_of(job, command.output, command.as_json)
+        figures = align(job, out, command.overwrite, confirm_resume(command))
     if command.as_json:
         print(json.dumps(figures))
     show_before_after(figures)

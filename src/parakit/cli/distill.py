@@ -9,13 +9,14 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.rendering.arguments import parse_arguments
+from parakit.cli.rendering.conditions import refuse_inert
+from parakit.cli.rendering.training_command import RUN_FLAG_RULES, RunFlags, confirm_resume, find_rate_of
 from parakit.common.progress import log
-from parakit.common.settings import Config
 from parakit.compression.config import DistillConfig
 from parakit.recipe.build_folder import resolve_model_folder
 
 
-class DistillCommandConfig(Config):
+class DistillCommandConfig(RunFlags):
     """Train a student on its teacher's token probabilities, on conversations or token shards. The student is
     initialized from some of the teacher's layers (by default half of them), from scratch at a size, or from another
     model. The same command resumes an interrupted run.
@@ -50,6 +51,7 @@ def main(argv: list[str]) -> int:
 
     if training.student is not None:
         training = training.replace(student=str(resolve_model_folder(training.student)))
+    refuse_inert(command, RUN_FLAG_RULES)
     with output_folder(command.output, command.overwrite) as (out, work):
         job = distill_job(
             resolve_model_folder(command.teacher),
@@ -59,7 +61,9 @@ def main(argv: list[str]) -> int:
             shards=command.shards,
             teacher_logits=command.teacher_logits,
         )
-        figures = run_job(job, out, command.overwrite)
+        if command.find_rate:
+            return find_rate_of(job, command.output, command.as_json)
+        figures = run_job(job, out, command.overwrite, confirm_resume(command))
     if command.as_json:
         print(json.dumps(figures))
     verb = "predict" if read_config(out).family == "encoder" else "generate"

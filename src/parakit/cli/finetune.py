@@ -7,16 +7,23 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.rendering.arguments import parse_arguments
-from parakit.cli.rendering.training_command import against_before, show_before_after
+from parakit.cli.rendering.conditions import refuse_inert
+from parakit.cli.rendering.training_command import (
+    RUN_FLAG_RULES,
+    RunFlags,
+    against_before,
+    confirm_resume,
+    find_rate_of,
+    show_before_after,
+)
 from parakit.common.progress import log
-from parakit.common.settings import Config
 from parakit.recipe.build_folder import resolve_model_folder
 from parakit.stages.config import FinetuneConfig
 
 _DATA = ("conversations", "shares", "examples", "validation_examples", "test_examples")
 
 
-class FinetuneCommandConfig(Config):
+class FinetuneCommandConfig(RunFlags):
     """Fine-tune a model: all weights, an adapter, or some layers (--method). The task chat trains on conversations,
     where the loss counts the assistant's turns; the other tasks train on examples. The same command resumes an
     interrupted run.
@@ -56,9 +63,12 @@ def main(argv: list[str]) -> int:
     from parakit.stages.job_builders import finetune_job, output_folder
 
     data = {name: getattr(command, name) for name in _DATA}
+    refuse_inert(command, RUN_FLAG_RULES)
     with output_folder(command.output, command.overwrite) as (out, work):
         job = finetune_job(resolve_model_folder(command.model), work, training, **data)
-        figures = run_job(job, out, command.overwrite)
+        if command.find_rate:
+            return find_rate_of(job, command.output, command.as_json)
+        figures = run_job(job, out, command.overwrite, confirm_resume(command))
     if command.as_json:
         print(json.dumps(figures))
     show_before_after(figures)

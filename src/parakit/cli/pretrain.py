@@ -9,19 +9,27 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.rendering.arguments import parse_arguments
-from parakit.cli.rendering.training_command import against_before, show_before_after
+from parakit.cli.rendering.conditions import refuse_inert
+from parakit.cli.rendering.training_command import (
+    RUN_FLAG_RULES,
+    RunFlags,
+    against_before,
+    confirm_resume,
+    find_rate_of,
+    show_before_after,
+)
 from parakit.common.artifacts import open_artifact
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.common.remote import is_remote
-from parakit.common.settings import Config, Family
+from parakit.common.settings import Family
 from parakit.stages.config import PretrainConfig
 from parakit.training.task_names import OBJECTIVES
 
 _FROM_SCRATCH = ("tokenizer", "family", "architecture", "size", "max_seq_len")
 
 
-class PretrainCommandConfig(Config):
+class PretrainCommandConfig(RunFlags):
     """Pre-train a decoder, an encoder or an encoder-decoder on token shards. --model continues a trained model, and
     --replay mixes in data that it was trained on before. The same command resumes an interrupted run.
     """
@@ -61,12 +69,15 @@ def main(argv: list[str]) -> int:
 
     seconds = parse_time(command.time) if command.time else None
     given = {name: getattr(command, name) for name in _FROM_SCRATCH if name in command.model_fields_set}
+    refuse_inert(command, RUN_FLAG_RULES)
     with output_folder(command.output, command.overwrite) as (out, work):
         shards = (
             open_artifact(command.shards, verify=False).path if is_remote(command.shards) else command.shards
         )
         job = pretrain_job(shards, work, training, seconds=seconds, **given)
-        figures = run_job(job, out, command.overwrite)
+        if command.find_rate:
+            return find_rate_of(job, command.output, command.as_json)
+        figures = run_job(job, out, command.overwrite, confirm_resume(command))
     if command.as_json:
         print(json.dumps(figures))
     show_before_after(figures)

@@ -79,7 +79,7 @@ def _align(
         parents.append(REWARD)
         training = training.replace(reward=str(folder / REWARD))
     settings: JsonObject = {
-        "training": step.replace(seed=training.seed).model_dump(mode="json"),
+        "training": step.replace(seed=training.seed).fingerprint(),
         "prompts": fingerprint(paths),
     }
     settings |= {"seconds": times.share(step.method)} if times else {}
@@ -103,7 +103,7 @@ def _distill(recipe: RecipeConfig, teacher: str, folder: Path, work: Path, times
     assert recipe.distill is not None
     training = seeded(recipe.distill, recipe.seed)
     shards = "conversation_shards" if recipe.task == "chat" else "shards"
-    settings = {"training": training.model_dump(mode="json")} | outside_folders(training)
+    settings = {"training": training.fingerprint()} | outside_folders(training)
     settings |= {"seconds": times.share("distill")} if times else {}
 
     def run(out: Path) -> None:

@@ -129,7 +129,7 @@ def _pretrain(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> St
     training = seeded(recipe.pretrain, recipe.seed)
     seconds = times.share("pretrain") if times else None
     settings: JsonObject = {
-        "training": training.model_dump(mode="json"),
+        "training": training.fingerprint(),
         "size": recipe.size,
         "seconds": seconds,
         "max_seq_len": recipe.max_seq_len,
@@ -240,7 +240,7 @@ def _finetune(recipe: RecipeConfig, folder: Path, times: BuildTime | None) -> St
     training = seeded(recipe.finetune, recipe.seed)
     shards = "conversation_shards" if recipe.task == "chat" else "example_shards"
     base = base_stage(recipe, "finetune")
-    settings: JsonObject = {"training": training.model_dump(mode="json")}
+    settings: JsonObject = {"training": training.fingerprint()}
     settings |= outside_folders(training)
     settings |= {"seconds": times.share("finetune")} if times else {}
     if base is None:

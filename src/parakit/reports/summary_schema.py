@@ -204,6 +204,13 @@ class StepSamples(SummaryPart):
     samples: tuple[Sample, ...]
 
 
+class ResumedRun(SummaryPart):
+    """A run that went on with other settings after `step` steps."""
+
+    step: int
+    changes: tuple[str, ...]
+
+
 class TrainingSummary(StageSummary):
     """A stage that trained a model. Further keys are numbers: the metrics of the last validation, such as `accuracy`,
     `reward` and `kl`.
@@ -218,6 +225,8 @@ class TrainingSummary(StageSummary):
     trained_parameters: int | None = None
     tokens: int | None = None
     steps: int | None = None
+    best_step: int | None = None
+    resumed_with: ResumedRun | None = None
     skipped_steps: int = 0
     loss: float | None = None
     loss_unit: str = "nats per token"

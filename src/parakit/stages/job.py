@@ -18,6 +18,7 @@ from typing import Protocol
 from parakit.checkpoints.adapters import save_adapter
 from parakit.checkpoints.model_folder import save_model
 from parakit.common.artifacts import LINEAGE, Lineage
+from parakit.common.choices import part_of
 from parakit.common.files import JsonObject
 from parakit.common.hardware import peak_memory, reset_peak_memory
 from parakit.common.processes import in_turn, is_first, wait_for_all
@@ -31,10 +32,12 @@ from parakit.reports.formatting import logit_difference
 from parakit.stages.comparison.measuring import Comparison, measure_after, measure_before
 from parakit.stages.defaults.published import is_published
 from parakit.stages.planning.prediction import predict
+from parakit.stages.resuming.changed_settings import Confirm, resume_changed, resumed_changes
 from parakit.stages.run_dir import adopt_checkpoints, report_other_runs, run_directory
 from parakit.training.config import TrainingConfig, lengths_given
 from parakit.training.doctor.setup import TrainingSetup
 from parakit.training.metrics import EVENTS, METRICS
+from parakit.training.monitoring.settings import MonitoringSettings
 from parakit.training.pace import TimeBudget
 from parakit.training.row_sources import RolloutSource
 from parakit.training.threads import fitted_threads
@@ -105,30 +108,36 @@ class TrainingJob(Protocol):
         ...
 
 
-def run_job(job: TrainingJob, out: Path, overwrite: bool = False) -> JsonObject:
-    """Train what `job` describes and write it to the model folder `out`; returns the figures."""
+def run_job(
+    job: TrainingJob, out: Path, overwrite: bool = False, confirm: Confirm | None = None
+) -> JsonObject:
+    """Train what `job` describes and write it to the model folder `out`; returns the figures. With `confirm`, an interrupted
+    run of other settings goes on with these, if it agrees.
+    """
     with (
         run_directory(job.work, job.training, job.inputs(), job.to_spec(), overwrite) as run_dir,
         fitted_threads() if job.budget else contextlib.nullcontext() as most_threads,
     ):
         if job.budget:
             job.budget.most_threads = most_threads
-        run = in_turn("prepare", lambda: _prepare(job, run_dir, overwrite))
+        run = in_turn("prepare", lambda: _prepare(job, run_dir, overwrite, confirm))
         setup = run.setup
         log(f"{setup.title}: {setup.plan.describe(setup.task.spec.progress_unit)}")
         predicted = predict(run.stage, run.objective, run.method, setup)
         reset_peak_memory()  # a build's earlier stages ran in this process
         figures = _train_compared(run) if run.comparison else run.summarize(train(setup))
-        figures |= predicted | {"peak_memory_bytes": peak_memory()}
+        figures |= predicted | {"peak_memory_bytes": peak_memory()} | resumed_changes(run_dir)
         if is_first():
             _save(run, figures, out, overwrite, run_dir.name)
         wait_for_all("written")
     return figures
 
 
-def _prepare(job: TrainingJob, run_dir: Path, overwrite: bool) -> PreparedRun:
+def _prepare(job: TrainingJob, run_dir: Path, overwrite: bool, confirm: Confirm | None) -> PreparedRun:
     """The run of `job`, with the checkpoints that it continues. Of several processes the first resolves the plan."""
     run = job.prepare(run_dir)
+    if monitoring := part_of(job.training, MonitoringSettings):
+        run = replace(run, setup=replace(run.setup, monitoring=monitoring))
     if job.budget and not lengths_given(job.training):
         job.budget.keeps_validations = job.training.validate_every is not None
         run = replace(run, setup=replace(run.setup, budget=job.budget))
@@ -137,6 +146,8 @@ def _prepare(job: TrainingJob, run_dir: Path, overwrite: bool) -> PreparedRun:
     setup = run.setup
     if setup.run_dir == run_dir and not isinstance(setup.task.source, RolloutSource):
         adopt_checkpoints(run_dir, setup.plan)
+        if confirm:
+            resume_changed(run_dir, setup.model.config, setup.plan, confirm)
     report_other_runs(run_dir, overwrite)
     return run
 

@@ -41,6 +41,7 @@ from parakit.stages.finetuning import FinetuneJob
 from parakit.stages.job import run_job
 from parakit.stages.plans import ModelSpec
 from parakit.stages.pretraining import PretrainJob, open_shards
+from parakit.stages.resuming.changed_settings import Confirm
 from parakit.stages.run_dir import discard_finished
 from parakit.training.config import lengths_given
 from parakit.training.pace import TimeBudget
@@ -178,13 +179,13 @@ def align_job(model: Path, work: Path, training: AlignConfig, *, preferences: Pa
     return AlignJob(model, data, work, training)
 
 
-def align(job: AlignJob, out: Path, overwrite: bool = False) -> JsonObject:
-    """Run the method of `job` and write the model folder `out`; returns the figures."""
+def align(job: AlignJob, out: Path, overwrite: bool = False, confirm: Confirm | None = None) -> JsonObject:
+    """Run the method of `job` and write the model folder `out`; returns the figures. `confirm`: see `run_job`."""
     require_full_model(job.model, "alignment")
     require_plain_weights(job.model, "alignment")
     if job.method == "constitution":  # several runs of an hour each, most of it generation
         return first_alone("constitution", lambda: constitution(job, out, overwrite))
-    return run_job(job, out, overwrite)
+    return run_job(job, out, overwrite, confirm)
 
 
 def distill_job(

@@ -36,6 +36,9 @@ LENGTH_AND_MEASURING = {
         "validate_every",
         "save_every",
         "before_after",
+        "patience",
+        "final_weights",
+        "dynamics_every",
         "n_compared_prompts",
         "max_compared_tokens",
     ),
@@ -83,7 +86,7 @@ def run_directory(
     `overwrite` those are removed too. The caller holds the lock of the output.
     """
     fingerprints = [[path.name, folder_fingerprint(path)] for path in inputs]
-    settings = {"training": training.model_dump(mode="json"), "spec": spec, "inputs": fingerprints}
+    settings = {"training": training.fingerprint(), "spec": spec, "inputs": fingerprints}
     run_dir = work / config_digest(settings | {"inputs": [found for _, found in fingerprints]})[:16]
     if not is_first():
         wait_for_all("run directory")
@@ -121,7 +124,7 @@ def other_runs(run_dir: Path) -> list[OtherRun]:
     found = []
     for path in sorted(run_dir.parent.iterdir()):
         if path != run_dir and (path / RUN).exists() and has_checkpoint(path):
-            steps = [int(name.removeprefix("step-")) for name in _checkpoint_names(path)]
+            steps = [int(name.removeprefix("step-")) for name in checkpoint_names(path)]
             found.append(OtherRun(path, max(steps, default=None), _differences(_settings_of(path), settings)))
     return found
 
@@ -130,7 +133,7 @@ def adopt_checkpoints(run_dir: Path, plan: TrainingPlan) -> None:
     """Take over the checkpoints of another run that has done, up to its newest one, what `plan` would have done. Without
     any, and where this run has checkpoints of its own, nothing changes.
     """
-    if _checkpoint_names(run_dir):
+    if checkpoint_names(run_dir):
         return
     for other in other_runs(run_dir):
         saved = other.plan
@@ -141,7 +144,7 @@ def adopt_checkpoints(run_dir: Path, plan: TrainingPlan) -> None:
         log(
             f"{run_dir.parent}: an interrupted run is continued{other.describe()}: its steps are those of this run"
         )
-        for name in (METRICS, EVENTS, *_checkpoint_names(other.path)):  # the newest checkpoint last
+        for name in (METRICS, EVENTS, *checkpoint_names(other.path)):  # the newest checkpoint last
             if (other.path / name).exists():
                 os.rename(other.path / name, run_dir / name)
         shutil.rmtree(other.path, ignore_errors=True)
@@ -193,8 +196,8 @@ def has_checkpoint(run_dir: Path) -> bool:
     return any(run_dir.glob("step-*"))
 
 
-def _checkpoint_names(run_dir: Path) -> list[str]:
-    """From the oldest to the newest."""
+def checkpoint_names(run_dir: Path) -> list[str]:
+    """The checkpoints in a run directory, from the oldest to the newest."""
     return sorted(path.name for path in run_dir.glob("step-*") if path.name.removeprefix("step-").isdigit())
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from parakit.common.choices import ChoiceConfig, part_of
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.settings import Choices, Config
 from parakit.tokens.config import LongRowSettings
 from parakit.training.monitoring.settings import MonitoringSettings
@@ -226,6 +227,10 @@ class TrainingConfig(ChoiceConfig, MonitoringSettings):
             named = " and ".join(f"`{name}`" for name in given)
             raise UserError(f"{named} both set how long to train", "keep one of them")
         return self
+
+    def fingerprint(self) -> JsonObject:
+        """The settings that a result depends on, for the digest of a run or of a stage."""
+        return self.model_dump(mode="json", exclude={"keep_checkpoints", "trackers"})
 
 
 class TextTrainingConfig(TrainingConfig, TextBatches):

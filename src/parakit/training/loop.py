@@ -18,6 +18,7 @@ from torch import nn
 
 from parakit.common.errors import UserError
 from parakit.training.micro_batches import Objective, TrainingBatch
+from parakit.training.monitoring.dynamics import Dynamics
 from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.optimizers.schedules import learning_rate_factor
 from parakit.training.parallel.engine import ONE_PROCESS, TrainingEngine
@@ -86,6 +87,7 @@ def train_steps(
     precision: Precision | None = None,
     guard: SpikeGuard | None = None,
     engine: TrainingEngine = ONE_PROCESS,
+    dynamics: Dynamics | None = None,
 ) -> Iterator[StepRecord]:
     """Take one optimizer step for every element of `batches` (the micro-batches of one step, of this process) and yield its
     record.
@@ -102,7 +104,9 @@ def train_steps(
         counts = (sum(batch.n_counted for batch in micro_batches), sum(b.n_tokens for b in micro_batches))
         n_counted, n_tokens = (round(count) for count in engine.total(*counts))
         engine.begin_step(step, plan.seed)
-        loss = accumulate_gradients(model, micro_batches, objective, precision, n_counted, engine)
+        measured = dynamics if dynamics is not None and dynamics.begins(step) else None
+        parts = measured if engine is ONE_PROCESS else None  # other processes' parts come with the last one
+        loss = accumulate_gradients(model, micro_batches, objective, precision, n_counted, engine, parts)
         precision.unscale(optimizer.parameters)
         grad_norm = engine.clip(optimizer.parameters, plan.grad_clip)
         factor = learning_rate_factor(plan, step)
@@ -110,7 +114,11 @@ def train_steps(
         precision.update(overflowed=not math.isfinite(grad_norm))
         if good:
             optimizer.set_factor(factor)
+            if measured:
+                measured.before_update(grad_norm, n_counted)
             optimizer.step()
+            if measured:
+                measured.after_update()
         optimizer.zero_grad()
         yield StepRecord(
             step=step + 1,
@@ -131,6 +139,7 @@ def accumulate_gradients(
     precision: Precision,
     n_counted: int,
     engine: TrainingEngine = ONE_PROCESS,
+    dynamics: Dynamics | None = None,
 ) -> float:
     """Accumulate the gradients of the mean loss over all counted tokens; return that loss. `n_counted`: of all processes."""
     total = torch.zeros((), dtype=torch.float64)
@@ -142,6 +151,8 @@ def accumulate_gradients(
             if batch.n_counted == 0:
                 loss = loss * 0.0
             (loss * (precision.scale * engine.gradient_scale)).backward()
+        if dynamics is not None:
+            dynamics.add_part(batch.n_counted, n_counted, precision.scale)
         total += loss.detach().to(total)
     engine.finish_gradients()
     return engine.total(float(total))[0]

@@ -2,8 +2,9 @@
 
 One folder per checkpoint, `step-00001234`: trained weights, optimizer moments and torch's random state as safetensors,
 the rest (step, spike guard, loss scale) as JSON. It is an artifact folder: written atomically and verified by digest. Of
-a damaged checkpoint a warning is printed, and the one before is used. The two newest are kept. Many processes write their
-parts of the tensors (`parallel/checkpoint.py`); either kind resumes in any number of processes.
+a damaged checkpoint a warning is printed, and the one before is used. The newest are kept, two unless the settings say
+otherwise. Many processes write their parts of the tensors (`parallel/checkpoint.py`); either kind resumes in any number of
+processes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import nn
 from parakit.checkpoints.safetensors_io import write_tensors
 from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, read_json, write_json_atomic
+from parakit.common.files import JsonObject, read_checked_json, read_json, write_json_atomic
 from parakit.common.locks import remove_partials
 from parakit.common.progress import log
 from parakit.common.seeds import derive_seed, seed_everything
@@ -34,6 +35,8 @@ from parakit.training.precision import Precision
 
 KEEP = 2
 WEIGHTS, MOMENTS, RANDOM = "weights.safetensors", "optimizer.safetensors", "random.safetensors"
+RESUMED = "resumed.json"  # where a checkpoint was taken over by a run of other settings, on purpose
+_DELETE = "delete the folder to start from the beginning"
 
 
 def save_train_state(
@@ -45,8 +48,11 @@ def save_train_state(
     guard: SpikeGuard,
     extra: dict[str, Any],
     engine: TrainingEngine = ONE_PROCESS,
+    keep: int = KEEP,
 ) -> Path:
-    """Write the checkpoint after `step` steps and delete all but the newest two. Many processes write in the background."""
+    """Write the checkpoint after `step` steps and delete all but the newest `keep`, once it is complete. Many processes write
+    in the background.
+    """
     path = folder / f"step-{step:08d}"
     if path.exists() and not (path / LINEAGE).is_file():  # rejected as damaged when this run started
         shutil.rmtree(path, ignore_errors=True)
@@ -61,23 +67,23 @@ def save_train_state(
         "extra": extra,
     }
     if engine.is_distributed:
-        tensors = _saved_tensors(model) | moments
-        engine.save_parts(path, lineage, tensors, state, lambda: _remove_old(folder, path))
+        tensors = saved_tensors(model) | moments
+        engine.save_parts(path, lineage, tensors, state, lambda: _remove_old(folder, path, keep))
         return path
     with writing_artifact(path, lineage, overwrite=True) as inside:
-        write_tensors(_saved_tensors(model), inside / WEIGHTS)
+        write_tensors(saved_tensors(model), inside / WEIGHTS)
         write_tensors(moments, inside / MOMENTS)
         write_tensors(_random_states(), inside / RANDOM)
         write_json_atomic(inside / "state.json", state)
-    _remove_old(folder, path)
+    _remove_old(folder, path, keep)
     return path
 
 
-def _remove_old(folder: Path, path: Path) -> None:
-    """Delete all but the newest two checkpoints; `path` is the newest."""
+def _remove_old(folder: Path, path: Path, keep: int) -> None:
+    """Delete all but the newest checkpoints; `path` is the newest, and complete."""
     checkpoints = sorted(folder.glob("step-*"))
     damaged = [other for other in checkpoints if other > path]  # the run would have resumed from a valid one
-    for old in [*checkpoints[: -KEEP - len(damaged)], *damaged]:
+    for old in [*checkpoints[: -keep - len(damaged)], *damaged]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -123,7 +129,8 @@ def _load(
     saved_plan = TrainingPlan.parse(read_json(path / LINEAGE)["config"], str(path))
     plan = optimizer.plan = optimizer.plan.as_interrupted(saved_plan)
     state = read_json(path / "state.json")
-    if differing := plan_differences(saved_plan, plan, state["step"]):
+    differing = plan_differences(saved_plan, plan, state["step"])
+    if differing and not _is_accepted(path.parent, state["step"]):
         key = differing[0]
         raise UserError(
             f"{path}: was written with {key} = {getattr(saved_plan, key)}, but this run has {key} ="
@@ -145,7 +152,7 @@ def _load_parts(path: Path, model: nn.Module, optimizer: Optimizer, state: JsonO
     from parakit.training.parallel.checkpoint import load_shards
 
     moments = optimizer.state_tensors()
-    load_shards(path, _saved_tensors(model) | moments)
+    load_shards(path, saved_tensors(model) | moments)
     numbers = {name: torch.tensor(value) for name, value in state["numbers"].items()}
     optimizer.load_state_tensors(moments | numbers)
     seed_everything(derive_seed(optimizer.plan.seed, "resumed", state["step"]))
@@ -157,7 +164,7 @@ def _load_files(path: Path, model: nn.Module, optimizer: Optimizer) -> None:
     """Fill the state of a run in one process from a checkpoint of one."""
     weights = load_file(path / WEIGHTS)
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    not_saved = set(model.state_dict()) - set(_saved_tensors(model))
+    not_saved = set(model.state_dict()) - set(saved_tensors(model))
     assert not unexpected, unexpected
     assert set(missing) <= not_saved, missing
     optimizer.load_state_tensors(load_file(path / MOMENTS))
@@ -171,7 +178,13 @@ def _set_random_states(path: Path) -> None:
         torch.cuda.set_rng_state(random["cuda"])
 
 
-def _saved_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+def _is_accepted(folder: Path, step: int) -> bool:
+    """Whether the run was resumed with other settings at this checkpoint, on purpose."""
+    accepted = read_checked_json(folder / RESUMED, _DELETE) if (folder / RESUMED).is_file() else {}
+    return bool(accepted.get("step") == step)
+
+
+def saved_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """The model's tensors by name, a tied one once (`named_parameters` skips the second name), without frozen weights
     of the base.
     """

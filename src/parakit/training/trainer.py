@@ -32,6 +32,9 @@ from parakit.training.interruption import TrainingInterrupted, stop_signals
 from parakit.training.loop import SpikeGuard, StepRecord, train_steps
 from parakit.training.metrics import SAMPLE, MetricsLog
 from parakit.training.micro_batches import Objective, TrainingBatch, to_micro_batch
+from parakit.training.monitoring.best_weights import BestWeights
+from parakit.training.monitoring.dynamics import Dynamics
+from parakit.training.monitoring.settings import MonitoringSettings
 from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.pace import Pace, TimeBudget
 from parakit.training.parallel.engine import ONE_PROCESS, TrainingEngine
@@ -40,10 +43,16 @@ from parakit.training.plan import TrainingPlan
 from parakit.training.precision import Precision
 from parakit.training.row_sources import PlannedSource, RolloutSource, RowSource, lengths_of
 from parakit.training.run_figures import run_figures
+<<<<<<< HEAD
 from parakit.training.threads import kept_memory
 from parakit.training.train_state import load_train_state, save_train_state
+=======
+from parakit.training.train_state import load_train_state, save_train_state, saved_tensors
+>>>>>>> 3c9cf3b9 (A run resumes with other settings after a question; --find-rate proposes a learning rate; early end, best weights, a checkpoint before each validation)
 
 SAVE_SECONDS = 60.0
+RECENT_SECONDS = 10.0  # a checkpoint that young need not be repeated before a validation
+_DEFAULT_MONITORING = MonitoringSettings()
 N_MEASURED_STEPS = 12  # first steps of a compiled run, from which the speedup is computed
 
 
@@ -57,7 +66,9 @@ def train(setup: TrainingSetup) -> JsonObject:
     engine = make_engine(plan, sum(p.numel() for p in setup.model.parameters() if p.requires_grad))
     if task.data is not None and engine.is_first:
         check_setup(setup)
-    trainer = Trainer(setup.model, task.source, task.objective, plan, setup.run_dir, setup.budget, engine)
+    trainer = Trainer(
+        setup.model, task.source, task.objective, plan, setup.run_dir, setup.budget, engine, setup.monitoring
+    )
     _log_start(setup, trainer)
     if task.step_metrics:
         task.step_metrics()  # discard those of the doctor's and the compiler's forward passes
@@ -70,20 +81,31 @@ def train(setup: TrainingSetup) -> JsonObject:
         bar.resume_at(setup.amount(trainer.first_step, trainer.plan))
         if setup.before is not None and not trainer.first_step:
             metrics.write("validation", 0, **_with_forgetting(setup.before, setup.before))
-        for record in trainer.steps():
+        if trainer.validation_pending:
+            validated, final = step, _validate(setup, trainer, step, metrics, bar)
+        for record in () if trainer.best.is_over else trainer.steps():
             step = record.step
-            step_metrics = task.step_metrics() if task.step_metrics else {}
+            step_metrics = dict(task.step_metrics()) if task.step_metrics else {}
+            step_metrics |= trainer.dynamics.figures if trainer.dynamics else {}
             _advance_bar(setup, trainer.plan, bar, record, step_metrics)
             metrics.write_step(record, step_metrics)
             if task.should_stop and task.should_stop(step):
                 break
             if step % trainer.plan.validate_every == 0 and step < trainer.plan.max_steps:
-                with trainer.eager():
-                    validated, final = step, _validate(setup, trainer, step, metrics, bar)
+                trainer.save_before_validation(step)
+                validated, final = step, _validate(setup, trainer, step, metrics, bar)
+                if trainer.best.is_over:
+                    log(
+                        f"{setup.title}: ends after step {step}: {setup.monitoring.patience} validations without a lower loss"
+                    )
+                    break
         compilation.discard_compiled_code(trainer.model)
         if validated != step:  # the time may be over after a validation
             final = _validate(setup, trainer, step, metrics, bar)
+    trainer.optimizer.finish()
     trainer.engine.release()
+    if best := trainer.best.restore(trainer.model, step):
+        final = best[1] | {"best_step": best[0]}
     seconds = time.monotonic() - started
     return run_figures(trainer, task, setup.run_dir, final, setup.before, step, seconds)
 
@@ -100,6 +122,7 @@ class Trainer:
         folder: Path | None,
         budget: TimeBudget | None = None,
         engine: TrainingEngine = ONE_PROCESS,
+        monitoring: MonitoringSettings = _DEFAULT_MONITORING,
     ) -> None:
         self.device = pick_device(plan.device)
         self.model: TransformerModel = model
@@ -115,6 +138,10 @@ class Trainer:
             self.first_step, extra = load_train_state(
                 folder, self.model, self.optimizer, self.precision, self.guard, engine
             )
+        self.monitoring, every = monitoring, monitoring.dynamics_every
+        self.best = BestWeights(folder, monitoring, self.first_step)
+        self.dynamics = Dynamics(every, self.optimizer.parameters) if every else None
+        self.validation_pending = bool(extra.get("validation_pending"))
         if isinstance(source, RolloutSource) and "source" in extra:
             source.load_state(extra["source"])
         self.plan = self.optimizer.plan  # as an interrupted run had revised it
@@ -169,14 +196,20 @@ class Trainer:
             precision=self.precision,
             guard=self.guard,
             engine=self.engine,
+            dynamics=self.dynamics,
         )
+<<<<<<< HEAD
         saved_at, saved_step, due, record = time.monotonic(), self.first_step, False, None
         with stop_signals() as stopped, kept_memory():
+=======
+        self._saved_at, self._saved_step, due, record = time.monotonic(), self.first_step, False, None
+        with stop_signals() as stopped:
+>>>>>>> 3c9cf3b9 (A run resumes with other settings after a question; --find-rate proposes a learning rate; early end, best weights, a checkpoint before each validation)
             try:
                 for record in records:
                     self._count_seconds(record)
                     yield record
-                    due = due or self._save_due(record.step, time.monotonic() - saved_at)
+                    due = due or self._save_due(record.step, time.monotonic() - self._saved_at)
                     stopping, due = self.engine.any_of(bool(stopped), due)
                     resumable = self._resumable_at(record.step, stopping)
                     if resumable and self.pace:
@@ -189,14 +222,14 @@ class Trainer:
                     wanted = due and (not record.skipped or record.step == self.plan.max_steps)
                     if self.folder is not None and (wanted or stopping):
                         self.save(record.step)
-                        saved_at, saved_step, due = time.monotonic(), record.step, False
+                        due = False
                     if stopping:
                         self.engine.finish_saving()
                         number = stopped[0] if stopped else signal.SIGTERM
-                        raise TrainingInterrupted(saved_step, self.plan.max_steps, number)
+                        raise TrainingInterrupted(self._saved_step, self.plan.max_steps, number)
                 self.engine.finish_saving()
             except UserError:
-                self._save_finished_phase(record, saved_step)
+                self._save_finished_phase(record)
                 raise
 
     def log_metrics(self, folder: Path) -> MetricsLog:
@@ -223,18 +256,30 @@ class Trainer:
                 torch.set_num_threads(n_threads)
 
     def by_first(self, name: str, measure: Callable[[], list[Any]]) -> list[Any]:
-        """What `measure` finds in the first process, with the whole model."""
-        with self.engine.whole():
+        """What `measure` finds in the first process, with the whole model and the weights to use. Without its compiled code:
+        every new shape would be compiled again.
+        """
+        with (
+            compilation.without_compiled_code(self.model),
+            self.optimizer.averaged(),
+            self.engine.whole(),
+        ):
             return self.engine.from_first(name, measure)
 
-    def eager(self) -> contextlib.AbstractContextManager[object]:
-        """The model without its compiled code, for validation: every new shape would be compiled again."""
-        return compilation.without_compiled_code(self.model)
+    def save_before_validation(self, step: int) -> None:
+        """Write a checkpoint that a run resumes from with the validation, unless there was one in the last seconds."""
+        resumable = not isinstance(self.source, RolloutSource) or self.source.resumable_at(step)
+        (is_old,) = self.engine.any_of(time.monotonic() - self._saved_at >= RECENT_SECONDS)
+        if self.folder is not None and resumable and is_old:
+            self.save(step, validation_pending=True)
 
-    def save(self, step: int) -> None:
+    def save(self, step: int, validation_pending: bool = False) -> None:
         """Write a checkpoint now."""
         assert self.folder is not None
+        self._saved_at, self._saved_step = time.monotonic(), step
         extra: JsonObject = {"seconds": self.seconds, "compiled": self.compile_choice.compiled}
+        if validation_pending:
+            extra["validation_pending"] = True
         if self._metrics is not None:
             extra["metrics"] = self._metrics.state()
         if isinstance(self.source, RolloutSource):
@@ -243,7 +288,7 @@ class Trainer:
             extra["time_used"] = self.pace.budget.used
         with self.pace.save() if self.pace else contextlib.nullcontext():
             state = (self.model, self.optimizer, self.precision, self.guard, extra, self.engine)
-            save_train_state(self.folder, step, *state)
+            save_train_state(self.folder, step, *state, self.monitoring.keep_checkpoints)
 
     def _resumable_at(self, step: int, stopped: bool) -> bool:
         """Whether a run can resume after `step`. Logs that a stop waits for the end of the phase."""
@@ -255,11 +300,11 @@ class Trainer:
             self._stop_logged = True
         return resumable or step == self.plan.max_steps
 
-    def _save_finished_phase(self, record: StepRecord | None, saved_step: int) -> None:
+    def _save_finished_phase(self, record: StepRecord | None) -> None:
         """Save the last finished phase after an error in sampling the next one."""
         if self.folder is None or record is None or not isinstance(self.source, RolloutSource):
             return
-        if record.step > saved_step and self.source.resumable_at(record.step):
+        if record.step > self._saved_step and self.source.resumable_at(record.step):
             self.save(record.step)
 
     def _count_seconds(self, record: StepRecord) -> None:
@@ -334,9 +379,10 @@ def _validate(setup: TrainingSetup, trainer: Trainer, step: int, metrics: Metric
     if load:
         metrics.write("experts", step, load=load)
     with trainer.pace.validation() if trainer.pace else contextlib.nullcontext():
-        result, samples = trainer.by_first("validation", lambda: _measure(setup))
+        result, samples = trainer.by_first("validation", lambda: _measure(setup, trainer, step))
         if samples is not None:
             metrics.write(SAMPLE, step, samples=samples)
+    trainer.best.record(step, result)
     if setup.before is not None:
         result = _with_forgetting(result, setup.before)
     metrics.write("validation", step, **result)
@@ -347,10 +393,13 @@ def _validate(setup: TrainingSetup, trainer: Trainer, step: int, metrics: Metric
     return result | ({"expert_load": load} if load else {})
 
 
-def _measure(setup: TrainingSetup) -> list[Any]:
-    """The metrics of the validation split, and samples where the task has any."""
+def _measure(setup: TrainingSetup, trainer: Trainer, step: int) -> list[Any]:
+    """The metrics of the validation split, and samples where the task has any; keeps the best weights."""
     task = setup.task
-    return [task.validate(setup.model), None if task.sample is None else task.sample(setup.model)]
+    result, samples = task.validate(setup.model), task.sample(setup.model) if task.sample else None
+    if trainer.best.keeps(step, result):
+        trainer.best.keep(step, result, saved_tensors(setup.model))
+    return [result, samples]
 
 
 def _with_forgetting(result: Mapping[str, Any], before: Mapping[str, Any]) -> JsonObject:

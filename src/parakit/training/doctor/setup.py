@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
 from parakit.training.doctor.registry import log_warnings
 from parakit.training.micro_batches import to_micro_batch
+from parakit.training.monitoring.settings import MonitoringSettings
 from parakit.training.pace import TimeBudget
 from parakit.training.plan import TrainingPlan
 from parakit.training.precision import Precision
@@ -45,6 +46,7 @@ class TrainingSetup:
     """The time that the run may take; None: as long as the plan's steps take."""
     before: Mapping[str, Any] | None = None
     """The metrics of `task.validate` before the first step, which later ones are compared with; None: not measured."""
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
     def amount(self, step: int, plan: TrainingPlan) -> int:
         """Progress after `step` steps of `plan`: tokens where rows are of one length, else rows."""

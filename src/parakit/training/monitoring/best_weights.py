@@ -54,24 +54,33 @@ class BestWeights:
             return False
         return sum(step > best[0] for step, _ in self.validations) >= patience
 
-    def record(self, step: int, figures: JsonObject, tensors: dict[str, Tensor]) -> None:
-        """Add a validation; `tensors`, the weights now, are written where it is the best."""
+    def keeps(self, step: int, figures: JsonObject) -> bool:
+        """Whether the weights after `step` are kept, with these figures."""
         if not self.is_active or self.has(step):
-            return
+            return False
         if "loss" not in figures:
             raise UserError(
                 "patience and final_weights: best follow the validation loss, which this method does not have",
                 "remove them; a method with rewards ends by max_steps or kl_limit",
             )
-        self.validations.append((step, figures))
         best = self.best
-        if self.folder is None or not is_first():
+        is_better = math.isfinite(figures["loss"]) and (best is None or figures["loss"] < best[1]["loss"])
+        return self.settings.keeps_best and is_better
+
+    def keep(self, step: int, figures: JsonObject, tensors: dict[str, Tensor]) -> None:
+        """Write the weights of the best validation, in the first process."""
+        assert self.folder is not None
+        lineage = Lineage("best_weights", result={"step": step, "loss": figures["loss"]})
+        with writing_artifact(self.folder / BEST, lineage, overwrite=True) as inside:
+            write_tensors(tensors, inside / "weights.safetensors")
+
+    def record(self, step: int, figures: JsonObject) -> None:
+        """Add a validation, in every process."""
+        if not self.is_active or self.has(step):
             return
-        if self.settings.keeps_best and best is not None and best[0] == step:
-            lineage = Lineage("best_weights", result={"step": step, "loss": figures["loss"]})
-            with writing_artifact(self.folder / BEST, lineage, overwrite=True) as inside:
-                write_tensors(tensors, inside / "weights.safetensors")
-        write_checked_json(self.folder / VALIDATIONS, [list(row) for row in self.validations])
+        self.validations.append((step, figures))
+        if self.folder is not None and is_first():
+            write_checked_json(self.folder / VALIDATIONS, [list(row) for row in self.validations])
 
     def restore(self, model: nn.Module, last_step: int) -> tuple[int, JsonObject] | None:
         """Put the best weights into `model`; returns their step and figures, or None where the last weights stay: they are

@@ -53,6 +53,7 @@ class Dynamics:
     """Measures one step in every `every`. `figures` are those of the last measured step, empty of the others."""
 
     every: int
+    parameters: Sequence[Tensor]
     noise: GradientNoise = field(default_factory=GradientNoise)
     figures: dict[str, float] = field(default_factory=dict)
     parts: list[tuple[float, int]] = field(default_factory=list)
@@ -65,11 +66,11 @@ class Dynamics:
         return (step + 1) % self.every == 0
 
     @torch.no_grad()
-    def add_part(self, parameters: Sequence[Tensor], n_part: int, n_all: int, scale: float) -> None:
+    def add_part(self, n_part: int, n_all: int, scale: float) -> None:
         """A micro-batch of `n_part` of `n_all` counted tokens has been added to the gradients, which are `scale` times
         those of the mean loss over all.
         """
-        now = {i: local(p.grad) for i, p in enumerate(parameters) if p.grad is not None}
+        now = {i: local(p.grad) for i, p in enumerate(self.parameters) if p.grad is not None}
         square = 0.0
         for i, gradient in now.items():
             added = gradient - self._gradients[i] if i in self._gradients else gradient
@@ -79,19 +80,19 @@ class Dynamics:
             self.parts.append((square * (n_all / (n_part * scale)) ** 2, n_part))
 
     @torch.no_grad()
-    def before_update(self, parameters: Sequence[Tensor], grad_norm: float, n_all: int) -> None:
+    def before_update(self, grad_norm: float, n_all: int) -> None:
         """The gradients are complete, with the norm `grad_norm` before clipping."""
         self._gradients = {}
         self.noise.add(self.parts, (grad_norm**2, n_all))
         if (scale := self.noise.scale) is not None:
             self.figures["gradient_noise_scale"] = scale
-        self._before = [local(p).detach().clone() for p in parameters]
+        self._before = [local(p).detach().clone() for p in self.parameters]
 
     @torch.no_grad()
-    def after_update(self, parameters: Sequence[Tensor]) -> None:
+    def after_update(self) -> None:
         """The step is taken."""
         moved = held = 0.0
-        for parameter, old in zip(parameters, self._before, strict=True):
+        for parameter, old in zip(self.parameters, self._before, strict=True):
             moved += float((local(parameter) - old).norm(dtype=torch.float64)) ** 2
             held += float(old.norm(dtype=torch.float64)) ** 2
         self._before = []

@@ -1,0 +1,1 @@
+"""Resuming a run whose settings have changed since it was interrupted."""
