@@ -43,12 +43,8 @@ from parakit.training.plan import TrainingPlan
 from parakit.training.precision import Precision
 from parakit.training.row_sources import PlannedSource, RolloutSource, RowSource, lengths_of
 from parakit.training.run_figures import run_figures
-<<<<<<< HEAD
 from parakit.training.threads import kept_memory
-from parakit.training.train_state import load_train_state, save_train_state
-=======
 from parakit.training.train_state import load_train_state, save_train_state, saved_tensors
->>>>>>> 3c9cf3b9 (A run resumes with other settings after a question; --find-rate proposes a learning rate; early end, best weights, a checkpoint before each validation)
 
 SAVE_SECONDS = 60.0
 RECENT_SECONDS = 10.0  # a checkpoint that young need not be repeated before a validation
@@ -198,13 +194,8 @@ class Trainer:
             engine=self.engine,
             dynamics=self.dynamics,
         )
-<<<<<<< HEAD
-        saved_at, saved_step, due, record = time.monotonic(), self.first_step, False, None
-        with stop_signals() as stopped, kept_memory():
-=======
         self._saved_at, self._saved_step, due, record = time.monotonic(), self.first_step, False, None
-        with stop_signals() as stopped:
->>>>>>> 3c9cf3b9 (A run resumes with other settings after a question; --find-rate proposes a learning rate; early end, best weights, a checkpoint before each validation)
+        with stop_signals() as stopped, kept_memory():
             try:
                 for record in records:
                     self._count_seconds(record)
