@@ -3,7 +3,8 @@
 `torch.utils.checkpoint` does this too, but imports PyTorch's compiler: 100 MB of a process and some seconds. It also builds
 the graph of the first pass, whose many small nodes pin the memory between them: a heap that is cut up so grew to twice what a
 step of a small model needs. Here the first pass has no graph. PyTorch's own is called where that is not enough: on other
-devices, in compiled code, for experts and caches, which hand on tensors of a pass in attributes.
+devices, in compiled code, for blocks that are spread over processes, for experts and caches, which hand on tensors of a pass
+in attributes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def recompute_in_backward(block: nn.Module, x: Tensor, *arguments: Any) -> Tenso
     """block(x, *arguments). Arguments are tensors, tuples of tensors, or None; else, see the top of this file."""
     flat = [x, *(one for argument in arguments for one in _flat(argument))]
     plain = all(one is None or isinstance(one, Tensor) for one in flat)
-    if not plain or x.device.type != "cpu" or torch.compiler.is_compiling() or _has_experts(block):
+    if not plain or x.device.type != "cpu" or torch.compiler.is_compiling() or _needs_pytorch(block):
         from torch.utils.checkpoint import checkpoint
 
         result: Tensor = checkpoint(block, x, *arguments, use_reentrant=False)
@@ -35,8 +36,11 @@ def _flat(argument: Any) -> tuple[Any, ...]:
     return argument if isinstance(argument, tuple) else (argument,)
 
 
-def _has_experts(block: nn.Module) -> bool:
-    return any(isinstance(module, MixtureOfExperts) for module in block.modules())
+def _needs_pytorch(block: nn.Module) -> bool:
+    """Whether a block has experts, or weights in parts (DTensors), which are gathered in hooks of a pass."""
+    return any(isinstance(module, MixtureOfExperts) for module in block.modules()) or any(
+        hasattr(parameter, "placements") for parameter in block.parameters()
+    )
 
 
 class _Recomputed(torch.autograd.Function):

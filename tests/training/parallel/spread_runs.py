@@ -38,7 +38,10 @@ def spread_trainer(name: str, folder: Path | None = None, **changes: Any) -> Tra
 
 def from_scratch(name: str) -> tuple[Any, Any, Any]:
     task = TASKS[name]
-    return woken(task.model(dropout=0.0, **HEADS)), task.source(), task.objective
+    losses = (
+        {"balance_coef": 0.0, "router_z_coef": 0.0} if name == "experts" else {}
+    )  # means over a micro-batch
+    return woken(task.model(dropout=0.0, **HEADS, **losses)), task.source(), task.objective
 
 
 def tuning(name: str) -> tuple[Any, Any, Any]:

@@ -36,6 +36,7 @@ def test_a_model_that_does_not_fit_is_sharded_over_as_few_processes_as_hold_it()
         ("tensor", 2, Layout(tensor=2)),
         ("shard=2,tensor=2", 4, Layout(shard=2, tensor=2)),
         ("shard=2,tensor=2", 8, Layout(data=2, shard=2, tensor=2)),
+        ("data=2,shard=2", 4, Layout(data=2, shard=2)),
         ("data=2,shard", 8, Layout(data=2, shard=4)),
         ("shard=4,expert=2", 4, Layout(shard=4, expert=2)),
         ("shard,expert", 4, Layout(shard=4, expert=4)),

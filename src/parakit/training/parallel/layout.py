@@ -105,14 +105,14 @@ def choose_layout(
     left = n_processes // known
     if open_ones:
         sizes[open_ones[0]] = left
-    elif "data" not in sizes and ("shard" in sizes or "tensor" in sizes or left == 1):
+    elif "data" not in sizes and sizes.keys() & {"shard", "tensor"}:
         sizes["data"] = left
     elif "data" in sizes and left > 1:
         raise UserError(
             f"parallel = {parallel!r} is for {known} processes, and there are {n_processes}",
             f"start {known} processes, leave one of the sizes open (shard instead of shard=2), or set parallel to auto",
         )
-    else:
+    elif "data" not in sizes:
         sizes |= _derived(left, n_parameters, memory)
     if sizes.get("expert") == 0:
         sizes["expert"] = sizes.get("data", 1) * sizes.get("shard", 1)

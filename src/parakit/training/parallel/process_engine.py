@@ -14,11 +14,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.nn.parallel import DistributedDataParallel
 
+from parakit.common.errors import UserError
 from parakit.common.processes import from_first
 from parakit.common.seeds import derive_seed
 from parakit.model.heads import TransformerModel
+from parakit.model.layers.experts import MixtureOfExperts
 from parakit.training.micro_batches import Objective
 from parakit.training.parallel.engine import TrainingEngine, Value, local
 from parakit.training.parallel.layout import Layout
@@ -126,6 +129,8 @@ class ShardedEngine(ProcessEngine):
         super().__init__(layout, device)
         self.mesh, self.offload = make_mesh(layout, device), offload
         self.summed: list[nn.Module] = []
+        self.of_experts: DeviceMesh | None = None
+        self.experts: list[MixtureOfExperts] = []
 
     def attach(self, model: TransformerModel, objective: Objective, device: torch.device) -> Objective:
         """See `TrainingEngine.attach`; a block at a time goes to the device, in parts."""
@@ -136,8 +141,9 @@ class ShardedEngine(ProcessEngine):
         blocks = list(model.trunk.blocks)
         if self.layout.tensor > 1:
             self.summed = split_matrices(model, blocks, self.mesh["tensor"])
+        self._spread_experts(blocks)
         root = ObjectivePass(model, objective)
-        self.wrapped = shard_model(root, blocks, self.layout, self.mesh, self.offload)
+        self.wrapped = shard_model(root, blocks, self.layout, self.mesh, self.offload, self.of_experts)
         model.to(device)  # what is in no part: buffers
         return lambda model, batch: self.wrapped(batch)
 
@@ -153,6 +159,28 @@ class ShardedEngine(ProcessEngine):
             from parakit.training.parallel.tensor_parallel import sum_parts
 
             sum_parts(self.summed, self.mesh["tensor"])
+        for (
+            layer
+        ) in self.experts:  # which have summed the tokens of the processes that share them, not averaged
+            for weight in layer.parameters(recurse=False):
+                if weight.grad is not None:
+                    local(weight.grad).div_(self.layout.expert)
+
+    def _spread_experts(self, blocks: list[nn.Module]) -> None:
+        """Give each process its experts."""
+        if self.layout.expert == 1:
+            return
+        from parakit.training.parallel.experts import expert_layers, spread_experts
+        from parakit.training.parallel.sharding import expert_mesh
+
+        self.experts = expert_layers(blocks)
+        if not self.experts:
+            raise UserError(
+                f"parallel: expert = {self.layout.expert}, and the model has no experts", "leave expert out"
+            )
+        self.of_experts = expert_mesh(self.layout, self.device)
+        for layer in self.experts:
+            spread_experts(layer, self.of_experts["expert"])
 
     def clip(self, parameters: Sequence[Tensor], grad_clip: float) -> float:
         """See `TrainingEngine.clip`: squares are summed over the parts, of equal parts once."""

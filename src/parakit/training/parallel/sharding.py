@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
 
+from parakit.training.parallel.experts import expert_layers
 from parakit.training.parallel.layout import Layout
 
 
@@ -33,25 +34,67 @@ def same_start(model: nn.Module) -> None:
             tensor.copy_(content)
 
 
+def expert_mesh(layout: Layout, device: torch.device) -> DeviceMesh:
+    """The same processes as (those that hold the same experts, those that share them, tensor)."""
+    sizes = (layout.n_shares // layout.expert, layout.expert, layout.tensor)
+    return init_device_mesh(device.type, sizes, mesh_dim_names=("same", "expert", "tensor"))
+
+
 def shard_model(
-    root: nn.Module, blocks: list[nn.Module], layout: Layout, mesh: DeviceMesh, offload: bool
+    root: nn.Module,
+    blocks: list[nn.Module],
+    layout: Layout,
+    mesh: DeviceMesh,
+    offload: bool = False,
+    of_experts: DeviceMesh | None = None,
 ) -> Any:
     """Shard `blocks` and what is left of `root` in place; returns `root`. `offload`: parts, gradients and moments are kept
-    in the memory of the host, where the optimizer then runs.
+    in the memory of the host, where the optimizer then runs. `of_experts`: the mesh that experts were spread over.
     """
     policy = CPUOffloadPolicy() if offload else OffloadPolicy()
-    if layout.n_shares > 1:
+    ignored: set[nn.Parameter] = set()
+    if layout.n_shares == 1:
+        ignored = {parameter for block in blocks for parameter in block.parameters()}
+    else:
         of_blocks = mesh["shard"] if layout.data == 1 else mesh["data", "shard"]
+        if of_experts is not None:
+            ignored = _shard_experts(blocks, layout, of_blocks, of_experts, policy)
         for block in blocks:
-            fully_shard(block, mesh=of_blocks, reshard_after_forward=True, offload_policy=policy)
-    others = set() if layout.n_shares > 1 else {p for block in blocks for p in block.parameters()}
+            fully_shard(
+                block,
+                mesh=of_blocks,
+                reshard_after_forward=True,
+                offload_policy=policy,
+                ignored_params=ignored,
+            )
     return fully_shard(
         root,
-        ignored_params=others,
         mesh=_mesh_of_rest(layout, mesh),
         reshard_after_forward=False,
         offload_policy=policy,
+        ignored_params=ignored,
     )
+
+
+def _shard_experts(
+    blocks: list[nn.Module],
+    layout: Layout,
+    of_blocks: DeviceMesh,
+    of_experts: DeviceMesh,
+    policy: OffloadPolicy,
+) -> set[nn.Parameter]:
+    """Shard each layer's experts over the processes that hold the same ones, and the rest of the layer as a block is.
+    Returns the experts that no two processes hold, which are reduced by nobody.
+    """
+    alone: set[nn.Parameter] = set()
+    for layer in expert_layers(blocks):
+        if layout.n_shares == layout.expert:
+            alone.update(layer.parameters(recurse=False))
+            continue
+        for child in layer.children():
+            fully_shard(child, mesh=of_blocks, offload_policy=policy)
+        fully_shard(layer, mesh=of_experts["same"], offload_policy=policy)
+    return alone
 
 
 def _mesh_of_rest(layout: Layout, mesh: DeviceMesh) -> DeviceMesh:
