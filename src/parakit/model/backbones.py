@@ -27,8 +27,8 @@ class Stack(nn.Module):
     """Token embedding, positions, blocks, final norm."""
 
     causal = False
-    checkpointing = False
-    """Compute each block again in the backward pass instead of keeping what it computed (Chen et al. 2016)."""
+    checkpointing = 0
+    """Of how many blocks one is computed again in the backward pass instead of kept (Chen et al. 2016); 0: none."""
 
     def __init__(
         self, config: TransformerConfig, token_embedding: nn.Embedding | None = None, cross: bool = False
@@ -122,12 +122,15 @@ class Stack(nn.Module):
         for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             inputs = (x, rotations[block.rotation], masks[block.mask], cache, source, source_mask)
-            recomputed = self.checkpointing and torch.is_grad_enabled()
+            recomputed = self._recomputes(number) and torch.is_grad_enabled()
             x = recompute_in_backward(block, *inputs) if recomputed else block(*inputs)
             if number == 0 and self.convolution is not None:
                 x = self.convolution(embedded, x, attention_mask)
         x = self.final_norm(x)
         return x if self.output_projection is None else self.output_projection(x)
+
+    def _recomputes(self, number: int) -> bool:
+        return self.checkpointing > 0 and number % self.checkpointing == 0
 
     def _embed(self, x: Tensor, position_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         if self.config.embedding_scale != 1.0:
@@ -232,8 +235,8 @@ class EncoderDecoder(nn.Module):
         return [*self.encoder.blocks, *self.decoder.blocks]
 
 
-def set_checkpointing(model: nn.Module, on: bool) -> None:
-    """Turn gradient checkpointing of every stack in `model` on or off."""
+def set_checkpointing(model: nn.Module, every: int) -> None:
+    """Compute one block in `every` of each stack in `model` again in the backward pass; 0: none."""
     for module in model.modules():
         if isinstance(module, Stack):
-            module.checkpointing = on
+            module.checkpointing = every

@@ -15,7 +15,7 @@ from parakit.common.files import JsonObject
 from parakit.common.settings import Choices, Config
 from parakit.tokens.config import LongRowSettings
 from parakit.training.monitoring.settings import MonitoringSettings
-from parakit.training.parallel.layout import parse_parallel
+from parakit.training.parallel.settings import PlacementSettings
 from parakit.training.plan import OptimizerName, Revisions, ScheduleName
 from parakit.training.plan import TrainingPlan as TrainingPlan
 from parakit.training.task_names import MASK_RATE
@@ -116,7 +116,7 @@ class BeforeAfter(Config):
     )
 
 
-class TrainingConfig(ChoiceConfig, MonitoringSettings):
+class TrainingConfig(ChoiceConfig, MonitoringSettings, PlacementSettings):
     """How to train. None means: chosen from the size, the data and the time."""
 
     choices: ClassVar[Choices] = {
@@ -181,11 +181,6 @@ class TrainingConfig(ChoiceConfig, MonitoringSettings):
         " time for a fraction of the memory; auto: for adapters on a quantized model, and where a published model would not"
         " fit without.",
     )
-    parallel: str = Field(
-        default="auto",
-        description="In many processes (torchrun): auto (data parallel where the model fits, else sharded), or sizes"
-        " such as shard=2,tensor=2 of data, shard, tensor and expert.",
-    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     validate_every: int | None = Field(
         default=None, ge=1, description="Steps between validations. Default: eight validations in the run."
@@ -193,11 +188,6 @@ class TrainingConfig(ChoiceConfig, MonitoringSettings):
     save_every: int | None = Field(
         default=None, ge=1, description="Steps between checkpoints. Default: about one a minute."
     )
-
-    @field_validator("parallel", mode="before")
-    @classmethod
-    def _layout(cls, value: Any) -> Any:
-        return parse_parallel(value)
 
     @field_validator("compile", "gradient_checkpointing", mode="before")
     @classmethod
@@ -221,6 +211,15 @@ class TrainingConfig(ChoiceConfig, MonitoringSettings):
         return self
 
     @model_validator(mode="after")
+    def _checkpointed(self) -> Self:
+        if self.checkpoint_every > 1 and self.gradient_checkpointing == "off":
+            raise UserError(
+                f"checkpoint_every = {self.checkpoint_every} has no effect: gradient_checkpointing is off",
+                "remove it, or set gradient_checkpointing to on",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_length(self) -> Self:
         given = lengths_given(self)
         if len(given) > 1:
@@ -230,7 +229,9 @@ class TrainingConfig(ChoiceConfig, MonitoringSettings):
 
     def fingerprint(self) -> JsonObject:
         """The settings that a result depends on, for the digest of a run or of a stage."""
-        return self.model_dump(mode="json", exclude={"keep_checkpoints", "trackers"})
+        return self.model_dump(
+            mode="json", exclude={"keep_checkpoints", "trackers", "parallel", "offload_optimizer"}
+        )
 
 
 class TextTrainingConfig(TrainingConfig, TextBatches):
@@ -363,7 +364,9 @@ def _plan(
         precision=config.precision,
         compile=config.compile,
         gradient_checkpointing=config.gradient_checkpointing == "on",
+        checkpoint_every=config.checkpoint_every,
         parallel=config.parallel,
+        offload_optimizer=config.offload_optimizer,
         device=config.device,
         validate_every=config.validate_every or max(1, max_steps // 8),
         save_every=config.save_every,

@@ -53,8 +53,14 @@ class TrainingPlan(Config):
     validation_tokens: int | None = Field(
         default=None, description="Tokens of a validation split that are read, whole documents; None: all."
     )
+    checkpoint_every: int = Field(
+        default=1, description="Blocks of which one is computed again, with gradient checkpointing."
+    )
     parallel: str = Field(
         default="auto", description="How a run in many processes is laid out; see `training.parallel.layout`."
+    )
+    offload_optimizer: bool = Field(
+        default=False, description="Whether the host's memory holds the parts, and the optimizer runs there."
     )
     most_steps: int | None = Field(
         default=None,

@@ -123,7 +123,7 @@ class Trainer:
         self.device = pick_device(plan.device)
         self.model: TransformerModel = model
         self.source, self.plan, self.folder, self.engine = source, plan, folder, engine
-        set_checkpointing(self.model, plan.gradient_checkpointing)
+        set_checkpointing(self.model, plan.checkpoint_every if plan.gradient_checkpointing else 0)
         self.plain_objective, self.objective = objective, engine.attach(model, objective, self.device)
         self.optimizer = Optimizer(self.model, plan)
         self.precision = Precision(plan.precision, self.device)

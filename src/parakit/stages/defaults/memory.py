@@ -12,6 +12,7 @@ from torch import nn
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.hardware import available_memory
+from parakit.common.processes import is_distributed, local_world_size, world_size
 from parakit.common.progress import log
 from parakit.model.config import ModelConfig
 from parakit.model.quantized.layers import QuantizedWeight
@@ -19,6 +20,7 @@ from parakit.planning.run_memory import FLOAT, RunBytes, StepShape, step_bytes
 from parakit.stages.tasks import Data
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training.config import TrainingConfig, TrainingPlan
+from parakit.training.parallel.layout import choose_layout
 
 USABLE = 0.9  # of the memory that is left: the rest is for what the estimate misses
 TOLD_PARAMETERS = 20_000_000  # the needs of a smaller model are not worth a line
@@ -50,13 +52,16 @@ def fit_memory(
         plan = _saving_memory(plan, training)
     if available is None:
         available = _available(plan)
+    shape, n_shares = _in_processes(shape, plan, available)
     on_card = pick_device(plan.device).type != "cpu"
 
     def need(plan: TrainingPlan) -> RunBytes:
-        n_tokens = plan.micro_batch_size * texts_per_row * min(plan.seq_len, row_tokens or plan.seq_len)
+        n_rows = min(plan.micro_batch_size, -(-plan.n_rows // n_shares))
+        n_tokens = n_rows * texts_per_row * min(plan.seq_len, row_tokens or plan.seq_len)
         step = replace(
             shape, optimizer=plan.optimizer, n_tokens=n_tokens, n_predicted=n_tokens, on_card=on_card,
-            checkpointing=plan.gradient_checkpointing, accumulates=plan.n_rows > plan.micro_batch_size,
+            checkpointing=plan.gradient_checkpointing and plan.checkpoint_every == 1,
+            accumulates=plan.n_rows > plan.micro_batch_size * n_shares,
             half=plan.precision in ("bfloat16", "float16"), max_whole_logits=max_logits,
         )  # fmt: skip
         return step_bytes(step)
@@ -90,6 +95,15 @@ def _shape_of(model: nn.Module, config: ModelConfig) -> tuple[StepShape, int]:
     return shape, n_parameters + sum(math.prod(module.shape) for module in quantized)
 
 
+def _in_processes(shape: StepShape, plan: TrainingPlan, available: int | None) -> tuple[StepShape, int]:
+    """What one of the run's processes holds, and how many parts the rows of a step are dealt in."""
+    if not is_distributed():
+        return shape, 1
+    layout = choose_layout(plan.parallel, world_size(), shape.n_trained, available, plan.n_rows)
+    n_parts = layout.shard * layout.tensor
+    return replace(shape, n_trained=-(-shape.n_trained // n_parts)), layout.n_shares
+
+
 def _candidates(plan: TrainingPlan, training: TrainingConfig) -> list[TrainingPlan]:
     """Plans of ever less memory, as far as the settings are open."""
     tried = [plan]
@@ -118,7 +132,8 @@ def _available(plan: TrainingPlan) -> int | None:
     device = pick_device(plan.device)
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return available_memory() if device.type == "cpu" else None
+    memory = available_memory() if device.type == "cpu" else None
+    return None if memory is None else memory // local_world_size()
 
 
 def _what_fits(

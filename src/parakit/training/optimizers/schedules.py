@@ -17,7 +17,10 @@ _LENGTHS = {
     *("max_steps", "warmup_steps", "decay_fraction", "final_fraction", "batch_growth"),
     *("validate_every", "save_every"),
 }
-_PLACES = {"parallel"}  # where a run is computed, which changes nothing but the last bits
+_PLACES = {
+    "parallel",
+    "offload_optimizer",
+}  # where a run is computed, which changes nothing but the last bits
 
 
 def plan_differences(saved: TrainingPlan, plan: TrainingPlan, step: int) -> list[str]:
