@@ -1,5 +1,7 @@
 """`parakit serve`: models over HTTP, for every client of OpenAI's API."""
 
+import gc
+
 import tyro
 from pydantic import Field
 
@@ -22,6 +24,7 @@ def main(argv: list[str]) -> int:
     command = parse_command(ServeCommandConfig, argv, "parakit serve")
     if not command.models:
         raise UserError("no model is named", "parakit serve MODEL [MODEL ...]")
+    gc.disable()  # a collection over what torch's import left takes a tenth of a second
     try:
         from parakit.serving.models.locations import locate_models
         from parakit.serving.server import serve
@@ -31,6 +34,9 @@ def main(argv: list[str]) -> int:
         raise UserError(
             f"the server needs the package {error.name}", "pip install 'parakit[serve]'"
         ) from None
+    finally:
+        gc.freeze()  # what is imported stays: no later collection looks at it
+        gc.enable()
     locations = locate_models(command.models, command.adapters)
     names = ", ".join(one.name for one in locations)
     serve(locations, command, on_ready=lambda url: log(f"serving {names} at {url}/v1"))

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.evaluation.judging.ratings import CENTRE, ELO_K, SCALE, Match, bradley_terry, elo, rate
+from parakit.evaluation.judging.ratings import (
+    CENTRE,
+    ELO_K,
+    SCALE,
+    Match,
+    bradley_terry,
+    elo,
+    rate,
+    rate_groups,
+)
 
 STRENGTHS = {"a": 0.9, "b": 0.1, "c": -0.2, "d": -0.8}
 
@@ -95,3 +104,13 @@ def test_models_that_never_met_are_refused() -> None:
         rate(apart)
     with pytest.raises(UserError, match="at least two models"):
         rate([])
+
+
+def test_groups_that_never_met_are_rated_apart() -> None:
+    first = [Match(f"p{i}", "a", "b", float(i % 3 > 0)) for i in range(9)]
+    second = [Match(f"q{i}", "c", "d", float(i % 2)) for i in range(6)]
+    bridge = [Match("r", "d", "e", 1.0), Match("s", "e", "d", 1.0)]
+    tables = rate_groups([*second, *first, *bridge])
+    assert [{one.model for one in table.ratings} for table in tables] == [{"a", "b"}, {"c", "d", "e"}]
+    assert tables[0].ratings == rate(first).ratings
+    assert len(rate_groups([*first, Match("t", "b", "c", 0.5), *second])) == 1

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from parakit.common.errors import UserError
+from parakit.serving.studio.look_inside.senses_tab import read_sentences
 from tests.serving.studio.browsing import SCHEMES, WIDTHS
 from tests.short_suite import crossed
 
@@ -107,3 +109,21 @@ def test_two_stages_of_a_build_are_compared(opened: Callable[..., Page]) -> None
     page.get_by_text("norm of the difference").wait_for()
     page.get_by_role("button", name="Compare predictions").click()
     page.locator('[aria-label="Predictions of both models"] td').first.wait_for()
+
+
+def test_the_senses_of_a_word_are_told_apart_layer_by_layer(opened: Callable[..., Page]) -> None:
+    page = opened("Senses")
+    page.get_by_role("button", name="Measure").click()
+    page.get_by_text("tells them apart best").wait_for()
+    assert page.get_by_role("region", name="Nearest occurrences").locator("tbody tr").count() == 16
+
+
+def test_sentences_without_a_sense_are_named() -> None:
+    assert read_sentences("a: b c\na: d\n\ne: f\ne: g") == {"a": ["b c", "d"], "e": ["f", "g"]}
+    for text, message in (
+        ("a: b\nc d", "line 2 has no sense"),
+        ("a: b\na: c", "1 senses"),
+        ("a: b\nc: d", "2 senses"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_sentences(text)

@@ -65,3 +65,11 @@ def test_a_text_that_is_no_recipe_is_refused(text: str) -> None:
 def test_a_wrong_setting_is_named() -> None:
     with pytest.raises(UserError, match="learning_rat"):
         check({"name": "a", "pretrain": {"learning_rat": 1}})
+
+
+def test_common_settings_are_shown_at_once_and_every_one_that_is_set() -> None:
+    sections = {section.name: section for section in form_sections({"pretrain": {"adam_betas": [0.9, 0.95]}})}
+    shown = {field.path[-1] for field in sections["pretrain"].fields if field.is_common}
+    assert {"learning_rate", "max_tokens", "adam_betas"} <= shown
+    assert "final_fraction" not in shown
+    assert all(any(field.is_common for field in section.fields) for section in sections.values())

@@ -87,6 +87,21 @@ def rate(comparisons: Sequence[Match], *, seed: int = 0, n_resamples: int = N_RE
     return RatingTable(tuple(ratings), _notes(ratings, wins.sum(0)))
 
 
+def rate_groups(comparisons: Sequence[Match], *, seed: int = 0) -> tuple[RatingTable, ...]:
+    """The ratings of each group of models that met, directly or through others; the group with most comparisons first. Ratings
+    of different groups have no common scale.
+    """
+    groups: list[tuple[set[str], list[Match]]] = []
+    for one in comparisons:
+        names, matches = {one.first, one.second}, [one]
+        for group in [group for group in groups if group[0] & names]:
+            groups.remove(group)
+            names, matches = names | group[0], [*group[1], *matches]
+        groups.append((names, matches))
+    groups.sort(key=lambda group: -len(group[1]))
+    return tuple(rate(matches, seed=seed) for _, matches in groups)
+
+
 def bradley_terry(wins: np.ndarray) -> np.ndarray:
     """(..., M) maximum-likelihood strengths, in logarithms of odds with mean 0, from wins (..., M, M) of row over column, in
     which a tie is half a win of each. Data without a finite maximum is given one drawn comparison for each pair that met

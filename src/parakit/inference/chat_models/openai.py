@@ -13,11 +13,11 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from http.client import HTTPException
-from typing import Any
+from http.client import HTTPException, HTTPResponse
+from typing import Any, TypeVar
 
 from pydantic import Field
 
@@ -27,6 +27,7 @@ from parakit.common.progress import OnProgress
 from parakit.common.settings import Config
 from parakit.inference.chat_models.chat_model import Messages
 
+Result = TypeVar("Result")
 _RETRIED_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504}
 _MAX_PAUSE = 60.0
 _AFTER_LETTER = re.compile(r"\s*($|[^\w\s]|\n|is\b)")
@@ -119,14 +120,22 @@ class OpenAIChatModel:
         try:
             content = reply["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
-            raise UserError(
-                f"{self.base}: the response is not a chat completion: {_shorten(json.dumps(reply))}",
-                "give the base address of an OpenAI-compatible API, for example http://localhost:8000/v1",
-            ) from None
+            raise self.no_completion(json.dumps(reply)) from None
         return content.strip() if isinstance(content, str) else None
+
+    def no_completion(self, reply: str) -> UserError:
+        """The error of an endpoint that answers with something else."""
+        return UserError(
+            f"{self.base}: the response is not a chat completion: {_shorten(reply)}",
+            "give the base address of an OpenAI-compatible API, for example http://localhost:8000/v1",
+        )
 
     def _request(self, path: str, body: JsonObject | None) -> Any:
         """The endpoint's response as JSON."""
+        return self._parse(self.request(path, body, lambda reply: reply.read(_MAX_RESPONSE_BYTES)))
+
+    def request(self, path: str, body: JsonObject | None, read: Callable[[HTTPResponse], Result]) -> Result:
+        """What `read` makes of the endpoint's response, which is closed behind it; failures are retried, or a `UserError`."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key := os.environ.get(self.config.api_key_variable):
             headers["Authorization"] = f"Bearer {key}"
@@ -136,7 +145,7 @@ class OpenAIChatModel:
             last = number + 1 == self.config.max_attempts
             try:
                 with urllib.request.urlopen(request, timeout=self.config.timeout) as reply:
-                    return self._parse(reply.read(_MAX_RESPONSE_BYTES))
+                    return read(reply)
             except urllib.error.HTTPError as error:
                 message = _shorten(error.read(2000).decode(errors="replace"))
                 if last or error.code not in _RETRIED_STATUSES:

@@ -8,12 +8,11 @@ from itertools import combinations
 
 import numpy as np
 
-from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.evaluation.intervals import Estimate, bootstrap_mean, wilson_interval
 from parakit.evaluation.judging.agreement import vote_agreement
 from parakit.evaluation.judging.inputs import Vote
-from parakit.evaluation.judging.ratings import Match, RatingTable, rate
+from parakit.evaluation.judging.ratings import Match, RatingTable, rate_groups
 from parakit.serving.studio.arena.votes import QUALITIES, ArenaVote
 
 
@@ -28,12 +27,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ArenaResults:
-    """`note`: why there are no ratings. `first_share`: how often the answer shown as A won, where one did."""
+    """`ratings`: a table for each group of models that met. `first_share`: how often the answer shown as A won, where one
+    did.
+    """
 
     n_votes: int
     n_ties: int
-    ratings: RatingTable | None
-    note: str
+    ratings: tuple[RatingTable, ...]
     agreements: tuple[Agreement, ...]
     first_share: Estimate | None
     n_decided: int
@@ -43,12 +43,7 @@ class ArenaResults:
 
 def arena_results(votes: Sequence[ArenaVote]) -> ArenaResults:
     """Figures of all votes."""
-    table, note = None, "no votes yet"
-    if votes:
-        try:
-            table, note = rate([Match(v.pair_id, *v.models, v.score) for v in votes]), ""
-        except UserError as error:
-            note = error.message
+    tables = rate_groups([Match(v.pair_id, *v.models, v.score) for v in votes])
     decided = [vote for vote in votes if vote.outcome in ("a", "b")]
     n_first = sum(vote.outcome == "a" for vote in decided)
     share = (
@@ -57,8 +52,7 @@ def arena_results(votes: Sequence[ArenaVote]) -> ArenaResults:
     return ArenaResults(
         len(votes),
         len(votes) - len(decided),
-        table,
-        note,
+        tables,
         tuple(_agreements(votes)),
         share,
         len(decided),

@@ -1,4 +1,4 @@
-"""Answers to conversations, token by token: of a served model, through the server's own service, or of an endpoint.
+"""Answers to conversations, token by token, of a served model, through the server's own service.
 
 Going on from a token needs its ids: the prompt's, then those of the answer up to the token. The text of the tokens is
 decoded here in the same way as while streaming, so a character that spans two tokens belongs to the later one.
@@ -7,7 +7,6 @@ decoded here in the same way as while streaming, so a character that spans two t
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -15,9 +14,10 @@ from typing import Any, Protocol
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.data.conversations.conversation import Message
-from parakit.inference.chat_models.openai import OpenAIChatConfig, OpenAIChatModel
 from parakit.inference.config import SamplingSettings
 from parakit.inference.generation.text_stream import TextStream
+from parakit.inference.tool_calls.parsing import ToolCallStream
+from parakit.inference.tool_calls.reasoning import reasoning_syntax
 from parakit.serving.generation.call import GenerationCall
 from parakit.serving.generation.service import GenerationService
 from parakit.serving.studio.chatting.conversation_tree import AnswerToken
@@ -36,6 +36,8 @@ class AnswerFigures:
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_tokens: int = 0
+    n_reasoning_tokens: int = 0
+    """Of the answer's first tokens, those of reasoning."""
     context_window: int = 0
     """Tokens that the model can hold; 0 where it is not known."""
     seconds: float = 0.0
@@ -55,6 +57,8 @@ class StreamedAnswer:
     figures: AnswerFigures
     tokens: list[AnswerToken] = field(default_factory=list)
     text: str = ""
+    reasoning: str = ""
+    """What the model wrote before the text."""
 
 
 class AnswerSource(Protocol):
@@ -96,15 +100,13 @@ class ServedModelSource:
             answer = StreamedAnswer(AnswerFigures(self.name, context_window=served.max_seq_len))
             for token_id in prefix:
                 answer.tokens.append(AnswerToken(token_id, decoder.push(token_id)))
-            answer.text = "".join(token.text for token in answer.tokens)
             async for event in generation:
                 if event.finish_reason is not None:
                     answer.figures.finish_reason = event.finish_reason
-                    answer.text += decoder.finish()
+                    decoder.finish()
                 elif event.token_id is not None:
-                    token = decoder.token(event.token_id, event.choice)
-                    answer.tokens.append(token)
-                    answer.text += token.text
+                    answer.tokens.append(decoder.token(event.token_id, event.choice))
+                decoder.describe(answer)
                 _count(answer.figures, generation)
                 yield answer
         finally:
@@ -142,46 +144,28 @@ class ServedModelSource:
             return list(fitted.token_ids)
 
 
-class EndpointSource:
-    """An endpoint with OpenAI's API. Its answers come whole, and without probabilities."""
-
-    def __init__(self, url: str, model: str = "") -> None:
-        self.model = OpenAIChatModel(OpenAIChatConfig(url=url, model=model or None, max_attempts=1))
-        self.url = url
-
-    @property
-    def name(self) -> str:
-        return self.model.config.model or self.url
-
-    async def answer(
-        self, messages: Sequence[Message], sampling: SamplingSettings, prefix: Sequence[int] = ()
-    ) -> AsyncGenerator[StreamedAnswer, None]:
-        """`UserError` for an endpoint that cannot be reached or refuses."""
-        started, seed = time.perf_counter(), sampling.get("seed")
-        [text] = await asyncio.to_thread(
-            lambda: self.model.generate(
-                [messages],
-                max_new_tokens=sampling.get("max_new_tokens", 200),
-                temperature=sampling.get("temperature", 0.7),
-                seeds=None if seed is None else [seed],
-            )
-        )
-        figures = AnswerFigures(self.name, finish_reason="stop", seconds=time.perf_counter() - started)
-        yield StreamedAnswer(figures, [], text or "")
-
-
 class _Decoder:
     """Ids to the text that they make certain, the template's prefix of a response left out."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self._stream = TextStream(tokenizer, (), response_prefix(tokenizer))
+        prefix = response_prefix(tokenizer)
+        self._stream = TextStream(tokenizer, (), prefix)
+        self._parts = ToolCallStream(tokenizer, None, prefix=prefix, reasoning=reasoning_syntax(tokenizer))
 
     def push(self, token_id: int) -> str:
+        self._parts.push(token_id)
         return self._stream.push(token_id)
 
-    def finish(self) -> str:
-        return self._stream.finish()
+    def finish(self) -> None:
+        self._parts.finish()
+
+    def describe(self, answer: StreamedAnswer) -> None:
+        """Set what of the answer is reasoning, and what is its text."""
+        answer.text = self._parts.text
+        if self._parts.reasoning is not None:
+            answer.reasoning = self._parts.reasoning.text
+            answer.figures.n_reasoning_tokens = self._parts.reasoning.n_tokens
 
     def token(self, token_id: int, choice: Any) -> AnswerToken:
         """The token with its log-probability and alternatives, where they were wanted."""
@@ -199,8 +183,8 @@ def token_text(tokenizer: Tokenizer, token_id: int) -> str:
     return tokenizer.decode([token_id]) or tokenizer.token(token_id)
 
 
-def _rows(messages: Sequence[Message]) -> tuple[dict[str, str], ...]:
-    return tuple({"role": message.role, "content": message.content} for message in messages)
+def _rows(messages: Sequence[Message]) -> tuple[JsonObject, ...]:
+    return tuple(message.to_row() for message in messages)
 
 
 def _count(figures: AnswerFigures, generation: Any) -> None:

@@ -40,6 +40,8 @@ class ConversationTurn:
     content: str
     tokens: list[AnswerToken] = field(default_factory=list)
     figures: JsonObject = field(default_factory=dict)
+    reasoning: str = ""
+    """What an answer's model wrote before `content`; the first `n_reasoning_tokens` of its figures are the tokens."""
 
 
 @dataclass
@@ -64,7 +66,11 @@ class ConversationTree:
     def messages(self, head: str | None = None) -> list[Message]:
         """The branch as messages, the system prompt first where there is one."""
         system = [Message("system", self.system)] if self.system.strip() else []
-        return [*system, *(Message(turn.role, turn.content) for turn in self.path(head))]
+        turns = [
+            Message(turn.role, turn.content, reasoning_content=turn.reasoning or None)
+            for turn in self.path(head)
+        ]
+        return [*system, *turns]
 
     def versions(self, turn_id: str) -> list[str]:
         """The turn and its siblings, oldest first."""
@@ -125,6 +131,7 @@ class ConversationTree:
                 turn = ConversationTurn(
                     row["id"], row["parent"], row["role"], str(row["content"]), tokens, row["figures"]
                 )
+                turn.reasoning = str(row.get("reasoning", ""))
                 tree.turns[turn.id] = turn
             tree.head = saved["head"] if saved["head"] in tree.turns else ""
         except (KeyError, TypeError, ValueError):

@@ -11,6 +11,7 @@ from nicegui import ui
 from parakit.common.errors import UserError
 from parakit.inference.loaded_model import Model
 from parakit.inspection.lenses.logit_lens import Lens, logit_lens
+from parakit.inspection.lenses.tuned_lens import load_tuned_lens
 from parakit.reports.inspection.page import visible
 from parakit.serving.studio.charts import PAPER_HEAT, bar_chart, line_chart
 from parakit.serving.studio.look_inside.models import MODELS
@@ -21,13 +22,17 @@ EXAMPLE = "The capital of France is the city of"
 MAX_TOKENS = 160  # columns of the map
 CELL_WIDTH, ROW_HEIGHT = 74, 24  # pixels
 SHOWN_LETTERS = 9
+LOGIT_LENS = "the output matrix (logit lens)"
 
 
-def lens_of(model: Model, text: str, target: str | None) -> Lens:
-    """The lens of a text. `UserError` for one that is too long to be drawn, and as `logit_lens`."""
+def lens_of(model: Model, text: str, target: str | None, tuned: Path | None = None) -> Lens:
+    """The lens of a text, by the translators of the folder `tuned` or without any. `UserError` for a text that is too long to
+    be drawn, and as `logit_lens` and `load_tuned_lens`.
+    """
     if not text.strip():
         raise UserError("there is no text", "write one")
-    found = logit_lens(model, text, target=target)
+    translator = None if tuned is None else load_tuned_lens(tuned, model)
+    found = logit_lens(model, text, target=target, translator=translator)
     if len(found.tokens) > MAX_TOKENS:
         raise UserError(
             f"the text has {len(found.tokens)} tokens, and the map has room for {MAX_TOKENS}",
@@ -104,12 +109,21 @@ class LensTab:
     def __init__(self, get_model: Callable[[], Path | None]) -> None:
         self.get_model = get_model
         self.found: Lens | None = None
+        self.tuned: dict[str, Path] = {}
         with ui.row().classes("full-width items-end studio-near"):
             self.text = ui.textarea("Text", value=EXAMPLE).props("autogrow outlined dense rows=1")
             self.text.classes("studio-grow studio-wide")
+            self.translators = ui.select([LOGIT_LENS], value=LOGIT_LENS, label="Read by").props("dense")
             ui.button("Look", icon="visibility", on_click=self.look).props("no-caps")
         self.note = ui.label().classes("studio-small studio-muted").props('role="status"')
         self.box = ui.column().classes("full-width")
+
+    def set_translators(self, folders: dict[str, Path]) -> None:
+        """Offer the trained translators that were found, by name."""
+        self.tuned = folders
+        options = [LOGIT_LENS, *folders]
+        value = self.translators.value if self.translators.value in options else LOGIT_LENS
+        self.translators.set_options(options, value=value)
 
     async def look(self) -> None:
         """Compute and draw."""
@@ -117,7 +131,9 @@ class LensTab:
         if path is None:
             return
         async with working(self.note, "reading the text layer by layer") as failed:
-            self.found = await MODELS.compute(path, lens_of, self.text.value or "", None)
+            self.found = await MODELS.compute(
+                path, lens_of, self.text.value or "", None, self.tuned.get(self.translators.value or "")
+            )
         self.box.clear()
         if not failed and self.found is not None:
             with self.box:

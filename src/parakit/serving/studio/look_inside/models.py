@@ -17,6 +17,7 @@ from typing import TypeVar
 from parakit.common.artifacts import read_lineage
 from parakit.common.errors import UserError
 from parakit.inference.loaded_model import Model
+from parakit.inspection.lenses.tuned_lens import KIND as TUNED_LENS
 from parakit.serving.studio.inventory.finding import find_folders
 
 MAX_LOADED = 2
@@ -31,6 +32,11 @@ def model_folders(root: Path) -> list[Path]:
             with contextlib.suppress(OSError):
                 found.append((one.path.stat().st_mtime, one.path))
     return [path for _, path in sorted(found, reverse=True)]
+
+
+def tuned_lenses(root: Path) -> dict[str, Path]:
+    """The folders with translators of a tuned lens below `root`, by name."""
+    return {one.name: one.path for one in find_folders(root) if one.kind == TUNED_LENS}
 
 
 def model_title(path: Path, root: Path) -> str:

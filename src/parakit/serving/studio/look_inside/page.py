@@ -14,7 +14,8 @@ from parakit.serving.studio.look_inside.attention_tab import AttentionTab
 from parakit.serving.studio.look_inside.behaviours_tab import BehavioursTab
 from parakit.serving.studio.look_inside.compare_tab import CompareTab
 from parakit.serving.studio.look_inside.lens_tab import LensTab
-from parakit.serving.studio.look_inside.models import MODELS, model_folders, model_title
+from parakit.serving.studio.look_inside.models import MODELS, model_folders, model_title, tuned_lenses
+from parakit.serving.studio.look_inside.senses_tab import SensesTab
 from parakit.serving.studio.look_inside.vectors_tab import VectorsTab
 from parakit.serving.studio.working import working
 
@@ -23,6 +24,7 @@ TABS = {
     "behaviours": "Behaviours",
     "lens": "Layers",
     "vectors": "Words",
+    "senses": "Senses",
     "compare": "Compare",
 }
 
@@ -60,9 +62,11 @@ class LookInsidePage:
             with ui.tab_panel("behaviours").classes("studio-panel"):
                 self.behaviours = BehavioursTab(self.model, self._show_head)
             with ui.tab_panel("lens").classes("studio-panel"):
-                LensTab(self.model)
+                self.lens = LensTab(self.model)
             with ui.tab_panel("vectors").classes("studio-panel"):
                 VectorsTab(self.model)
+            with ui.tab_panel("senses").classes("studio-panel"):
+                SensesTab(self.model)
             with ui.tab_panel("compare").classes("studio-panel"):
                 self.compare = CompareTab(self.model)
         ui.timer(0.01, self.look_again, once=True)
@@ -78,6 +82,7 @@ class LookInsidePage:
         options = {name: model_title(path, self.root) for name, path in self.folders.items()}
         value = self.select.value if self.select.value in options else next(iter(options), None)
         self.compare.set_models(options)
+        self.lens.set_translators(await run.io_bound(tuned_lenses, self.root) or {})
         self.select.set_options(options, value=value)
         if not options:
             self.status.set_text(f"There are no models below {self.root} yet.")

@@ -23,10 +23,12 @@ from parakit.serving.studio.arena.votes import (
     VoteStore,
     graded_models,
 )
-from parakit.serving.studio.chatting.answers import ServedModelSource
+from parakit.serving.studio.chatting.answers import AnswerSource, ServedModelSource
+from parakit.serving.studio.chatting.endpoints import EndpointSource
 from parakit.serving.studio.context import StudioContext
 from parakit.serving.studio.frame import current_account, heading, notify_error
 from parakit.serving.studio.inventory.model_facts import ModelFacts, generating_models
+from parakit.serving.studio.widgets.endpoint_dialog import endpoint_dialog
 from parakit.serving.studio.widgets.sampling_panel import SamplingPanel
 from parakit.serving.studio.widgets.tables import text_table
 
@@ -58,15 +60,15 @@ class _ArenaPage:
         self.pair: BlindPair | None = None
         self.task: asyncio.Task[None] | None = None
         self.grades: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        self.endpoints: dict[str, EndpointSource] = {}
 
     # --- layout
     def build(self) -> None:
         if len(self.models) < 2:
             with ui.element("div").classes("studio-empty"):
                 ui.label(
-                    "The arena compares two models, and fewer are below this folder. Build or import one."
+                    "The arena compares two models, and fewer are below this folder. Build or import one, or add an endpoint."
                 )
-            return
         self._setup()
         self.shown = ui.element("div").classes("q-mt-md").props("aria-live=polite")
         self.results = ui.element("section").classes("studio-stack q-mt-lg").props('aria-label="Results"')
@@ -88,6 +90,9 @@ class _ArenaPage:
                 self.rater.classes("arena-rater")
             self.chosen = ui.select(names, value=names[:2], label="Models, two to four", multiple=True)
             self.chosen.props(f"outlined dense use-chips max-values={MAX_MODELS}").classes("full-width")
+            ui.button(
+                "Add an endpoint", icon="add", on_click=lambda: endpoint_dialog(self._add_endpoint)
+            ).props("flat no-caps dense")
             self.prompt = ui.textarea("Prompt").props("outlined autogrow")
             self.prompt.on("keydown.enter.ctrl.prevent", self.compare)
             with ui.element("div").classes("studio-row"):
@@ -102,6 +107,20 @@ class _ArenaPage:
             with ui.expansion("Sampling").classes("studio-fold"), ui.element("div").classes("arena-sampling"):
                 self.sampling = SamplingPanel(lambda: None)
 
+    def _add_endpoint(self, name: str, source: EndpointSource) -> None:
+        self.endpoints[name] = source
+        chosen = [*(self.chosen.value or []), name][-MAX_MODELS:]
+        self.chosen.set_options([*self.models, *self.endpoints], value=chosen)
+
+    def _source(self, name: str) -> AnswerSource:
+        if name in self.endpoints:
+            return self.endpoints[name]
+        if self.context.service is None:
+            raise UserError(
+                f"{name}: this studio runs no models", "start it with parakit studio or parakit serve"
+            )
+        return ServedModelSource(self.context.service, name, self.account)
+
     # --- answers
     def compare(self) -> None:
         text, models = (self.prompt.value or "").strip(), list(self.chosen.value or [])
@@ -109,7 +128,7 @@ class _ArenaPage:
             raise UserError("the prompt is empty", "write what the models are to answer")
         if len(models) < 2:
             raise UserError("one model is chosen", "choose two to four")
-        if self.task is None and self.context.service is not None:
+        if self.task is None:
             is_blind = self.mode.value == "blind"
             self.halt.set_visibility(True)
             self.go.set_enabled(False)
@@ -156,8 +175,7 @@ class _ArenaPage:
     async def _fill(
         self, one: _Answer, messages: tuple[Message, ...], sampling: SamplingSettings, shown: Any = None
     ) -> None:
-        assert self.context.service is not None
-        source = ServedModelSource(self.context.service, one.model, self.account)
+        source = self._source(one.model)
         async with contextlib.aclosing(source.answer(messages, sampling)) as parts:
             async for answer in parts:
                 one.text = answer.text
@@ -165,7 +183,9 @@ class _ArenaPage:
                     text, note = shown
                     text.text = answer.text
                     figures = answer.figures
-                    note.text = f"{figures.n_tokens:,} tokens in {figures.seconds:.1f} s"
+                    note.text = (
+                        f"{figures.n_tokens:,} tokens in {figures.seconds:.1f} s" if figures.n_tokens else ""
+                    )
 
     def _columns(self, answers: list[_Answer]) -> list[tuple[ui.label, ui.label]]:
         """A card for each model, and the labels that its answer fills."""
@@ -297,23 +317,24 @@ def _results(results: ArenaResults, file: str) -> None:
     with ui.element("div").classes("studio-grid"):
         with ui.element("div").classes("studio-card studio-stack arena-wide"):
             heading("Ratings", 3)
-            if results.ratings is None:
-                ui.label(results.note).classes("studio-muted")
-            else:
+            if len(results.ratings) > 1:
+                ui.label(
+                    f"The models form {len(results.ratings)} groups that never met: ratings compare within a group only."
+                ).classes("studio-muted studio-small")
+            for number, table in enumerate(results.ratings, 1):
                 rows = [
                     [
                         one.model,
                         _interval(one.bradley_terry, 0),
-                        f"{one.wins}",
-                        f"{one.ties}",
-                        f"{one.losses}",
+                        str(one.wins),
+                        str(one.ties),
+                        str(one.losses),
                     ]
-                    for one in results.ratings.ratings
+                    for one in table.ratings
                 ]
-                text_table(
-                    ["model", "Bradley–Terry, 95 % interval", "wins", "ties", "losses"], rows, "Ratings"
-                )
-                for note in results.ratings.notes:
+                name = "Ratings" if len(results.ratings) == 1 else f"Ratings, group {number}"
+                text_table(["model", "Bradley–Terry, 95 % interval", "wins", "ties", "losses"], rows, name)
+                for note in table.notes:
                     ui.label(note).classes("studio-muted studio-small")
         with ui.element("div").classes("studio-card studio-stack"):
             heading("Votes", 3)

@@ -6,27 +6,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 
 from nicegui import background_tasks, ui
 
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.inference.config import SamplingSettings
-from parakit.serving.studio.chatting.answers import AnswerSource, EndpointSource, ServedModelSource
+from parakit.serving.studio.chatting.answers import AnswerSource, ServedModelSource
 from parakit.serving.studio.chatting.charts import distribution_options
 from parakit.serving.studio.chatting.conversation_store import ConversationStore
 from parakit.serving.studio.chatting.conversation_tree import AnswerToken, ConversationTree, ConversationTurn
+from parakit.serving.studio.chatting.endpoints import EndpointSource
 from parakit.serving.studio.chatting.presets import answer_price
 from parakit.serving.studio.context import StudioContext
 from parakit.serving.studio.frame import current_account, heading, notify_error
 from parakit.serving.studio.inventory.model_facts import ModelFacts, generating_models
 from parakit.serving.studio.token_views.tokenization import price_names
-from parakit.serving.studio.widgets.chat_turns import TurnActions, show_turn, text_tokens
+from parakit.serving.studio.widgets.chat_turns import LiveAnswer, TurnActions, show_turn
+from parakit.serving.studio.widgets.endpoint_dialog import endpoint_dialog
 from parakit.serving.studio.widgets.sampling_panel import SamplingPanel
-from parakit.serving.studio.widgets.token_text import TokenText
 
-SECONDS_BETWEEN_UPDATES = 0.05
 MAX_LISTED = 50
 ENDPOINT = "another endpoint …"
 
@@ -269,7 +268,7 @@ class _ChatPage:
         turn: ConversationTurn | None = None
         try:
             with self.turns:
-                live = _LiveAnswer(source.name, bool(self.is_coloured.value))
+                live = LiveAnswer(source.name, bool(self.is_coloured.value))
             async with contextlib.aclosing(
                 source.answer(messages, sampling, [t.token_id for t in kept])
             ) as parts:
@@ -277,6 +276,7 @@ class _ChatPage:
                     if turn is None:
                         turn = self.tree.add("assistant", "", parent)
                     turn.content, turn.figures = answer.text, answer.figures.to_json()
+                    turn.reasoning = answer.reasoning
                     turn.tokens = [*kept, *answer.tokens[len(kept) :]]
                     live.show(turn)
         except UserError as error:
@@ -338,58 +338,11 @@ class _ChatPage:
     def _choose_model(self) -> None:
         if self.model.value == ENDPOINT:
             self.model.value = next(iter(self.models), ENDPOINT)
-            self._ask_for_endpoint()
+            endpoint_dialog(self._add_endpoint)
 
-    def _ask_for_endpoint(self) -> None:
-        with ui.dialog(value=True) as dialog, ui.card().classes("studio-dialog"):
-            heading("An endpoint with OpenAI's API", 2)
-            ui.label("Its key is read from the environment variable PARAKIT_API_KEY of the studio.").classes(
-                "studio-muted"
-            )
-            url = (
-                ui.input("Address", placeholder="http://127.0.0.1:8000/v1")
-                .props("outlined")
-                .classes("full-width")
-            )
-            model = ui.input("Model; empty: the first").props("outlined").classes("full-width")
-
-            def add() -> None:
-                address = (url.value or "").strip()
-                if not address.startswith(("http://", "https://")):
-                    raise UserError(f"{address!r} is no address", "begin with http:// or https://")
-                source = EndpointSource(address, (model.value or "").strip())
-                name = f"{source.name} (endpoint)"
-                self.endpoints[name] = source
-                self.model.set_options([*self.models, *self.endpoints, ENDPOINT], value=name)
-                dialog.close()
-
-            with ui.element("div").classes("studio-row"):
-                ui.button("Add", on_click=add).props("unelevated no-caps")
-                ui.button("Cancel", on_click=dialog.close).props("flat no-caps")
-
-
-class _LiveAnswer:
-    """An answer while it comes: new tokens are sent to the browser a few times a second."""
-
-    def __init__(self, name: str, is_coloured: bool) -> None:
-        self.is_coloured, self.n_shown, self.last = is_coloured, 0, 0.0
-        with ui.element("article").classes("chat-turn chat-assistant").props('aria-label="Answer"'):
-            with ui.element("div").classes("chat-head"):
-                ui.label(name).classes("text-weight-medium")
-                ui.spinner("dots", size="1.4em")
-            self.tokens = TokenText([], "Answer, token by token")
-            self.text = ui.label("").classes("studio-text")
-
-    def show(self, turn: ConversationTurn) -> None:
-        now = time.monotonic()
-        if now - self.last < SECONDS_BETWEEN_UPDATES:
-            return
-        self.last = now
-        if turn.tokens:
-            self.tokens.append(text_tokens(turn.tokens[self.n_shown :], self.is_coloured, False))
-            self.n_shown = len(turn.tokens)
-        else:
-            self.text.text = turn.content
+    def _add_endpoint(self, name: str, source: EndpointSource) -> None:
+        self.endpoints[name] = source
+        self.model.set_options([*self.models, *self.endpoints, ENDPOINT], value=name)
 
 
 async def build(context: StudioContext) -> None:

@@ -13,6 +13,7 @@ from parakit.serving.studio.frame import heading
 from parakit.serving.studio.token_views.sentences import SENTENCES
 from parakit.serving.studio.token_views.tokenization import (
     LanguageRow,
+    ShownToken,
     Tokenization,
     language_rows,
     price_names,
@@ -40,6 +41,7 @@ class _TokensPage:
         self.context = context
         self.sources: dict[str, TokenizerSource] = {}
         self.loaded: dict[str, Tokenizer] = context.shared.setdefault("tokenizers", {})
+        self.cards: dict[str, _TokenizerCard] = {}
 
     async def build(self) -> None:
         found = await asyncio.to_thread(tokenizer_sources, self.context.root)
@@ -94,12 +96,17 @@ class _TokensPage:
         text = (self.text.value or "")[:MAX_TEXT]
         chosen = await self.tokenizers()
         views = [await asyncio.to_thread(tokenize, name, tokenizer, text) for name, tokenizer in chosen]
-        self.results.clear()
-        with self.results:
+        if [name for name, _ in chosen] != list(self.cards):
+            self.results.clear()
+            with self.results:
+                self.figures = ui.element("div")
+                self.cards = {name: _TokenizerCard(name, tokenizer) for name, tokenizer in chosen}
+        self.figures.clear()
+        with self.figures:
             if views:
                 self._figures(views, text)
-            for view, (_, tokenizer) in zip(views, chosen, strict=True):
-                _tokenization(view, tokenizer)
+        for view in views:
+            self.cards[view.figures.name].show(view)
 
     def _figures(self, views: list[Tokenization], text: str) -> None:
         columns = ["tokenizer", "vocabulary", "tokens", "tokens a word", "bytes a token", "unknown"]
@@ -144,34 +151,40 @@ async def build(context: StudioContext) -> None:
     await _TokensPage(context).build()
 
 
-def _tokenization(view: Tokenization, tokenizer: Tokenizer) -> None:
-    """One tokenizer's tokens of the text."""
-    with ui.element("section").classes("studio-card studio-stack"):
-        with ui.element("div").classes("studio-row"):
-            heading(view.figures.name, 3)
+class _TokenizerCard:
+    """One tokenizer and its tokens of the text, of which a change redraws those that differ."""
+
+    def __init__(self, name: str, tokenizer: Tokenizer) -> None:
+        with ui.element("section").classes("studio-card studio-stack"):
+            with ui.element("div").classes("studio-row"):
+                heading(name, 3)
+                self.chips = ui.element("div").classes("studio-row")
+            self.tokens = TokenText([], f"Tokens of {name}").classes("studio-mono")
+            self.hidden = ui.label("").classes("studio-muted")
+            special = special_tokens(tokenizer)
+            what = "1 special token" if len(special) == 1 else f"{len(special)} special tokens"
+            more = ui.expansion(f"{what}, which no text becomes").classes("studio-small")
+            with more, ui.element("div").classes("studio-row"):
+                for token, token_id in special[:200]:
+                    ui.label(f"{token}  {token_id}").classes("studio-chip studio-mono")
+
+    def show(self, view: Tokenization) -> None:
+        """Show the tokens of another text."""
+        self.chips.clear()
+        with self.chips:
             ui.label(f"{view.figures.n_tokens:,} tokens").classes("studio-chip")
             if view.n_added:
                 ui.label(f"+ {view.n_added} special around it").classes("studio-chip")
             if not view.figures.exact:
                 ui.label("decoding does not restore this text").classes("studio-chip studio-warn")
-        tokens = [
-            TextToken(
-                token.text,
-                f"id {token.token_id:,}",
-                "special: added by the tokenizer" if token.is_special else f"bytes {token.data}",
-                is_special=token.is_special,
-            )
-            for token in view.tokens
-        ]
-        TokenText(tokens, f"Tokens of {view.figures.name}").classes("studio-mono")
-        if view.n_hidden:
-            ui.label(f"and {view.n_hidden:,} more tokens").classes("studio-muted")
-        special = special_tokens(tokenizer)
-        what = "1 special token" if len(special) == 1 else f"{len(special)} special tokens"
-        more = ui.expansion(f"{what}, which no text becomes").classes("studio-small")
-        with more, ui.element("div").classes("studio-row"):
-            for name, token_id in special[:200]:
-                ui.label(f"{name}  {token_id}").classes("studio-chip studio-mono")
+        self.tokens.change([_shown(token) for token in view.tokens])
+        self.hidden.set_text(f"and {view.n_hidden:,} more tokens" if view.n_hidden else "")
+        self.hidden.set_visibility(view.n_hidden > 0)
+
+
+def _shown(token: ShownToken) -> TextToken:
+    note = "special: added by the tokenizer" if token.is_special else f"bytes {token.data}"
+    return TextToken(token.text, f"id {token.token_id:,}", note, is_special=token.is_special)
 
 
 def _languages(names: list[str], rows: list[LanguageRow]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -259,9 +259,9 @@ class RecipeForm:
         def fill() -> None:
             if not filled["done"]:
                 filled["done"] = True
-                with panel, ui.element("div").classes("studio-fields"):
-                    for one in sorted(section.fields, key=lambda one: one.value is None):
-                        self._field(one)
+                with panel:
+                    self._fields([one for one in section.fields if one.is_common])
+                    self._folded(section)
 
         def toggled(event: Any) -> None:
             (self.open.add if event.value else self.open.discard)(section.name)
@@ -270,6 +270,36 @@ class RecipeForm:
 
         panel.on_value_change(toggled)
         if section.name in self.open:
+            fill()
+
+    def _fields(self, fields: Sequence[FormField]) -> None:
+        with ui.element("div").classes("studio-fields"):
+            for one in sorted(fields, key=lambda one: one.value is None):
+                self._field(one)
+
+    def _folded(self, section: FormSection) -> None:
+        """The settings that few recipes choose; their fields are made when they are opened."""
+        rest = [one for one in section.fields if not one.is_common]
+        if not rest:
+            return
+        key = f"{section.name} more"
+        more = ui.expansion(f"{len(rest)} more settings", value=key in self.open)
+        more.classes("full-width studio-muted").props("dense")
+        filled = {"done": False}
+
+        def fill() -> None:
+            if not filled["done"]:
+                filled["done"] = True
+                with more:
+                    self._fields(rest)
+
+        def toggled(event: Any) -> None:
+            (self.open.add if event.value else self.open.discard)(key)
+            if event.value:
+                fill()
+
+        more.on_value_change(toggled)
+        if key in self.open:
             fill()
 
     def _field(self, one: FormField) -> None:

@@ -23,6 +23,46 @@ MAX_YAML = 200_000  # characters of a recipe that is read
 GENERAL = "general"
 ORDER = ("text", "tokenizer", "pretrain", "conversations", "finetune", "preferences", "align", "distill")
 
+COMMON = frozenset(
+    (
+        *("name", "family", "size", "time", "paths", "primer", "validation_fraction", "deduplicate", "kind"),
+        *(
+            "vocab_size",
+            "max_tokens",
+            "learning_rate",
+            "epochs",
+            "seq_len",
+            "batch_tokens",
+            "objective",
+            "method",
+        ),
+        *(
+            "task",
+            "rank",
+            "alpha",
+            "bits",
+            "quant_group_size",
+            "model",
+            "student",
+            "d_model",
+            "n_layers",
+            "n_heads",
+        ),
+        *(
+            "n_kv_heads",
+            "labels",
+            "columns",
+            "share",
+            "size_budget",
+            "accept_loss",
+            "tasks",
+            "suites",
+            "gate",
+        ),
+    )
+)
+"""Settings that the form shows at once; the others of a section are folded."""
+
 
 @dataclass(frozen=True)
 class FormField:
@@ -35,6 +75,11 @@ class FormField:
     value: Any
     default: str
     choices: tuple[str, ...] = ()
+
+    @property
+    def is_common(self) -> bool:
+        """Whether the form shows it at once: a setting that most recipes choose, or that this one does."""
+        return self.value is not None or self.path[-1] in COMMON
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from parakit.common.files import JsonObject
 from parakit.common.formatting import percent
 from parakit.serving.studio.chatting.conversation_tree import AnswerToken, ConversationTree, ConversationTurn
 from parakit.serving.studio.widgets.token_text import TextToken, TokenChoice, TokenText
+
+SECONDS_BETWEEN_UPDATES = 0.05
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,63 @@ def show_turn(
 def answer_text(turn: ConversationTurn, actions: TurnActions | None, is_coloured: bool) -> None:
     """The tokens of an answer, or its text where they are not known."""
     if not turn.tokens:
+        if turn.reasoning:
+            with ui.expansion("Reasoning").classes("studio-fold studio-muted"):
+                ui.label(turn.reasoning).classes("studio-text")
         ui.label(turn.content).classes("studio-text")
         return
+    n = turn.figures.get("n_reasoning_tokens", 0)
 
     def go_on(index: int, choice: int | None) -> Any:
         return actions.go_on(turn.id, index, choice) if actions else None
 
-    TokenText(text_tokens(turn.tokens, is_coloured, actions is not None), "Answer, token by token", go_on)
+    if n:
+        reasoning_fold(text_tokens(turn.tokens[:n], is_coloured, actions is not None), go_on)
+    tokens = text_tokens(turn.tokens[n:], is_coloured, actions is not None)
+    TokenText(tokens, "Answer, token by token", lambda index, choice: go_on(n + index, choice))
+
+
+def reasoning_fold(
+    tokens: Sequence[TextToken], on_pick: Callable[[int, int | None], Any] | None = None
+) -> tuple[ui.expansion, TokenText]:
+    """The tokens of reasoning before an answer, folded."""
+    with ui.expansion("Reasoning").classes("studio-fold studio-muted full-width") as fold:
+        text = TokenText(tokens, "Reasoning, token by token", on_pick)
+    return fold, text
+
+
+class LiveAnswer:
+    """An answer while it comes: new tokens are sent to the browser a few times a second."""
+
+    def __init__(self, name: str, is_coloured: bool) -> None:
+        self.is_coloured, self.n_shown, self.last = is_coloured, 0, 0.0
+        with ui.element("article").classes("chat-turn chat-assistant").props('aria-label="Answer"'):
+            with ui.element("div").classes("chat-head"):
+                ui.label(name).classes("text-weight-medium")
+                ui.spinner("dots", size="1.4em")
+            self.fold, self.reasoning = reasoning_fold([])
+            self.fold.set_visibility(False)
+            self.tokens = TokenText([], "Answer, token by token")
+            self.text = ui.label("").classes("studio-text")
+
+    def show(self, turn: ConversationTurn) -> None:
+        """What has come since."""
+        now = time.monotonic()
+        if now - self.last < SECONDS_BETWEEN_UPDATES:
+            return
+        self.last = now
+        if turn.tokens:
+            n_reasoning = turn.figures.get("n_reasoning_tokens", 0)
+            if self.n_shown < n_reasoning:
+                self.fold.set_visibility(True)
+                self.reasoning.append(
+                    text_tokens(turn.tokens[self.n_shown : n_reasoning], self.is_coloured, False)
+                )
+                self.n_shown = n_reasoning
+            self.tokens.append(text_tokens(turn.tokens[self.n_shown :], self.is_coloured, False))
+            self.n_shown = len(turn.tokens)
+        else:
+            self.text.text = turn.content
 
 
 def text_tokens(

@@ -5,7 +5,7 @@ export default {
     <div class="token-text" role="group" :aria-label="label" tabindex="0"
          :aria-activedescendant="active === null ? null : tokenId(active)"
          @keydown="onKey" @mouseleave="hide" @blur="hide">
-      <span v-for="(token, i) in all" :key="i" :id="tokenId(i)" class="token" :class="classes(token, i)"
+      <span v-for="(token, i) in all" :key="token.key" :id="tokenId(i)" class="token" :class="classes(token, i)"
             :style="token.colour ? {background: token.colour} : null"
             @mouseenter="show(i)" @click="pick(i)"><template v-for="(part, j) in parts(token.text)" :key="j"
             ><br v-if="part.line"><span v-if="part.mark" class="token-mark">{{ part.mark }}</span>{{ part.text }}</template></span>
@@ -20,13 +20,22 @@ export default {
       </div>
     </div>`,
   props: { tokens: Array, label: String },
-  data: () => ({ active: null, place: {}, more: [] }),
-  computed: { all() { return this.tokens.concat(this.more); } },
-  watch: { tokens() { this.more = []; } },
+  data: () => ({ active: null, place: {}, all: [], made: 0 }),
+  created() { this.splice(0, 0, this.tokens); },
+  watch: { tokens() { this.splice(0, this.all.length, this.tokens); } },
   methods: {
-    append(tokens) { this.more = this.more.concat(tokens); },
-    tokenId(i) { return `${this.$attrs.id || "t"}-${i}`; },
-    classes(token, i) { return [`token-${i % 6}`, { "token-plain": token.plain, "token-special": token.special, "token-active": i === this.active, "token-pick": token.pickable }]; },
+    append(tokens) { this.splice(this.all.length, 0, tokens); },
+    // Replaces some tokens; the others keep their elements, whatever their places become.
+    splice(start, removed, tokens) {
+      let colour = start > 0 ? this.all[start - 1].place : -1;
+      const made = tokens.map((token) => ({ ...token, key: this.made++, place: (colour = (colour + 1) % 6) }));
+      const next = this.all[start + removed], last = made[made.length - 1];
+      if (next && last && last.place === next.place) last.place = (last.place + 3) % 6;
+      this.all.splice(start, removed, ...made);
+      this.hide();
+    },
+    tokenId(i) { return `${this.$attrs.id || "t"}-${this.all[i].key}`; },
+    classes(token, i) { return [`token-${token.place}`, { "token-plain": token.plain, "token-special": token.special, "token-active": i === this.active, "token-pick": token.pickable }]; },
     visible(text) { return text.replace(/\n/g, "⏎").replace(/ /g, "·") || "∅"; },
     parts(text) {
       const pieces = text.split("\n");

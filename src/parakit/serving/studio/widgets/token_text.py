@@ -73,6 +73,16 @@ class TokenText(Element, component="token_text.js"):  # type: ignore[call-arg]
         self.props["tokens"] = [token.to_json() for token in tokens]
         self.update()
 
+    def change(self, tokens: Sequence[TextToken]) -> None:
+        """Show other tokens; of these only those between the common beginning and end travel to the browser."""
+        old, new = self.props["tokens"], [token.to_json() for token in tokens]
+        n_most = min(len(old), len(new))
+        start = next((i for i in range(n_most) if old[i] != new[i]), n_most)
+        end = next((i for i in range(n_most - start) if old[-1 - i] != new[-1 - i]), n_most - start)
+        if start < max(len(old), len(new)):
+            self.props["tokens"] = new  # what a reload gets; it is not sent now
+            self.run_method("splice", start, len(old) - start - end, new[start : len(new) - end])
+
     def append(self, tokens: Sequence[TextToken]) -> None:
         """Show more tokens behind those that are there, until the next `show`: only the new ones travel to the browser."""
         self.run_method("append", [token.to_json() for token in tokens])
