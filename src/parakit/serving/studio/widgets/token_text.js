@@ -24,6 +24,8 @@ export default {
   created() { this.splice(0, 0, this.tokens); },
   watch: { tokens() { this.splice(0, this.all.length, this.tokens); } },
   methods: {
+    // A change of `before` tokens; an element that was made since then has it already.
+    change(before, start, removed, tokens) { if (this.all.length === before) this.splice(start, removed, tokens); },
     append(tokens) { this.splice(this.all.length, 0, tokens); },
     // Replaces some tokens; the others keep their elements, whatever their places become.
     splice(start, removed, tokens) {
@@ -32,7 +34,7 @@ export default {
       const next = this.all[start + removed], last = made[made.length - 1];
       if (next && last && last.place === next.place) last.place = (last.place + 3) % 6;
       this.all.splice(start, removed, ...made);
-      this.hide();
+      if (this.active !== null && this.active >= start) this.hide();
     },
     tokenId(i) { return `${this.$attrs.id || "t"}-${this.all[i].key}`; },
     classes(token, i) { return [`token-${token.place}`, { "token-plain": token.plain, "token-special": token.special, "token-active": i === this.active, "token-pick": token.pickable }]; },

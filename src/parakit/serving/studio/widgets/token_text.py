@@ -80,8 +80,9 @@ class TokenText(Element, component="token_text.js"):  # type: ignore[call-arg]
         start = next((i for i in range(n_most) if old[i] != new[i]), n_most)
         end = next((i for i in range(n_most - start) if old[-1 - i] != new[-1 - i]), n_most - start)
         if start < max(len(old), len(new)):
-            self.props["tokens"] = new  # what a reload gets; it is not sent now
-            self.run_method("splice", start, len(old) - start - end, new[start : len(new) - end])
+            with self.props.suspend_updates():  # what a later update of the element has; it is not sent now
+                self.props["tokens"] = new
+            self.run_method("change", len(old), start, len(old) - start - end, new[start : len(new) - end])
 
     def append(self, tokens: Sequence[TextToken]) -> None:
         """Show more tokens behind those that are there, until the next `show`: only the new ones travel to the browser."""
