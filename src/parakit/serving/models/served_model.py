@@ -22,6 +22,7 @@ from parakit.inference.generation.completion import prompt_ids
 from parakit.inference.generation.context_window import FittedPrompt, fit_prompt, without_oldest_turns
 from parakit.inference.generation.text_stream import is_byte_level
 from parakit.inference.loaded_model import Model
+from parakit.inference.tool_calls.reasoning import reasoning_syntax
 from parakit.model import heads
 from parakit.model.adapters import AdapterSet
 from parakit.serving.config import ServeConfig
@@ -143,7 +144,10 @@ class ServedModel:
         """
         engine = self.require_engine()
         sampling = self.sampling(call)
-        prefix = response_prefix(self.tokenizer) if call.messages is not None else ""
+        prefix = ""
+        if call.messages is not None:
+            prefix = response_prefix(self.tokenizer)
+            reasoning_syntax(self.tokenizer)  # renders the template once: here, and not in the event loop
         constraint = tool_constraint(call, sampling, self.tokenizer, prefix)
         fitted = self.fit(call, sampling)
         if len(fitted.token_ids) + sampling.max_new_tokens > self.max_seq_len:
