@@ -82,6 +82,7 @@ def _measure(
                 "peak_memory_mib": done.peak_memory_mib,
                 "gflops": matrix_rate(threads) / 1e9,
             }
+            print(f"training_speed: {size} {name}: {found}", file=sys.stderr, flush=True)
             rounds.setdefault(name, []).append(found)
             return found
 

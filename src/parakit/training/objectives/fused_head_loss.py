@@ -30,6 +30,8 @@ from parakit.model.quantized.layers import (
 from parakit.model.quantized.rounding import QuantizedTensor
 
 CHUNK_ELEMENTS = 2**23  # logits at a time: fewer would add up the V x D gradient more often
+# where the gradient of the matrix stays in the processor's cache, adding to it is cheap, and the logits can stay there too
+SMALL_MATRIX, SMALL_CHUNK_ELEMENTS = 2**20, 2**20
 MAX_KEPT = 2**27  # logits for a backward pass: half a gigabyte in float32
 QUANTIZED_CHUNK_ELEMENTS = 2**21  # with a quantized matrix, which has no gradient
 
@@ -214,7 +216,10 @@ class _FusedLinearLoss(torch.autograd.Function):
                 0, token_ids, rows.to(weight.dtype)
             )  # costs V x D, less than the logits
         total = hidden.new_zeros((), dtype=torch.float64)
-        for part in _chunks(len(hidden), len(weight)):
+        n_elements = (
+            CHUNK_ELEMENTS if weight.numel() > SMALL_MATRIX else min(CHUNK_ELEMENTS, SMALL_CHUNK_ELEMENTS)
+        )
+        for part in _chunks(len(hidden), len(weight), n_elements):
             vectors = hidden[part]
             loss, slope = logits_grad(nn.functional.linear(vectors, full_weight, bias), part)  # (C, V)
             total += loss
