@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import sys
@@ -20,7 +21,7 @@ IMPORTED = (fsdp, tensor)  # once, and not in every process
 def in_processes(n: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What `work(*arguments)` returns in each of `n` processes, by rank."""
     server = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun's agent has
-    children = [_start(rank, n, server.port, work, arguments) for rank in range(n)]
+    children = [start_process(rank, n, server.port, work, arguments) for rank in range(n)]
     results = []
     for child, reader in children:
         with os.fdopen(reader, "rb") as pipe:
@@ -33,7 +34,10 @@ def in_processes(n: int, work: Callable[..., Any], *arguments: Any) -> list[Any]
     return results
 
 
-def _start(rank: int, n: int, port: int, work: Callable[..., Any], arguments: Any) -> tuple[int, int]:
+def start_process(
+    rank: int, n: int, port: int, work: Callable[..., Any], arguments: tuple[Any, ...], quiet: bool = False
+) -> tuple[int, int]:
+    """A child that does `work` as process `rank` of `n`, and a pipe with its pickled result."""
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -58,8 +62,9 @@ def _start(rank: int, n: int, port: int, work: Callable[..., Any], arguments: An
         processes.wait_for_all("end of a test")
         status = 0
     except BaseException as error:
-        traceback.print_exc()
+        if not quiet:
+            traceback.print_exc()
         result = RuntimeError(f"rank {rank}: {error!r}")
-    with os.fdopen(writer, "wb") as pipe:
+    with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "wb") as pipe:
         pickle.dump(result, pipe)
     os._exit(status)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.parallel.forked import in_processes
+from tests.training.parallel.killed_processes import kill_processes
 from tests.training.parallel.spread_runs import run_steps
 
 
@@ -35,6 +36,13 @@ def stopped_and_resumed(folder: Path, chain: list[tuple[int, str]]) -> None:
 
 def test_two_processes_go_on_in_one(tmp_path: Path) -> None:
     stopped_and_resumed(tmp_path, [(2, "shard"), (1, "auto")])
+
+
+@pytest.mark.long
+def test_a_process_that_is_killed_changes_nothing(tmp_path: Path) -> None:
+    for found in kill_processes(tmp_path, 6, seed=1):
+        assert found["left"] == []
+        assert found["ended"] == 0, "the others end by themselves"
 
 
 @pytest.mark.long
