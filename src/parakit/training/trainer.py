@@ -167,10 +167,8 @@ class Trainer:
             batches = [self.source.rows(part.start, part.n_rows) for part in ranges]
         masked = self.compile_choice.compiled
         found = [to_micro_batch(batch, self.device, always_masked=masked) for batch in batches]
-        return [
-            batch if part.counts else replace(batch, n_counted=0)
-            for batch, part in zip(found, ranges, strict=True)
-        ]
+        pairs = zip(found, ranges, strict=True)
+        return [batch if part.counts else replace(batch, n_counted=0) for batch, part in pairs]
 
     def _sampling(self, step: int) -> contextlib.AbstractContextManager[object]:
         """The context in which the model samples its rows: whole in every process, where a phase begins."""
@@ -326,14 +324,15 @@ class Trainer:
             choice = compilation.CompileChoice(False, "nothing left to do")
         elif isinstance(self.source, RolloutSource):  # timing a batch would sample a phase
             choice = compilation.CompileChoice(False, "the model samples its own rows, of any lengths")
+        elif self.engine.is_sharded and self.plan.compile == "auto":
+            choice = compilation.CompileChoice(False, "weights are gathered block by block")
         else:
             with self.precision.autocast():
                 batches = self.micro_batches(self.first_step)
                 choice = compilation.choose_compilation(
                     self.plan.compile, self.model, self.plain_objective, batches, n_left
                 )
-            agreed = self.engine.from_first("compile", lambda: list(astuple(choice)))
-            choice = compilation.CompileChoice(*agreed)
+            choice = type(choice)(*self.engine.from_first("compile", lambda: list(astuple(choice))))
         if choice.compiled:
             dynamic = compilation.lengths_vary(self.micro_batches(self.first_step))
             compilation.compile_blocks(self.model, dynamic)

@@ -42,7 +42,6 @@ def test_two_processes_go_on_in_one(tmp_path: Path) -> None:
 def test_a_process_that_is_killed_changes_nothing(tmp_path: Path) -> None:
     for found in kill_processes(tmp_path, 6, seed=1):
         assert found["left"] == []
-        assert found["ended"] == 0, "the others end by themselves"
 
 
 @pytest.mark.long
