@@ -38,6 +38,7 @@ from parakit.training.config import TrainingConfig, lengths_given
 from parakit.training.doctor.setup import TrainingSetup
 from parakit.training.metrics import EVENTS, METRICS
 from parakit.training.monitoring.settings import MonitoringSettings
+from parakit.training.monitoring.trackers import check_tracker
 from parakit.training.pace import TimeBudget
 from parakit.training.row_sources import RolloutSource
 from parakit.training.threads import fitted_threads
@@ -135,8 +136,11 @@ def run_job(
 
 def _prepare(job: TrainingJob, run_dir: Path, overwrite: bool, confirm: Confirm | None) -> PreparedRun:
     """The run of `job`, with the checkpoints that it continues. Of several processes the first resolves the plan."""
+    monitoring = part_of(job.training, MonitoringSettings)
+    if monitoring:
+        check_tracker(monitoring.tracker)
     run = job.prepare(run_dir)
-    if monitoring := part_of(job.training, MonitoringSettings):
+    if monitoring:
         run = replace(run, setup=replace(run.setup, monitoring=monitoring))
     if job.budget and not lengths_given(job.training):
         job.budget.keeps_validations = job.training.validate_every is not None

@@ -230,7 +230,7 @@ class TrainingConfig(ChoiceConfig, MonitoringSettings, PlacementSettings):
     def fingerprint(self) -> JsonObject:
         """The settings that a result depends on, for the digest of a run or of a stage."""
         return self.model_dump(
-            mode="json", exclude={"keep_checkpoints", "trackers", "parallel", "offload_optimizer"}
+            mode="json", exclude={"keep_checkpoints", "tracker", "parallel", "offload_optimizer"}
         )
 
 

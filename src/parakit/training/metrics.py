@@ -12,17 +12,19 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from parakit.common.errors import CorruptArtifact
 from parakit.common.files import JsonObject, writing_file
+from parakit.common.formatting import is_number
 from parakit.common.processes import is_first
 from parakit.common.progress import log
 
 if TYPE_CHECKING:
     from parakit.training.loop import StepRecord
+    from parakit.training.monitoring.trackers import Tracker
 
 METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 LOST = "lost"  # the kind of a row in place of the metrics of all steps up to its own
@@ -66,11 +68,17 @@ class EventsLog:
 
 class MetricsLog:
     """Appends to `folder/metrics.jsonl` and to event files in `folder/tensorboard`. `recorded`: the `state` of the log at
-    the checkpoint that the run resumes from; None: lines beyond `first_step` are removed. Of several processes the first
-    logs.
+    the checkpoint that the run resumes from; None: lines beyond `first_step` are removed. `tracker` opens a further place
+    for the numbers. Of several processes the first logs.
     """
 
-    def __init__(self, folder: Path, first_step: int = 0, recorded: JsonObject | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        first_step: int = 0,
+        recorded: JsonObject | None = None,
+        tracker: Callable[[], Tracker | None] = lambda: None,
+    ) -> None:
         self.n_bytes, self.sha256 = 0, hashlib.sha256()
         self.is_open = is_first()
         if not self.is_open:
@@ -88,7 +96,7 @@ class MetricsLog:
                 file.write(content)
         self.n_bytes, self.sha256 = len(content), hashlib.sha256(content)
         self.file = self.path.open("ab")
-        self.events = EventsLog(folder / EVENTS, first_step)
+        self.events, self.tracker = EventsLog(folder / EVENTS, first_step), tracker()
         if lost:
             self.write(LOST, first_step)
 
@@ -107,9 +115,11 @@ class MetricsLog:
         self.file.flush()
         self.n_bytes += len(line)
         self.sha256.update(line)
-        for name, value in figures.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                self.events.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {f"{kind}/{name}": float(value) for name, value in figures.items() if is_number(value)}
+        for name, value in numbers.items():
+            self.events.add_scalar(name, value, step)
+        if self.tracker and numbers:
+            self.tracker.log(numbers, step)
 
     def write_step(self, record: StepRecord, step_metrics: Mapping[str, float]) -> None:
         """Log a step and the metrics of its task; a skipped step has no loss."""
@@ -138,10 +148,11 @@ class MetricsLog:
         """Flush and close both."""
         if not self.is_open:
             return
-        try:
+        with contextlib.ExitStack() as stack:
+            if self.tracker:
+                stack.callback(self.tracker.close)
+            stack.callback(self.events.close)
             self.file.close()
-        finally:
-            self.events.close()
 
 
 def _recorded_content(path: Path, first_step: int, recorded: JsonObject) -> tuple[bytes, bool]:

@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from parakit.training.micro_batches import Objective, TrainingBatch, to_micro_ba
 from parakit.training.monitoring.best_weights import BestWeights
 from parakit.training.monitoring.dynamics import Dynamics
 from parakit.training.monitoring.settings import MonitoringSettings
+from parakit.training.monitoring.trackers import open_tracker
 from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.pace import Pace, TimeBudget
 from parakit.training.parallel.engine import ONE_PROCESS, TrainingEngine
@@ -45,6 +47,7 @@ from parakit.training.row_sources import PlannedSource, RolloutSource, RowSource
 from parakit.training.run_figures import run_figures
 from parakit.training.threads import kept_memory
 from parakit.training.train_state import load_train_state, save_train_state, saved_tensors
+from parakit.training.validation import with_forgetting
 
 SAVE_SECONDS = 60.0
 RECENT_SECONDS = 10.0  # a checkpoint that young need not be repeated before a validation
@@ -76,7 +79,7 @@ def train(setup: TrainingSetup) -> JsonObject:
     ):
         bar.resume_at(setup.amount(trainer.first_step, trainer.plan))
         if setup.before is not None and not trainer.first_step:
-            metrics.write("validation", 0, **_with_forgetting(setup.before, setup.before))
+            metrics.write("validation", 0, **with_forgetting(setup.before, setup.before))
         if trainer.validation_pending:
             validated, final = step, _validate(setup, trainer, step, metrics, bar)
         for record in () if trainer.best.is_over else trainer.steps():
@@ -225,7 +228,8 @@ class Trainer:
         """Open the log of metrics in `folder`, cut back to the checkpoint that the run resumes from; checkpoints record
         its state from now on.
         """
-        self._metrics = MetricsLog(folder, self.first_step, self._recorded_metrics)
+        tracker = partial(open_tracker, self.monitoring.tracker, folder, self.plan)
+        self._metrics = MetricsLog(folder, self.first_step, self._recorded_metrics, tracker)
         return self._metrics
 
     def _batches(self) -> Iterator[list[TrainingBatch]]:
@@ -374,7 +378,7 @@ def _validate(setup: TrainingSetup, trainer: Trainer, step: int, metrics: Metric
             metrics.write(SAMPLE, step, samples=samples)
     trainer.best.record(step, result)
     if setup.before is not None:
-        result = _with_forgetting(result, setup.before)
+        result = with_forgetting(result, setup.before)
     metrics.write("validation", step, **result)
     names = (setup.task.spec.primary_metric, setup.task.spec.secondary_metric)
     bar.figures["validation"] = " and ".join(f"{result[name]:.3f}" for name in names if name)
@@ -390,10 +394,3 @@ def _measure(setup: TrainingSetup, trainer: Trainer, step: int) -> list[Any]:
     if trainer.best.keeps(step, result):
         trainer.best.keep(step, result, saved_tensors(setup.model))
     return [result, samples]
-
-
-def _with_forgetting(result: Mapping[str, Any], before: Mapping[str, Any]) -> JsonObject:
-    """`result` with `forgetting`: the rise of the loss on replayed data since before the first step."""
-    if "earlier_loss" not in result:
-        return dict(result)
-    return {**result, "forgetting": result["earlier_loss"] - before["earlier_loss"]}

@@ -8,7 +8,7 @@ bits per byte.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.tokens.batches.batch import AnyBatch
 from parakit.training.micro_batches import Objective, to_micro_batch
 
@@ -55,3 +56,10 @@ def one_epoch(source: Any, rows_per_batch: int, max_rows: int | None = None) -> 
         n_rows = min(n_rows, max_rows)
     for start in range(0, n_rows, rows_per_batch):
         yield source.rows(start, min(rows_per_batch, n_rows - start))
+
+
+def with_forgetting(result: Mapping[str, Any], before: Mapping[str, Any]) -> JsonObject:
+    """`result` with `forgetting`: the rise of the loss on replayed data since before the first step."""
+    if "earlier_loss" not in result:
+        return dict(result)
+    return {**result, "forgetting": result["earlier_loss"] - before["earlier_loss"]}

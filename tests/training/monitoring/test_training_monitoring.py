@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ from torch import nn
 from parakit.common.errors import UserError
 from parakit.training import trainer as trainer_module
 from parakit.training.doctor.setup import TrainingSetup
-from parakit.training.metrics import METRICS, read_metrics
+from parakit.training.metrics import METRICS, MetricsLog, read_metrics
 from parakit.training.monitoring.best_weights import BestWeights
 from parakit.training.monitoring.dynamics import Dynamics, GradientNoise
 from parakit.training.monitoring.settings import MonitoringSettings
+from parakit.training.monitoring.trackers import check_tracker
 from parakit.training.objectives import next_token
 from parakit.training.tasks import TASKS, TrainingTask
 from parakit.training.trainer import Trainer, train
@@ -201,3 +204,31 @@ def test_metrics_have_the_dynamics_at_their_steps(tmp_path: Path) -> None:
     plain = scripted(tmp_path / "plain", {})
     train(replace(plain, plan=plain.plan.replace(micro_batch_size=2)))
     assert weights(plain.model) == weights(setup.model)  # measuring changes no step
+
+
+def test_numbers_go_to_the_tracker_and_the_rest_to_the_log_only(tmp_path: Path) -> None:
+    class Numbers:
+        def __init__(self) -> None:
+            self.rows: list[tuple[int, dict[str, float]]] = []
+            self.is_closed = False
+
+        def log(self, figures: Mapping[str, float], step: int) -> None:
+            self.rows.append((step, dict(figures)))
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    tracker = Numbers()
+    with MetricsLog(tmp_path, tracker=lambda: tracker) as metrics:
+        metrics.write("step", 1, loss=2.0, skipped=False, note="text", missing=None)
+        metrics.write("sample", 1, samples=[{"text": "a"}])
+    assert tracker.rows == [(1, {"step/loss": 2.0})]
+    assert tracker.is_closed
+    assert len(read_metrics(tmp_path / METRICS)) == 2
+
+
+def test_a_tracker_that_is_not_installed_is_an_error_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_tracker("tensorboard")
+    with pytest.raises(UserError, match="wandb is not installed"):
+        check_tracker("wandb")

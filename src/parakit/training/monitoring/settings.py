@@ -8,7 +8,7 @@ from pydantic import Field
 
 from parakit.common.settings import Config
 
-Tracker = Literal["tensorboard", "trackio", "wandb"]
+TrackerName = Literal["tensorboard", "trackio", "wandb"]
 
 
 class MonitoringSettings(Config):
@@ -35,9 +35,10 @@ class MonitoringSettings(Config):
         description="Steps between measurements of the update-to-weight ratio and, where a batch has several parts, of the"
         " gradient noise scale. Default: never.",
     )
-    trackers: tuple[Tracker, ...] = Field(
-        default=("tensorboard",),
-        description="Where metrics go next to metrics.jsonl: tensorboard (files), trackio, wandb.",
+    tracker: TrackerName = Field(
+        default="tensorboard",
+        description="Where metrics go next to metrics.jsonl and the TensorBoard files: nowhere else (tensorboard), or to"
+        " trackio or wandb, which are installed separately.",
     )
 
     @property
