@@ -13,6 +13,7 @@ import functools
 import itertools
 import json
 import os
+import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -118,7 +119,17 @@ def store() -> Store:
             f"rank {rank()}: no connection to the first process at {address}: {str(error).splitlines()[0]}",
             "check MASTER_ADDR, and that MASTER_PORT is free and reachable from every machine",
         ) from None
-    return PrefixStore("parakit", found)
+    return PrefixStore(f"parakit/{_attempt()}", found)
+
+
+def _attempt() -> str:
+    """What tells the keys of a restarted run from those before: torchrun may keep its store. On many machines with a common
+    id it makes a new one, and the machines count their restarts apart.
+    """
+    is_numbered = (
+        os.environ.get("GROUP_WORLD_SIZE", "1") == "1" or os.environ.get("TORCHELASTIC_RUN_ID") == "none"
+    )
+    return str(restart_count()) if is_numbered else ""
 
 
 def wait_for_all(name: str) -> None:
@@ -191,7 +202,7 @@ def finish() -> None:
 
 def lost_process(error: RuntimeError) -> str | None:
     """What to say of an error that the end of another process has caused; None for any other."""
-    first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    first = textwrap.shorten(str(error), 120, placeholder="…")
     if not (type(error).__name__.startswith("Dist") or any(mark in str(error) for mark in _LOST)):
         return None
     return (
