@@ -177,7 +177,12 @@ def full_stages() -> dict:
         },
         "tokenizer": {
             **{"seconds": 4.9, "vocab_size": 4096, "kind": "byte_bpe"},
-            **{"bytes_per_token": 4.18, "tokens_per_word": 1.21, "samples": [pieces, french]},
+            **{
+                "bytes_per_token": 4.18,
+                "tokens_per_word": 1.21,
+                "unk_share": 0.0,
+                "samples": [pieces, french],
+            },
         },
         "shards": {"seconds": 2.4, "tokens": 2_347_474},
         "pretrain": training(600, 8.3, 1.5, 8192, samples=CONTINUATIONS, samples_by_step=PROGRESS),

@@ -99,6 +99,9 @@ class TokenizerSummary(StageSummary):
     vocab_size: int | None = None
     bytes_per_token: float | None = None
     tokens_per_word: float | None = None
+    unk_share: float | None = Field(
+        default=None, description="Of the training text's tokens, those that are UNK."
+    )
     samples: tuple[tuple[str, ...], ...] = ()
 
 
