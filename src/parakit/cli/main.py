@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
 
 # Errors of the machine, which are printed in one line, as a user's mistake is.
@@ -56,59 +57,75 @@ _MODULES = {"import": "import_model", "export": "export_model", "inspect": "insp
 def main(argv: list[str] | None = None) -> int:
     """Run the verb that `argv` names; returns the exit status: 0, 2 for a user's mistake, 130 when interrupted."""
     argv = sys.argv[1:] if argv is None else argv
+    outcome = _Outcome()
     with _closed_pipe_is_no_error():
         if not argv or argv[0] not in VERBS:
             return _without_verb(argv)
-        from parakit.common.processes import is_distributed
+        if not _takes_part(argv[0]):
+            return 0
+        with _one_of_several(argv[0], outcome), _errors_in_words(outcome), _sigterm_unwinds():
+            outcome.status = importlib.import_module(module_of(argv[0])).main(argv[1:])
+    return outcome.status
 
-        return _run_shared(argv) if is_distributed() else _run(argv)
+
+@dataclass
+class _Outcome:
+    """The exit status of a verb, also where an error ended it."""
+
+    status: int = 0
 
 
-def _run(argv: list[str]) -> int:
-    """Run a verb; a user's mistake, an interruption and what the machine refuses are printed in a line or two."""
+@contextlib.contextmanager
+def _errors_in_words(outcome: _Outcome) -> Iterator[None]:
+    """A user's mistake, an interruption and what the machine refuses are printed in a line or two."""
     from parakit.common.errors import UserError
 
-    status = 0
     try:
-        with _sigterm_unwinds():
-            status = importlib.import_module(module_of(argv[0])).main(argv[1:])
+        yield
     except UserError as error:
         _print_error(f"error: {error}")
-        status = error.exit_status
+        outcome.status = error.exit_status
     except KeyboardInterrupt as interrupt:
         _print_error(f"\n{str(interrupt) or 'stopped'}")
-        status = 128 + getattr(interrupt, "signal_number", 2)
+        outcome.status = 128 + getattr(interrupt, "signal_number", 2)
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
         file = f"{error.filename}: " if error.filename else ""
         hint = "free some space or change the permissions"
         _print_error(f"error: {file}{error.strerror}\n  {hint}")
-        status = 2
-    return status
+        outcome.status = 2
 
 
-def _run_shared(argv: list[str]) -> int:
-    """Run a verb as one of several processes: the first prints, the others only what goes wrong in them alone."""
-    from parakit.common.processes import alone, finish, is_first, lost_process, world_size
+def _takes_part(verb: str) -> bool:
+    """Whether this process runs the verb: of several, each those that are `PARALLEL`, and the first the others."""
+    from parakit.common.processes import is_distributed, is_first
 
-    if argv[0] not in PARALLEL:
-        if not is_first():
-            return 0
-        print(f"parakit {argv[0]}: runs in the first of {world_size()} processes", file=sys.stderr)
+    return verb in PARALLEL or not is_distributed() or is_first()
+
+
+@contextlib.contextmanager
+def _one_of_several(verb: str, outcome: _Outcome) -> Iterator[None]:
+    """Of several processes, the first prints, and the others only what goes wrong in them alone."""
+    from parakit.common.processes import alone, finish, is_distributed, lost_process, world_size
+
+    if not is_distributed():
+        yield
+    elif verb not in PARALLEL:
+        print(f"parakit {verb}: runs in the first of {world_size()} processes", file=sys.stderr)
         with alone():
-            return _run(argv)
-    try:
-        with _silent_but_first():
-            status = _run(argv)
-            if status == 0:
-                finish()
-            return status
-    except RuntimeError as error:
-        if (lost := lost_process(error)) is None:
-            raise
-        print(f"error: {lost}", file=sys.stderr)
-        return 1
+            yield
+    else:
+        try:
+            with _silent_but_first():
+                yield
+                if outcome.status == 0:
+                    finish()
+        except RuntimeError as error:
+            if (lost := lost_process(error)) is None:
+                raise
+            print(f"error: {lost}", file=sys.stderr)
+            outcome.status = 1
 
 
 @contextlib.contextmanager
