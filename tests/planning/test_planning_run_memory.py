@@ -59,17 +59,17 @@ def test_a_teacher_a_reference_and_a_cache_come_on_top() -> None:
 
 
 def test_a_pair_has_two_completions() -> None:
-    assert run_bytes(FULL.changed(method="dpo")).activations == 2 * run_bytes(FULL).activations
+    of_pairs, of_rows = (run_bytes(spec).activations for spec in (FULL.changed(method="dpo"), FULL))
+    assert of_pairs == pytest.approx(2 * of_rows, abs=1)
 
 
 def test_checkpointing_keeps_a_vector_of_each_block() -> None:
     kept = run_bytes(FULL.changed(checkpointing=True)).activations
     assert kept < run_bytes(FULL).activations / 2
     assert kept > 4 * 8 * 256 * CONFIG.n_layers * CONFIG.d_model
-    on_card = run_bytes(FULL, find_machine("h100"))
-    assert run_bytes(FULL).activations == pytest.approx(
-        1.45 * on_card.activations
-    )  # a CPU's allocator keeps more
+    # A CPU's allocator holds 1.45 times what is kept, and its kernels of norms and SwiGLU keep less than PyTorch's operations.
+    on_card = run_bytes(FULL, find_machine("h100")).activations
+    assert on_card < run_bytes(FULL).activations < 1.45 * on_card
 
 
 def test_sharding_divides_state_then_gradients_then_weights() -> None:
