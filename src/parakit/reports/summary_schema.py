@@ -211,6 +211,15 @@ class ResumedRun(SummaryPart):
     changes: tuple[str, ...]
 
 
+class PredictedLoss(SummaryPart):
+    """The loss that a law predicts for a run, with a 95 % interval, in the unit of the run's loss."""
+
+    value: float
+    low: float
+    high: float
+    law: str
+
+
 class TrainingSummary(StageSummary):
     """A stage that trained a model. Further keys are numbers: the metrics of the last validation, such as `accuracy`,
     `reward` and `kl`.
@@ -230,6 +239,7 @@ class TrainingSummary(StageSummary):
     skipped_steps: int = 0
     loss: float | None = None
     loss_unit: str = "nats per token"
+    predicted_loss: PredictedLoss | None = None
     perplexity: float | None = None
     bits_per_byte: float | None = None
     training_seconds: float | None = None
