@@ -120,6 +120,8 @@ def test_rollouts_are_drawn_and_scored_at_the_speeds_of_the_engine() -> None:
     slow = step_seconds(run, measured(scoring_flops=1e10, scored_token_seconds=1e-3, sequence_seconds=1e-3))
     assert slow.other_models - plain.other_models == pytest.approx(run.n_tokens * 1e-3)
     assert slow.generation - plain.generation == pytest.approx(32 * run.n_rows * 1e-3)
+    late = step_seconds(run, measured(scoring_flops=1e10, rollout_seconds=0.5))
+    assert late.generation - plain.generation == pytest.approx(0.5)
 
 
 def test_a_divergence_costs_its_logits_and_a_pair_the_scores_of_both_texts() -> None:

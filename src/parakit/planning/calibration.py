@@ -60,6 +60,10 @@ class MeasuredSpeeds(Config):
         default=0.0,
         description="of a token of one of many sequences, however small the model and its vocabulary",
     )
+    rollout_seconds: float = Field(
+        default=0.0,
+        description="of starting to write many sequences: an engine, its cache, and short prompts",
+    )
     scoring_flops: float | None = Field(
         default=None, description="FLOP/s of the engine where it scores completions; None: not measured"
     )

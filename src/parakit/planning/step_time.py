@@ -164,7 +164,7 @@ def _rollout_seconds(spec: RunSpec, speeds: MeasuredSpeeds) -> float:
     reading = spec.n_rows / spec.group_size * n_prompt * matrix_flops(spec.config) / speeds.prefill_flops
     middle = spec.changed(method="inference", bits=32, seq_len=n_prompt + spec.n_new_tokens // 2)
     drawing = spec.n_rows * (spec.config.vocab_size * speeds.draw_seconds + speeds.sequence_seconds)
-    return reading + spec.n_new_tokens * (_decoding_step(middle, speeds) + drawing)
+    return speeds.rollout_seconds + reading + spec.n_new_tokens * (_decoding_step(middle, speeds) + drawing)
 
 
 def _decoding_step(spec: RunSpec, speeds: MeasuredSpeeds) -> float:

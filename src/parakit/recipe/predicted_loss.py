@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from parakit.common.progress import log
 from parakit.planning.stored_law import read_law
-from parakit.reports.summary_schema import BuildSummary, PredictedLoss, TrainingSummary
+from parakit.reports.summary_parts import PredictedLoss
+from parakit.reports.summary_schema import BuildSummary, TrainingSummary
 
 _SAME = {"tokenizer": "tokenizer", "shards": "data"}
 

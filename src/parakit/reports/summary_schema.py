@@ -20,6 +20,7 @@ from parakit.reports.summary_parts import (
     FigureComparison,
     Number,
     ParentComparison,
+    PredictedLoss,
     Sample,
     SamplePair,
     SuiteSummary,
@@ -209,15 +210,6 @@ class ResumedRun(SummaryPart):
 
     step: int
     changes: tuple[str, ...]
-
-
-class PredictedLoss(SummaryPart):
-    """The loss that a law predicts for a run, with a 95 % interval, in the unit of the run's loss."""
-
-    value: float
-    low: float
-    high: float
-    law: str
 
 
 class TrainingSummary(StageSummary):

@@ -44,7 +44,7 @@ def _rollout_speeds(seconds: float) -> dict[str, float]:
     """Of the engine with several sequences, which share the reading of weights, and whose tokens are drawn and scored one
     by one: what a token takes for its operations, for each logit, and in any case, solved from three models.
     """
-    drawn, scored, flops = [], [], []
+    drawn, scored, flops, starts = [], [], [], []
     for width, n_layers, vocab_size in SEVERAL:
         config = default_config(width, n_layers, vocab_size)
         model = LanguageModel(config).eval()
@@ -52,6 +52,7 @@ def _rollout_speeds(seconds: float) -> dict[str, float]:
         drawn.append((many - one) / (N_SEQUENCES - 1))
         scored.append(_scoring_seconds(model, seconds / 2) / (N_SEQUENCES * N_SCORED))
         flops.append(2.0 * config.n_matmul_params())
+        starts.append(_generation_seconds(model, N_SEQUENCES, 8, 1, seconds / 2))
     vocabularies = [vocab_size for _, _, vocab_size in SEVERAL]
     rate, draw_seconds, sequence_seconds = _solved(drawn, flops, vocabularies)
     # a prompt passes the network once for all completions, and has no logits
@@ -60,6 +61,7 @@ def _rollout_speeds(seconds: float) -> dict[str, float]:
     return {
         "decode_flops": rate, "draw_seconds": draw_seconds, "sequence_seconds": sequence_seconds,
         "scoring_flops": scoring_flops, "scored_logit_seconds": logit_seconds, "scored_token_seconds": token_seconds,
+        "rollout_seconds": starts[0],
     }  # fmt: skip
 
 
