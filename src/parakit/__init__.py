@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from parakit.api import load as load
     from parakit.api_comparison import compare as compare
     from parakit.api_judging import judge as judge
+    from parakit.api_scaling import scale as scale
     from parakit.api_training import align as align
     from parakit.api_training import build as build
     from parakit.api_training import distill as distill
@@ -47,6 +48,7 @@ __getattr__, __dir__ = lazy_exports(
         "merge_models": "compression.merging.models",
         "pretrain": "api_training",
         "quantize": "api_training",
+        "scale": "api_scaling",
         "sweep": "api_training",
     },
 )
@@ -67,5 +69,6 @@ __all__ = [
     "merge_models",
     "pretrain",
     "quantize",
+    "scale",
     "sweep",
 ]

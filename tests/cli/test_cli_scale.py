@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import parakit
 from parakit.cli.main import main
+from parakit.common import UserError
 from parakit.planning.scaling_laws import ScalingLaw
 from parakit.recipe.sweeps import running
 from tests.recipe.test_recipe_sweeps import here
@@ -105,6 +107,9 @@ def test_a_law_is_fitted_to_builds_that_are_there(capsys, builds, tmp_path):
     assert report["predictions"][0]["loss"]["value"] == pytest.approx(LAW.loss(1e6, 1e7), rel=1e-4)
     assert report["check"]["error"] == pytest.approx(0, abs=1e-4)
     assert f"report: {tmp_path / 'law/law/report.html'}" in err
+    assert parakit.scale(out=tmp_path / "law", runs=builds, predict=[("1m", 10_000_000)]) == report | {
+        "failed": []
+    }
     status, out, err = run(capsys, *words)
     assert (status, out) == (0, "")
     assert "The best split of more compute" in err
@@ -173,3 +178,36 @@ def test_nothing_to_fit_is_refused(capsys, tmp_path):
     status, _, err = run(capsys, "scale", "--output", tmp_path / "family")
     assert status == 2
     assert "nothing to fit a law to" in err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "nothing to fit a law to"),
+        ({"runs": ["builds/one"], "sizes": ["1m"]}, "sizes is given, and nothing is trained"),
+        ({"recipe": "recipe.yaml", "text": ["notes"]}, "both a recipe and text were given"),
+        ({"runs": ["builds/one"], "predict": [("big", "1m")]}, "size 'big' is not a parameter count"),
+        ({"runs": ["builds/one"]}, "builds/one: is no finished build"),
+    ],
+    ids=str,
+)
+def test_the_function_refuses_what_the_command_refuses(tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        parakit.scale(out=tmp_path / "law", **settings)
+    assert not (tmp_path / "law").exists()
+
+
+def test_the_function_plans_the_family_that_the_command_plans(monkeypatch, text, tmp_path):
+    planned = []
+    monkeypatch.setattr(
+        "parakit.recipe.sweeps.scaling.run_sweep", lambda sweep, _: planned.append(sweep) or []
+    )
+    with pytest.raises(UserError, match="it takes 6 runs at least"):  # none was trained
+        parakit.scale(
+            text=[text],
+            out=tmp_path / "family",
+            sizes=[34_000, "46k", "60k"],
+            tokens=["1k", 2048, 4096],
+            settings={"tokenizer.vocab_size": 300},
+        )
+    assert planned[0].varied == {"size": ("34000", "46k", "60k"), "pretrain.max_tokens": (1000, 2048, 4096)}

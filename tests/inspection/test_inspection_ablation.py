@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ from parakit.inspection.ablation import (
 )
 from parakit.inspection.capture import activations, capture, edit
 from parakit.inspection.inputs import ModelInput, run_batch
-from parakit.inspection.neurons import active_neurons, neuron_effects
+from parakit.inspection.neurons import active_neurons, expert_of, neuron_effects
 from parakit.inspection.pairs import ScoredInput, ScoredPair, pair_values
 from parakit.inspection.sites import layers, match_names, sites
 from parakit.model.layers.gated_delta import GatedDeltaRule
@@ -173,9 +175,57 @@ def test_the_estimate_is_the_slope_of_the_pairs_value():
         assert estimate[neuron] == pytest.approx(slope, rel=1e-3, abs=1e-9)
 
 
-def test_neurons_of_routed_experts_are_refused_and_shared_ones_are_found():
-    with pytest.raises(UserError, match="no single neurons"):
-        neuron_effects(Model(network_of("mixtral")), pair_of(network_of("mixtral")))
+@pytest.mark.parametrize("name", ["mixtral", "gpt_oss"])
+def test_neurons_of_routed_experts_are_those_of_each_expert_computed_by_itself(name):
+    """Reference: every token through the matrices of its experts, one at a time; and without a neuron's column the same
+    answer as where it is ablated.
+    """
+    network = network_of(name).double()
+    given, site = random_input(network), "blocks.0.feed_forward.experts.neurons"
+    experts = network.trunk.blocks[0].feed_forward
+    n, width = experts.up.shape[:2]
+    with capture(network, [site, "blocks.0.feed_forward.router"]) as found, read_input(experts) as read:
+        run_batch(network, [given])
+    values, (x,) = found[site].reshape(-1, n, width), read
+    chosen = found["blocks.0.feed_forward.router"].reshape(-1, n).topk(experts.n_active).indices
+    for token in range(len(x)):
+        for expert in range(n):
+            expected = inner_of(experts, x[token], expert) if expert in chosen[token] else 0 * values[0, 0]
+            torch.testing.assert_close(values[token, expert], expected)
+    expert, neuron = int(chosen[-1, 0]), 3
+    unit = NetworkUnit(site, expert * width + neuron)
+    assert expert_of(network, unit) == (expert, neuron)
+    pair = pair_of(network)
+    (measured,) = effects(network, pair, [[unit]])
+    with torch.no_grad():
+        plain = pair_values(network, pair)[0]
+        experts.down[expert, :, neuron] = 0
+        assert measured == pytest.approx(float(pair_values(network, pair)[0] - plain), abs=1e-9)
+
+
+@contextlib.contextmanager
+def read_input(module):
+    """The input of a module in the last forward pass, (N, D)."""
+    found = []
+    handle = module.register_forward_pre_hook(lambda _, args: found.append(args[0].flatten(0, 1)))
+    yield found
+    handle.remove()
+
+
+def inner_of(experts, x, expert):
+    """The neurons of one expert for one token's vector (D,)."""
+    up, gate = experts.up[expert] @ x, experts.gate[expert] @ x
+    if hasattr(experts, "up_bias"):
+        up, gate = up + experts.up_bias[expert], gate + experts.gate_bias[expert]
+        return experts._gated(gate, up)
+    return experts.activation(gate) * up
+
+
+def test_neurons_of_experts_are_found_by_their_gradient_and_shared_ones_too():
+    network = network_of("mixtral").double()
+    found = neuron_effects(Model(network), pair_of(network), n=4)
+    assert {one.unit.site.split(".", 2)[2] for one in found} == {"feed_forward.experts.neurons"}
+    assert any(one.effect for one in found)
     network = network_of("qwen3_5_moe_text")
     assert [name for name in neuron_sites(network) if "shared" in name]
     found = active_neurons(Model(network), random_input(network), n=3)

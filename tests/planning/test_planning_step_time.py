@@ -95,3 +95,38 @@ def test_speeds_between_widths_lie_between_theirs() -> None:
     assert interpolate(points, 128) == pytest.approx(2e9)
     assert interpolate(points, 10) == 1e9
     assert interpolate(points, 1000) == 4e9
+
+
+def test_a_decoding_step_grows_evenly_with_what_it_reads_between_the_sizes_that_were_timed() -> None:
+    """A call takes 0.1 ms and memory gives 10 GB/s: what lies between two points, and beyond them, follows."""
+    taken = lambda n_bytes: 1e-4 + n_bytes / 1e10  # noqa: E731
+    points = tuple((size, size / taken(size)) for size in (1e6, 1e7, 1e8))
+    speeds = FLAT.replace(decoding=points)
+    for n_bytes in (1e6, 3e6, 5e7, 1e9):
+        assert speeds.decoding_seconds(n_bytes) == pytest.approx(taken(n_bytes), rel=0.01)
+    assert speeds.decoding_seconds(1e3) > 0
+
+
+def test_what_a_step_calls_counts_whatever_the_tokens() -> None:
+    slow = measured(block_seconds=1e-3)
+    few = RUN.changed(n_rows=2, micro_batch_size=1)
+    added = step_seconds(few, slow).total - step_seconds(few, measured()).total
+    assert added == pytest.approx(STEP_OVERHEAD * 2 * CONFIG.n_layers * 1e-3)  # two micro-batches
+
+
+def test_rollouts_are_drawn_and_scored_at_the_speeds_of_the_engine() -> None:
+    run = RUN.changed(method="grpo", n_new_tokens=32, group_size=8)
+    plain = step_seconds(run, measured(scoring_flops=1e10))
+    slow = step_seconds(run, measured(scoring_flops=1e10, scored_token_seconds=1e-3, sequence_seconds=1e-3))
+    assert slow.other_models - plain.other_models == pytest.approx(run.n_tokens * 1e-3)
+    assert slow.generation - plain.generation == pytest.approx(32 * run.n_rows * 1e-3)
+    late = step_seconds(run, measured(scoring_flops=1e10, rollout_seconds=0.5))
+    assert late.generation - plain.generation == pytest.approx(0.5)
+
+
+def test_a_divergence_costs_its_logits_and_a_pair_the_scores_of_both_texts() -> None:
+    run = RUN.changed(method="distill", teacher=CONFIG)
+    added = step_seconds(run, measured(divergence_seconds=1e-9)).head - step_seconds(run, measured()).head
+    assert added == pytest.approx(STEP_OVERHEAD * run.n_tokens * CONFIG.vocab_size * 1e-9)
+    pair, text = (step_seconds(RUN.changed(method=name), measured()) for name in ("dpo", "full"))
+    assert pair.attention / pair.blocks > 3 * text.attention / text.blocks

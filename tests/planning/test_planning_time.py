@@ -7,13 +7,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parakit.planning import choose_size
-from parakit.planning.time import MAX_EPOCHS, TOKENS_PER_PARAMETER, training_flops_per_token
+from parakit.planning.choices import run_of
+from parakit.planning.step_time import step_seconds
+from parakit.planning.time import (
+    MAX_EPOCHS,
+    TOKENS_PER_PARAMETER,
+    speed_of_peak,
+    speed_on,
+    training_flops_per_token,
+)
+from tests.planning.test_planning_step_time import CONFIG, measured
 
 PEAK = 5e10
+SPEED = speed_of_peak(PEAK, 128)
 
 
 def n_params(seconds: float, tokens: int = 10**9, vocab_size: int = 4096, peak: float = PEAK) -> int:
-    return choose_size(seconds, peak, tokens, vocab_size, 256).config.n_params()["total"]
+    return choose_size(seconds, speed_of_peak(peak, 256), tokens, vocab_size, 256).config.n_params()["total"]
 
 
 @settings(max_examples=15)
@@ -49,7 +59,7 @@ def test_no_time_still_gives_a_model_that_the_vocabulary_admits():
 )
 def test_every_family_gets_a_size_that_grows_with_the_time(family, architecture):
     short, long = (
-        choose_size(seconds, PEAK, 10**9, 1024, 128, family, architecture).config for seconds in (60, 3600)
+        choose_size(seconds, SPEED, 10**9, 1024, 128, family, architecture).config for seconds in (60, 3600)
     )
     assert short.family == long.family == family
     assert short.n_params()["total"] < long.n_params()["total"]
@@ -58,7 +68,24 @@ def test_every_family_gets_a_size_that_grows_with_the_time(family, architecture)
 
 def test_a_token_of_a_pair_costs_the_mean_of_its_two_sides():
     """Half of what one source token and one target token cost together; the head's share is the target's alone."""
-    config = choose_size(60, PEAK, 10**9, 1024, 128, "encoder-decoder").config
+    config = choose_size(60, SPEED, 10**9, 1024, 128, "encoder-decoder").config
     assert training_flops_per_token(config, 64) * 2 == config.flops_per_token(64)
-    alone = choose_size(60, PEAK, 10**9, 1024, 128).config
+    alone = choose_size(60, SPEED, 10**9, 1024, 128).config
     assert training_flops_per_token(alone, 64) == alone.flops_per_token(64)
+
+
+def test_the_speed_on_a_calibrated_machine_is_that_of_its_plan():
+    run = run_of(CONFIG, {"seq_len": 128})
+    expected = run.n_tokens / step_seconds(run, measured()).total
+    assert speed_on(measured(), 128)(CONFIG) == pytest.approx(expected)
+    long = CONFIG.max_seq_len
+    assert speed_on(measured(), 10 * long)(CONFIG) == speed_on(measured(), long)(CONFIG)  # rows fit the model
+
+
+def test_a_machine_whose_update_is_slow_gets_a_smaller_model_than_its_peak_promises():
+    """What a peak does not show: each parameter's update takes a microsecond here."""
+    sizes = [
+        choose_size(3600, speed, 10**9, 4096, 256).config.n_params()["total"]
+        for speed in (speed_on(measured(), 256), speed_on(measured(adamw_seconds=1e-6), 256))
+    ]
+    assert sizes[1] < sizes[0]

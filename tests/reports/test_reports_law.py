@@ -85,7 +85,7 @@ def test_everything_is_written(report: LawReport, tmp_path: Path) -> None:
     page = write_law_report(report, tmp_path / "law")
     names = {path.name for path in page.parent.iterdir()}
     assert names == {
-        *("report.html", "law.json", "law.md"),
+        *("report.html", "law.json", "law.md", "fit.json"),
         *("loss-by-compute.svg", "loss-by-parameters.svg"),
     }
     figures = json.loads((tmp_path / "law/law.json").read_text())

@@ -13,7 +13,15 @@ import sys
 from pathlib import Path
 
 from benchmarks.harness import DATA, kept_or_measured, run_process, work_folder
-from benchmarks.quality.planner.pairs import BENCH_TOKENS, PROMPT_TOKENS, Pair, all_pairs, prepare
+from benchmarks.quality.planner.pairs import (
+    BENCH_TOKENS,
+    PROMPT_TOKENS,
+    REAL,
+    SIZES,
+    Pair,
+    all_pairs,
+    prepare,
+)
 from benchmarks.quality.planner.published import reproduced
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
@@ -34,12 +42,16 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
     "pairs.*.memory_ratio": (NO_TARGET, "{0}: predicted over measured peak memory"),
     "pairs.*.time_ratio": (NO_TARGET, "{0}: predicted over measured time of a step"),
 })  # fmt: skip
-def planner(*, data: Path = DATA, work: Path | None = None, only: str = "") -> Figures:
-    """`work` keeps what was measured, so that an interrupted run resumes; `only`: pairs whose name contains it."""
+def planner(
+    *, data: Path = DATA, work: Path | None = None, only: str = "", sizes: str = ",".join((*SIZES, REAL))
+) -> Figures:
+    """`work` keeps what was measured, so that an interrupted run resumes; `only`: pairs whose name contains it; `sizes`: of
+    the models, ascending.
+    """
     with work_folder(work) as folder:
         prepare(folder, data)
         figures: Figures = {"pairs": {}}
-        for pair in all_pairs(folder):
+        for pair in all_pairs(folder, sizes.split(",")):
             if only not in pair.name:
                 continue
             kept = folder / "rows" / f"{pair.name.replace(' ', '-')}.json"

@@ -7,7 +7,7 @@ counted, not predicted: it is known before a run starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,12 +89,15 @@ def prepare(folder: Path, data: Path) -> None:
     (folder / "ready").write_text("")
 
 
-def all_pairs(folder: Path) -> Iterator[Pair]:
-    """In the order in which they run: later ones tune the models that earlier ones made."""
-    for size in SIZES:
+def all_pairs(folder: Path, sizes: Sequence[str] = (*SIZES, REAL)) -> Iterator[Pair]:
+    """In the order in which they run: later ones tune the models that earlier ones made. `sizes`, ascending: of new models,
+    and the published one's for its pairs.
+    """
+    new = [size for size in sizes if size != REAL]
+    for size in new:
         made = folder / f"pretrain-{size}"
         yield _pretrain(folder, size, made)
-    for size in (*SIZES, REAL):
+    for size in sizes:
         base = folder / REAL if size == REAL else folder / f"pretrain-{size}"
         rows = 4 if size == REAL else 16
         yield _finetune(folder, size, base, "full", rows)
@@ -103,10 +106,12 @@ def all_pairs(folder: Path) -> Iterator[Pair]:
         yield _dpo(folder, size, chat, 4 if size == REAL else 8)
         yield _grpo(folder, size, chat)
         yield _inference(size, base)
-    yield _qlora(folder)
-    for student, teacher in (("1m", "5m"), ("5m", "25m"), ("25m", "25m")):
-        yield _distill(folder, student, folder / f"pretrain-{teacher}")
-    yield _pretrain_large(folder)
+    if REAL in sizes:
+        yield _qlora(folder)
+    for number, student in enumerate(new):
+        yield _distill(folder, student, folder / f"pretrain-{new[min(number + 1, len(new) - 1)]}")
+    if REAL in sizes:
+        yield _pretrain_large(folder)
 
 
 def _pretrain(folder: Path, size: str, out: Path, steps: int = STEPS, tokens: int = 2048) -> Pair:
@@ -166,7 +171,8 @@ def _grpo(folder: Path, size: str, chat: Path) -> Pair:
 def _distill(folder: Path, student: str, teacher: Path) -> Pair:
     name = f"distill {student}"
     out = folder / f"distill-{student}"
-    how = ("--keep-layers", "3") if student == "25m" else ("--size", student)
+    alone = teacher.name == f"pretrain-{student}"
+    how = ("--keep-layers", "3") if alone else ("--size", student)
     words = (
         "distill", teacher, *how, "--shards", folder / "shards", "--batch-tokens", "2048", "--max-steps", str(STEPS),
         "--output", out, *COMMON,

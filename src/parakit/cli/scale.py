@@ -14,7 +14,6 @@ from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.cli.rendering.safe_text import safe
 from parakit.cli.rendering.show_sweep import plan_lines, plan_rows
 from parakit.common.errors import UserError
-from parakit.common.progress import log
 from parakit.common.settings import Config
 
 if TYPE_CHECKING:
@@ -92,30 +91,20 @@ def main(argv: list[str]) -> int:
             "nothing to fit a law to", "name a recipe, or text with --text, or builds with --runs"
         )
     wanted = [_run_of(one) for one in command.predict]
-    from parakit.recipe.sweeps.running import run_sweep
-    from parakit.recipe.sweeps.scaling import family_runs, without_failed
-    from parakit.reports.sweeps.law import check_sentence, fit_family, notes, write_law_report
+    from parakit.recipe.sweeps.scaling import fit_builds
 
-    folder = Path(command.output)
-    failed, builds = 0, [Path(one) for one in command.runs]
+    folder, sweep = Path(command.output), None
     if command.recipe or command.text:
         sweep = _family(command, folder)
         if command.dry_run:
             sweep.check_folder()
             print(json.dumps(plan_rows(sweep), ensure_ascii=False) if command.as_json else plan_lines(sweep))
             return 0
-        outcomes = run_sweep(sweep, command.parallel)
-        failed = sum(one.status == "failed" for one in outcomes)
-        builds = [*without_failed(sweep), *builds]
-    report = fit_family(folder.name, family_runs(builds), wanted)
-    page = write_law_report(report, folder / "law")
+    report, failed = fit_builds(folder, sweep, [Path(one) for one in command.runs], wanted, command.parallel)
     if command.as_json:
         print(json.dumps(report.to_dict(), ensure_ascii=False))
     else:
         _show(report)
-    for line in filter(None, [*notes(report), check_sentence(report)]):
-        log(line)
-    log(f"report: {page}")
     return 1 if failed else 0
 
 
@@ -123,27 +112,16 @@ def _family(command: ScaleConfig, folder: Path) -> "Sweep":
     """The runs: those given, those that fit into the time, or those that the folder already has."""
     from parakit.recipe.config import parse_time
     from parakit.recipe.sweeps.grid import parse_seeds
-    from parakit.recipe.sweeps.scaling import family_in_time, plan_family, planned_axes
+    from parakit.recipe.sweeps.scaling import chosen_family
 
-    recipe = _recipe(command)
-    sizes, tokens = command.sizes, tuple(_count(one, "--tokens") for one in command.tokens)
-    if not (sizes and tokens):
-        planned = planned_axes(folder)  # a time is measured once: a repeated command resumes the same runs
-        if planned is None and command.time is None:
-            raise UserError(
-                "neither the sizes and tokens of the family nor a time are given",
-                "name --sizes 200k 400k 800k --tokens 1m 2m 4m, or --time 30min",
-            )
-        if planned is None:
-            assert command.time is not None
-            sizes, tokens = family_in_time(recipe, parse_time(command.time), sizes, tokens)
-        else:
-            sizes, tokens = sizes or planned[0], tokens or planned[1]
-        log(
-            f"the family: {', '.join(sizes)} parameters; {', '.join(f'{one:,}' for one in tokens)} tokens each"
-        )
-    seeds = None if command.seeds is None else parse_seeds(command.seeds)
-    return plan_family(recipe, folder, sizes, tokens, seeds)
+    return chosen_family(
+        _recipe(command),
+        folder,
+        command.sizes,
+        tuple(_count(one, "--tokens") for one in command.tokens),
+        None if command.time is None else parse_time(command.time),
+        None if command.seeds is None else parse_seeds(command.seeds),
+    )
 
 
 def _recipe(command: ScaleConfig) -> "RecipeConfig":

@@ -46,7 +46,7 @@ def head_sites(network: Any) -> list[str]:
 
 
 def neuron_sites(network: Any) -> list[str]:
-    """The sites of all neurons; routed experts have none, as their inner vectors never exist as one tensor."""
+    """The sites of all neurons. Those of routed experts are one site a layer: neuron f of expert e is number e * F + f."""
     return [name for name in sites(network) if name.endswith(".neurons")]
 
 

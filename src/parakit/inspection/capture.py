@@ -30,6 +30,7 @@ from parakit.inference.loaded_model import Model
 from parakit.inspection.attention_weights import AttentionCall, attention_weights, require_weights
 from parakit.inspection.inputs import ModelInput, encode_input, run
 from parakit.inspection.sites import ATTENTION_PARTS, Change, Site, attention_modules, match_names, sites
+from parakit.model.layers.experts import MixtureOfExperts
 
 
 @contextlib.contextmanager
@@ -129,6 +130,10 @@ def _reading(site: Site, found: dict[str, Tensor]) -> Iterator[None]:
 @contextlib.contextmanager
 def _hooked(site: Site, change: Change) -> Iterator[None]:
     """A hook at a site; heads are split before the change and joined after it."""
+    if site.experts is not None:
+        with _hooked_experts(site.module, site.experts, change):
+            yield
+        return
 
     def apply(value: Tensor) -> Tensor:
         if site.n_heads is None:
@@ -147,3 +152,29 @@ def _hooked(site: Site, change: Change) -> Iterator[None]:
         yield
     finally:
         point.remove()
+
+
+@contextlib.contextmanager
+def _hooked_experts(inner: torch.nn.Module, experts: MixtureOfExperts, change: Change) -> Iterator[None]:
+    """A hook on the neurons of routed experts. They exist in rows of the tokens that chose them, (N * K, F) sorted by expert;
+    a change has them as (B, T, E * F), with zeros where a token does not go to an expert, which stay zero.
+    """
+    shape: list[int] = []
+
+    def before(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        shape[:] = args[0].shape[:-1]  # (B, T)
+
+    def after(module: torch.nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        assert experts.routing is not None
+        chosen = experts.routing.chosen  # (N, K)
+        order = chosen.flatten().argsort(stable=True)
+        places = order // chosen.shape[1], chosen.flatten()[order]  # token and expert of each row
+        n_experts, width = experts.up.shape[:2]
+        spread = output.new_zeros(len(chosen), n_experts, width).index_put(places, output)
+        changed = change(spread.flatten(1).unflatten(0, shape))
+        return changed.flatten(0, 1).unflatten(-1, (n_experts, width))[places]
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(experts.register_forward_pre_hook(before).remove)
+        stack.callback(inner.register_forward_hook(after).remove)
+        yield

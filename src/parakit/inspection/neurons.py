@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from parakit.common.errors import UserError
 from parakit.common.progress import OnProgress
 from parakit.inference.loaded_model import Model
 from parakit.inspection.ablation import (
@@ -30,6 +29,7 @@ from parakit.inspection.capture import activations
 from parakit.inspection.inputs import ModelInput, encode_input
 from parakit.inspection.names import AblationMethod
 from parakit.inspection.pairs import ScoredPair
+from parakit.inspection.sites import sites
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ def neuron_effects(
     on_progress: OnProgress | None = None,
 ) -> list[NeuronEffect]:
     """The `n` neurons whose ablation changes the pair's value most by the estimate, each ablated alone; the largest
-    measured effect first. Negative: without it `good` is less likely. `mean` as in `head_effects`. Raises `UserError` for a
-    model without neurons outside routed experts.
+    measured effect first. Negative: without it `good` is less likely. `mean` as in `head_effects`.
     """
     network, names = model.network, _sites_of(model.network)
     means = None
@@ -109,12 +108,12 @@ def active_neurons(
     return [one for _, one in sorted(ranked, key=lambda pair: -pair[0])[:n]]
 
 
+def expert_of(network: Any, unit: NetworkUnit) -> tuple[int, int] | None:
+    """The expert of a neuron and its number within it; None for one that is not of routed experts."""
+    experts = sites(network)[unit.site].experts
+    return None if experts is None else divmod(unit.index, experts.up.shape[1])
+
+
 def _sites_of(network: Any, layer: int | None = None) -> list[str]:
     numbers = {one.name for one in chosen_layers(network, layer, None)}
-    names = [name for name in neuron_sites(network) if name.partition(".feed_forward")[0] in numbers]
-    if not names:
-        raise UserError(
-            "there are no single neurons: the feed-forward layers are routed experts, computed as grouped products",
-            "look at heads, or at which experts each token takes",
-        )
-    return names
+    return [name for name in neuron_sites(network) if name.partition(".feed_forward")[0] in numbers]

@@ -28,12 +28,15 @@ ATTENTION_PARTS = ("query", "key", "value", "weights")
 
 @dataclass(frozen=True)
 class Site:
-    """One place: its module, whether its input or its output, and how many heads its last axis is split into."""
+    """One place: its module, whether its input or its output, and how many heads its last axis is split into. `experts`: those
+    whose neurons pass there, in rows of the tokens that chose them.
+    """
 
     name: str
     module: nn.Module
     point: Literal["input", "output"]
     n_heads: int | None = None
+    experts: MixtureOfExperts | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def sites(network: Any) -> dict[str, Site]:
 
     By block: `input`, `output` (the residual stream before and after), `attention` (what it writes, before a norm of
     outputs), `attention.heads` (B, T, H, D), what the heads give to the output matrix; `cross_attention` alike;
-    `feed_forward`, `feed_forward.neurons` (B, T, F), and of experts `feed_forward.router` (tokens, E), logits, and
+    `feed_forward`, `feed_forward.neurons` (B, T, F), and of experts `feed_forward.router` (tokens, E), logits,
+    `feed_forward.experts.neurons` (B, T, E * F), zero where a token does not go to the expert, and
     `feed_forward.shared.neurons`. By stack: `embedding`, `hidden`. And `logits`, before a soft cap.
     """
     found = [site for layer in layers(network) for site in _of_layer(layer)]
@@ -111,6 +115,7 @@ def _of_layer(layer: StackLayer) -> Iterator[Site]:
     yield Site(name, feed_forward, "output")
     if isinstance(feed_forward, MixtureOfExperts):
         yield Site(f"{name}.router", feed_forward.router, "output")
+        yield Site(f"{name}.experts.neurons", feed_forward.inner, "output", experts=feed_forward)
         if feed_forward.shared is not None:
             yield Site(f"{name}.shared.neurons", feed_forward.shared.down, "input")
     else:

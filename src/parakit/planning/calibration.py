@@ -15,7 +15,7 @@ from pydantic import Field
 
 from parakit.common.settings import Config
 
-VERSION = 2  # of what is measured, and how
+VERSION = 3  # of what is measured, and how
 
 
 class BlockSpeed(Config):
@@ -43,18 +43,51 @@ class MeasuredSpeeds(Config):
     scores_train: float
     head_train: float = Field(description="FLOP/s of the output matrix in training, at wide vectors")
     logit_seconds: float = Field(description="of one logit in training, the matrix products left out")
+    divergence_seconds: float = Field(
+        default=0.0,
+        description="of one logit in distillation, on top of that: two distributions, and their gradient",
+    )
+    block_seconds: float = Field(
+        default=0.0, description="of the calls of one block in training, however few tokens it sees"
+    )
     adamw_seconds: float = Field(description="of one parameter's update")
     decoding: tuple[tuple[float, float], ...] = Field(
         description="bytes that a decoding step reads, ascending, and bytes per second that it reaches for them"
     )
     decode_flops: float = Field(description="FLOP/s of decoding many sequences at once")
     draw_seconds: float = Field(description="of drawing a token, for each logit, the model left out")
+    sequence_seconds: float = Field(
+        default=0.0,
+        description="of a token of one of many sequences, however small the model and its vocabulary",
+    )
+    rollout_seconds: float = Field(
+        default=0.0,
+        description="of starting to write many sequences: an engine, its cache, and short prompts",
+    )
+    scoring_flops: float | None = Field(
+        default=None, description="FLOP/s of the engine where it scores completions; None: not measured"
+    )
+    scored_logit_seconds: float = Field(default=0.0, description="of a scored token, for each logit")
+    scored_token_seconds: float = Field(default=0.0, description="of a scored token, however small the model")
     quantized_gain: float = Field(
         default=1.0, description="speed of adapters on matrices of 4 bits, over those of float32"
     )
     prefill_flops: float = Field(description="FLOP/s of reading prompts")
     process_bytes: int = Field(description="of a process that has loaded PyTorch and Parakit, and no model")
     peak_flops: float = Field(description="FLOP/s of a large matrix product in float32")
+
+    def decoding_seconds(self, n_bytes: float) -> float:
+        """Of a step that writes one token and reads so many bytes: between those that were timed the time grows evenly with
+        the bytes, because calls take the same in all; beyond the ends as between the last two.
+        """
+        times = [(size, size / speed) for size, speed in self.decoding]
+        if len(times) == 1:
+            return n_bytes / self.decoding[0][1]
+        index = next((i for i in range(1, len(times) - 1) if n_bytes <= times[i][0]), len(times) - 1)
+        (x0, y0), (x1, y1) = times[index - 1], times[index]
+        straight = y0 + (n_bytes - x0) * (y1 - y0) / (x1 - x0)
+        fastest = max(speed for _, speed in self.decoding)
+        return max(straight, n_bytes / fastest)
 
     def block_speed(self, kind: str, d_model: float) -> float:
         """FLOP/s of blocks of this width: `forward`, `train`, `adapters` or `muon`."""

@@ -122,7 +122,7 @@ def plan_run(
         fit=fit(spec, machine),
         cost=run_cost(machine, n_steps * step.total, price_per_hour, price_per_kwh),
         needed=_needed(spec.config) if is_new else None,
-        expected=_expected(spec.config, n_steps * each) if is_new else None,
+        expected=published_loss(spec.config, n_steps * each) if is_new else None,
     )
 
 
@@ -137,9 +137,9 @@ def _needed(config: ModelConfig) -> TokensNeeded:
     return tokens_needed(config.n_active_params(), parameters["total"] - parameters["token_embedding"])
 
 
-def _expected(config: ModelConfig, n_tokens: float) -> ExpectedLoss | None:
-    """The laws are of decoders that predict the next token. None far from the sizes and data that they were fitted to:
-    their terms then grow beyond the loss of a uniform guess.
+def published_loss(config: ModelConfig, n_tokens: float) -> ExpectedLoss | None:
+    """What a published law expects of a decoder that predicts the next token. None far from the sizes and data that it was
+    fitted to: its terms then grow beyond the loss of a uniform guess.
     """
     n_params = config.n_active_params()
     is_near = n_params >= BESIROGLU.n_range[0] / FAR and n_tokens >= BESIROGLU.d_range[0] / FAR

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from parakit.model.config import ModelConfig
-from parakit.planning.calibration import MeasuredSpeeds, interpolate
+from parakit.planning.calibration import MeasuredSpeeds
 from parakit.planning.machines import BANDWIDTH_SHARE, Machine
 from parakit.planning.memory import cache_bytes
 from parakit.planning.operations import (
@@ -21,11 +21,9 @@ from parakit.planning.operations import (
     score_flops,
     step_operations,
 )
-from parakit.planning.runs import FROZEN, RunSpec
+from parakit.planning.runs import FROZEN, RunSpec, stacks_of
 
-# Of a logit's time in the loss: a divergence takes the logarithms of two distributions, and autograd's passes over them.
-DIVERGENCE_LOGITS = 3.0
-FORWARD_LOGITS = 0.4  # without gradients
+FORWARD_LOGITS = 0.4  # of a logit's time in training, without gradients
 STEP_OVERHEAD = 1.1  # of batches, clipping and what lies between the parts that are timed
 
 
@@ -93,27 +91,50 @@ def _measured(spec: RunSpec, speeds: MeasuredSpeeds) -> StepSeconds:
     width, n_predicted = _width(config), spec.n_tokens * spec.counted_share
     matrices = spec.n_tokens * matrix_flops(config)
     kind, times = ("adapters", 2) if frozen else ("train", 3)
-    blocks = times * matrices / speeds.block_speed(kind, width)
+    blocks = times * matrices / speeds.block_speed(kind, width) + _calls(spec, speeds)
     if spec.method == "qlora":
         blocks /= speeds.quantized_gain
-    attention = 3 * spec.n_tokens * score_flops(config, spec.seq_len) / speeds.scores_train
+    attention = 3 * spec.n_tokens * score_flops(config, _attended(spec)) / speeds.scores_train
     if spec.checkpointing:
         blocks += matrices / speeds.block_speed("forward", width)
-        attention += spec.n_tokens * score_flops(config, spec.seq_len) / speeds.scores_forward
+        attention += spec.n_tokens * score_flops(config, _attended(spec)) / speeds.scores_forward
     logits = n_predicted * config.vocab_size * speeds.logit_seconds
     head = times * n_predicted * head_flops(config) / speeds.head_train + logits
     others = generation = 0.0
     if spec.method == "distill" and spec.teacher is not None:
         others = _forward_seconds(spec.teacher, spec.n_tokens, spec.seq_len, n_predicted, speeds)
-        head += DIVERGENCE_LOGITS * logits
+        head += n_predicted * config.vocab_size * speeds.divergence_seconds
     if spec.method == "grpo":
         n_read = spec.n_tokens / spec.passes
-        others = _forward_seconds(config, n_read, spec.seq_len, n_predicted / spec.passes, speeds)
+        others = _scoring_seconds(spec, n_read, n_predicted / spec.passes, speeds)
         generation = _rollout_seconds(spec, speeds) / spec.passes
     gain /= STEP_OVERHEAD
     return StepSeconds(
         blocks / gain, attention / gain, head / gain, _update_seconds(spec, speeds), others, generation
     )
+
+
+def _calls(spec: RunSpec, speeds: MeasuredSpeeds) -> float:
+    """Seconds of the calls of every block, for each micro-batch."""
+    n_passes = -(-spec.n_rows // max(1, spec.micro_batch_size))
+    return n_passes * sum(stack.n_layers for stack in stacks_of(spec.config)) * speeds.block_seconds
+
+
+def _attended(spec: RunSpec) -> int:
+    """The length of causal rows in which a token attends to as many positions. The two texts of a pair are one row with
+    their prompt once; a mask, with which no half of the positions is skipped, keeps them apart.
+    """
+    return 2 * spec.texts_per_row * spec.seq_len if spec.texts_per_row > 1 else spec.seq_len
+
+
+def _scoring_seconds(spec: RunSpec, n_tokens: float, n_predicted: float, speeds: MeasuredSpeeds) -> float:
+    """Of the reference's log-probabilities, which the engine computes where it can."""
+    if speeds.scoring_flops is None:
+        return _forward_seconds(spec.config, n_tokens, spec.seq_len, n_predicted, speeds)
+    each = matrix_flops(spec.config) + score_flops(spec.config, spec.seq_len)
+    computing = n_tokens * each + n_predicted * head_flops(spec.config)
+    recording = spec.config.vocab_size * speeds.scored_logit_seconds + speeds.scored_token_seconds
+    return computing / speeds.scoring_flops + n_predicted * recording
 
 
 def _update_seconds(spec: RunSpec, speeds: MeasuredSpeeds) -> float:
@@ -142,8 +163,8 @@ def _rollout_seconds(spec: RunSpec, speeds: MeasuredSpeeds) -> float:
     n_prompt = spec.seq_len - spec.n_new_tokens
     reading = spec.n_rows / spec.group_size * n_prompt * matrix_flops(spec.config) / speeds.prefill_flops
     middle = spec.changed(method="inference", bits=32, seq_len=n_prompt + spec.n_new_tokens // 2)
-    drawing = spec.n_rows * spec.config.vocab_size * speeds.draw_seconds
-    return reading + spec.n_new_tokens * (_decoding_step(middle, speeds) + drawing)
+    drawing = spec.n_rows * (spec.config.vocab_size * speeds.draw_seconds + speeds.sequence_seconds)
+    return speeds.rollout_seconds + reading + spec.n_new_tokens * (_decoding_step(middle, speeds) + drawing)
 
 
 def _decoding_step(spec: RunSpec, speeds: MeasuredSpeeds) -> float:
@@ -151,7 +172,7 @@ def _decoding_step(spec: RunSpec, speeds: MeasuredSpeeds) -> float:
     bits = 32 if spec.bits == 16 else spec.bits
     n_bytes = decode_bytes(spec.config, spec.seq_len, 1, bits)
     more = (spec.n_rows - 1) * inference_flops(spec.config, spec.seq_len) / speeds.decode_flops
-    return n_bytes / interpolate(speeds.decoding, n_bytes) + more
+    return speeds.decoding_seconds(n_bytes) + more
 
 
 def _width(config: ModelConfig) -> float:

@@ -7,22 +7,28 @@ Muon for a few epochs do best with fewer. The largest size is chosen that sees `
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from parakit.common.settings import Family
 from parakit.model.config import ModelConfig
 from parakit.model.model_choices import ModelChoices
 from parakit.model.presets import ModelSizing, config_for_size
+from parakit.planning.choices import run_of
+from parakit.planning.machines import UTILIZATION, Machine
+from parakit.planning.step_time import step_seconds
 
 TOKENS_PER_PARAMETER = 12
 MAX_EPOCHS = 8
-# The share of the measured peak FLOP/s that training steps reach (benchmarks/results): a first guess, before steps are
-# timed.
-SHARE_OF_PEAK = 0.4
 SIZES = [round(3e5 * 1.25**i) for i in range(40)]  # 0.3 million to 1.8 billion
+
+TrainingSpeed = Callable[[ModelConfig], float]
+"""Tokens per second of training a model of this config."""
 
 
 def choose_size(
     seconds: float,
-    peak_flops: float,
+    speed: TrainingSpeed,
     n_train_tokens: int,
     vocab_size: int,
     max_seq_len: int,
@@ -30,8 +36,8 @@ def choose_size(
     architecture: str | None = None,
     choices: ModelChoices | None = None,
 ) -> ModelSizing:
-    """The largest size that sees enough tokens in `seconds` on a machine of `peak_flops` FLOP/s, given `n_train_tokens`
-    of text (of examples: sources and targets).
+    """The largest size that sees enough tokens in `seconds` at `speed`, given `n_train_tokens` of text (of examples:
+    sources and targets).
     """
     smallest = _smallest(vocab_size)
     best = config_for_size(smallest, vocab_size, max_seq_len, family, architecture, choices)
@@ -40,11 +46,25 @@ def choose_size(
             continue
         sizing = config_for_size(size, vocab_size, max_seq_len, family, architecture, choices)
         n_params = sizing.config.n_params()["total"]
-        tokens = seconds * peak_flops * SHARE_OF_PEAK / training_flops_per_token(sizing.config, max_seq_len)
-        if min(tokens, MAX_EPOCHS * n_train_tokens) < TOKENS_PER_PARAMETER * n_params:
+        if min(seconds * speed(sizing.config), MAX_EPOCHS * n_train_tokens) < TOKENS_PER_PARAMETER * n_params:
             break
         best = sizing
     return best
+
+
+def speed_of_peak(peak_flops: float, seq_len: int) -> TrainingSpeed:
+    """On a machine of which only the peak is known, in rows of `seq_len` tokens: a first guess."""
+    return lambda config: peak_flops * UTILIZATION / training_flops_per_token(config, seq_len)
+
+
+def speed_on(machine: Machine, seq_len: int, **settings: Any) -> TrainingSpeed:
+    """As a plan for `machine` predicts it, in rows of `seq_len` tokens. `settings`: those of a run (`choices.run_of`)."""
+
+    def speed(config: ModelConfig) -> float:
+        spec = run_of(config, {"seq_len": min(seq_len, config.max_seq_len), **settings})
+        return spec.n_tokens / step_seconds(spec, machine).total
+
+    return speed
 
 
 def training_flops_per_token(config: ModelConfig, seq_len: int) -> float:

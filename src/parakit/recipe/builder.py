@@ -26,6 +26,7 @@ from parakit.data.fetching.locations import is_on_network, local_path
 from parakit.data.readers.inputs import check_paths
 from parakit.evaluation.metrics.translations import require_libraries
 from parakit.model.presets import config_for_size
+from parakit.planning.stored_law import find_law
 from parakit.recipe.build_state import PLAN, RUNS, STATE, SWEEP, SharedStages
 from parakit.recipe.config import RecipeConfig, parse_time
 from parakit.recipe.graph import Build, Decision, Stage
@@ -66,6 +67,7 @@ def build(recipe: RecipeConfig, builds: Path = BUILDS, shared: SharedStages | No
 
 def _write_summary(recipe: RecipeConfig, folder: Path, stages: Sequence[Stage]) -> BuildSummary:
     """Write the summary, the report and the card of a build whose stages are made."""
+    from parakit.recipe.predicted_loss import with_predicted_loss
     from parakit.reports.cards.score_card import build_card
     from parakit.reports.corpus_page import refresh_corpus_page
     from parakit.reports.rendering import CORPUS_PAGE, write_report
@@ -75,6 +77,8 @@ def _write_summary(recipe: RecipeConfig, folder: Path, stages: Sequence[Stage]) 
     summary = summarize(recipe.name, recipe.model_dump(mode="json"), folders, models_of(recipe))
     if folder != BUILDS / recipe.name:
         summary = summary.model_copy(update={"path": str(folder)})
+    if recipe.scaling_law:
+        summary = with_predicted_loss(summary, recipe.scaling_law)
     write_text_atomic(folder / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
     write_json_atomic(folder / "summary.json", summary.to_dict())
     if "corpus" in folders:
@@ -158,6 +162,8 @@ def check_recipe(recipe: RecipeConfig) -> None:
     not there, a size or time that is none, a model of another family.
     """
     check_start_source(recipe)
+    if recipe.scaling_law:
+        find_law(recipe.scaling_law)
     if recipe.reads_text and not recipe.text.paths and not recipe.text.primer:
         raise UserError("no text was given", "name files or folders under text.paths, or give --text PATH")
     paths = [*recipe.text.paths, *recipe.text.validation_paths, *recipe.evaluate.texts]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from parakit.planning.machines import Machine
 from parakit.planning.run_plan import RunPlan, plan_run
 from parakit.planning.runs import RunMethod, RunSpec
 from parakit.planning.step_time import step_seconds
-from parakit.planning.time import SHARE_OF_PEAK, choose_size
+from parakit.planning.stored_law import read_law
+from parakit.planning.time import choose_size, speed_on
 from parakit.recipe.build_time import BuildTime
 from parakit.recipe.config import RecipeConfig
 from parakit.recipe.start_plan import time_of
@@ -141,13 +142,26 @@ def plan_recipe(
         return [StagePlan("model", None, notes)]
     stages = []
     if not isinstance(recipe.pretrain, str):
-        stages.append(planner.stage("pretrain", config, recipe.pretrain, n_tokens, [source, *notes]))
+        planned = planner.stage("pretrain", config, recipe.pretrain, n_tokens, [source, *notes])
+        stages.append(_with_law(planned, recipe.scaling_law))
     if recipe.finetune is not None:
         stages.append(_finetune(planner, config))
     stages += [_align(planner, config, step) for step in recipe.align]
     if recipe.distill is not None:
         stages.append(_distill(planner, config, n_tokens))
     return stages
+
+
+def _with_law(planned: StagePlan, folder: str | None) -> StagePlan:
+    """With the loss that the scaling law in `folder` predicts, where there is one, in place of a published one."""
+    if folder is None or planned.plan is None:
+        return planned
+    law = read_law(folder)
+    found = law.expected(planned.plan.spec.n_parameters, planned.plan.n_tokens)
+    note = (
+        f"expected loss {found.loss:.3f} {law.loss_unit} ({found.low:.3f} to {found.high:.3f}) by {found.law}"
+    )
+    return replace(planned, plan=replace(planned.plan, expected=found), notes=[*planned.notes, note])
 
 
 def _model(planner: _Planner, vocab_size: int, n_tokens: float) -> tuple[ModelConfig | None, list[str]]:
@@ -162,10 +176,10 @@ def _model(planner: _Planner, vocab_size: int, n_tokens: float) -> tuple[ModelCo
     shape = (vocab_size, recipe.max_seq_len, recipe.family, recipe.architecture)
     if recipe.size:
         return config_for_size(recipe.size, *shape).config, []
-    speeds = machine.calibration
-    peak = speeds.peak_flops if speeds else machine.flops(machine.default_precision()) / SHARE_OF_PEAK
+    precision = "float32" if machine.is_measured else machine.default_precision()
+    speed = speed_on(machine, recipe.max_seq_len, precision=precision)
     first = planner.times.share(planner.times.stages[0]) if planner.times and planner.times.stages else 600.0
-    return choose_size(first, peak, round(n_tokens), *shape).config, ["size chosen for the time"]
+    return choose_size(first, speed, round(n_tokens), *shape).config, ["size chosen for the time"]
 
 
 def _finetune(planner: _Planner, config: ModelConfig) -> StagePlan:

@@ -86,6 +86,11 @@ class RecipeSections(Config):
         default=None, description="Settings of quantization: the last model with int8 or int4 weights."
     )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    scaling_law: str | None = Field(
+        default=None,
+        description="Folder that `parakit scale` wrote: report and card show the loss that its law predicts next to the one"
+        " of the pre-trained model.",
+    )
     prompts: tuple[str, ...] = Field(
         default=(), description="Prompts for samples of the base model in the report."
     )

@@ -21,6 +21,7 @@ from parakit.reports import charts
 from parakit.reports.alignment import outcome
 from parakit.reports.before_after import stage_effects
 from parakit.reports.benchmarks import benchmark_section
+from parakit.reports.cards.model_card import against_plan
 from parakit.reports.corpus_section import corpus_section
 from parakit.reports.formatting import (
     ROLES,
@@ -289,6 +290,7 @@ def _trained(summary: BuildSummary, name: str) -> TrainedStage:
         parts.append(f"{percent(figures.share_of_peak)} of the machine's measured peak")
     if figures.loss is not None:
         parts.append(f"validation loss {number(figures.loss)} {figures.loss_unit}")
+    parts += [line[0].lower() + line[1:] for line in against_plan(figures)]
     parts += [*outcome(figures), forgetting(figures), merging(figures)]
     return TrainedStage(
         _stage_title(summary, name),

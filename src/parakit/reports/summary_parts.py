@@ -214,3 +214,12 @@ class FigureComparison(SummaryPart):
         default_factory=dict,
         description="95 % intervals of the differences: the noise of the evaluation set.",
     )
+
+
+class PredictedLoss(SummaryPart):
+    """The loss that a law predicts for a run, with a 95 % interval, in the unit of the run's loss."""
+
+    value: float
+    low: float
+    high: float
+    law: str

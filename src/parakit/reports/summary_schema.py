@@ -20,6 +20,7 @@ from parakit.reports.summary_parts import (
     FigureComparison,
     Number,
     ParentComparison,
+    PredictedLoss,
     Sample,
     SamplePair,
     SuiteSummary,
@@ -233,6 +234,7 @@ class TrainingSummary(StageSummary):
     skipped_steps: int = 0
     loss: float | None = None
     loss_unit: str = "nats per token"
+    predicted_loss: PredictedLoss | None = None
     perplexity: float | None = None
     bits_per_byte: float | None = None
     training_seconds: float | None = None

@@ -31,7 +31,7 @@ from parakit.reports.cards.model_card import stage_card
 from parakit.reports.formatting import logit_difference
 from parakit.stages.comparison.measuring import Comparison, measure_after, measure_before
 from parakit.stages.defaults.published import is_published
-from parakit.stages.planning.prediction import predict
+from parakit.stages.planning.prediction import expected_loss, predict
 from parakit.stages.resuming.changed_settings import Confirm, resume_changed, resumed_changes
 from parakit.stages.run_dir import adopt_checkpoints, report_other_runs, run_directory
 from parakit.training.config import TrainingConfig, lengths_given
@@ -128,6 +128,7 @@ def run_job(
         reset_peak_memory()  # a build's earlier stages ran in this process
         figures = _train_compared(run) if run.comparison else run.summarize(train(setup))
         figures |= predicted | {"peak_memory_bytes": peak_memory()} | resumed_changes(run_dir)
+        figures |= expected_loss(run.stage, run.objective, setup.model.config, figures)
         if is_first():
             _save(run, figures, out, overwrite, run_dir.name)
         wait_for_all("written")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from parakit.common.devices import pick_device
 from parakit.common.files import JsonObject
 from parakit.common.settings import Family
 from parakit.model.heads import TransformerModel
@@ -16,6 +15,7 @@ from parakit.model.presets import ModelSizing, config_for_size, config_of_shape
 from parakit.planning.time import choose_size
 from parakit.stages.defaults.published import resolve_published_plan
 from parakit.stages.defaults.time_budget import plan_in_time
+from parakit.stages.planning.speed import training_speed
 from parakit.stages.tasks import Data, TaskBuilder
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training import compilation
@@ -26,7 +26,6 @@ from parakit.training.config import (
     resolve,
     resolve_examples,
 )
-from parakit.training.throughput import measure_peak_flops
 from parakit.training.trainer import Trainer
 
 N_TIMED_STEPS = 8  # of a throwaway model, to compute the steps that fit into the time
@@ -64,11 +63,8 @@ def choose_model_size(
         return config_for_size(spec.size, *shape)
     if spec.choices and spec.choices.fix_size:
         return config_of_shape(spec.choices, *shape[:-1])
-    import torch
-
-    device = pick_device(training.device)
-    peak = measure_peak_flops(device.type, torch.float32 if device.type == "cpu" else torch.bfloat16)
-    return choose_size(600.0 if seconds is None else max(1.0, seconds), peak, n_tokens(data), *shape)
+    speed = training_speed(training, spec.max_seq_len)
+    return choose_size(600.0 if seconds is None else max(1.0, seconds), speed, n_tokens(data), *shape)
 
 
 def resolve_plan(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field
 from rich.console import Console
@@ -77,7 +79,7 @@ def main(argv: list[str]) -> int:
 
 def _pair(command: InspectNeuronsCommandConfig) -> None:
     reference = read_lines(command.reference)
-    from parakit.inspection.neurons import neuron_effects
+    from parakit.inspection.neurons import expert_of, neuron_effects
 
     with opened_model(command) as model:
         pair = pair_of(model, command.pair, command.source)
@@ -89,9 +91,15 @@ def _pair(command: InspectNeuronsCommandConfig) -> None:
                 model, pair, n=command.n, method=command.method, reference=reference, on_progress=update
             ),
         )
+        experts = [expert_of(model.network, one.unit) for one in found]
     rows = [
-        {"site": one.unit.site, "neuron": one.unit.index, "effect": one.effect, "estimate": one.estimate}
-        for one in found
+        {
+            "site": one.unit.site,
+            **_number(one.unit.index, expert),
+            "effect": one.effect,
+            "estimate": one.estimate,
+        }
+        for one, expert in zip(found, experts, strict=True)
     ]
     if command.as_json:
         print(json.dumps(summary | {"neurons": rows}, ensure_ascii=False))
@@ -100,29 +108,30 @@ def _pair(command: InspectNeuronsCommandConfig) -> None:
     table = Table("layer", "neuron", "effect of ablating it", "estimate", box=None)
     for row in rows:
         site, effects = str(row["site"]).removesuffix(".neurons"), (row["effect"], row["estimate"])
-        table.add_row(site, str(row["neuron"]), *(f"{value:+.4f}" for value in effects))
+        table.add_row(site, _shown(row), *(f"{value:+.4f}" for value in effects))
     Console().print(table)
 
 
 def _active(command: InspectNeuronsCommandConfig) -> None:
     from parakit.cli.inspecting.heat_map import label
     from parakit.inspection.inputs import encode_input
-    from parakit.inspection.neurons import active_neurons
+    from parakit.inspection.neurons import active_neurons, expert_of
 
     assert command.text is not None
     with opened_model(command) as model:
         given = encode_input(model, command.text, command.target)
         found = active_neurons(model, given, layer=command.layer, n=command.n)
+        experts = [expert_of(model.network, one.unit) for one in found]
     rows = [
         {
             "site": one.unit.site,
-            "neuron": one.unit.index,
+            **_number(one.unit.index, expert),
             "position": one.position,
             "token": given.shown("encoder." if one.unit.site.startswith("encoder.") else "")[one.position],
             "activation": one.activation,
             "mean": one.mean,
         }
-        for one in found
+        for one, expert in zip(found, experts, strict=True)
     ]
     if command.as_json:
         print(json.dumps({"tokens": given.tokens, "neurons": rows}, ensure_ascii=False))
@@ -131,5 +140,13 @@ def _active(command: InspectNeuronsCommandConfig) -> None:
     for row in rows:
         token = Text(f"{row['position']} {label(str(row['token']))}")
         values = (f"{row[name]:+.3f}" for name in ("activation", "mean"))
-        table.add_row(str(row["site"]).removesuffix(".neurons"), str(row["neuron"]), token, *values)
+        table.add_row(str(row["site"]).removesuffix(".neurons"), _shown(row), token, *values)
     Console().print(table)
+
+
+def _number(index: int, expert: tuple[int, int] | None) -> dict[str, int]:
+    return {"neuron": index} if expert is None else {"expert": expert[0], "neuron": expert[1]}
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    return f"{row['neuron']} of expert {row['expert']}" if "expert" in row else str(row["neuron"])

@@ -45,6 +45,9 @@ class MixtureOfExperts(nn.Module):
         self.gate = nn.Parameter(torch.empty(n, width, d)) if config.gated else None
         self.up = nn.Parameter(torch.empty(n, width, d))
         self.down = nn.Parameter(torch.empty(n, d, width))
+        self.inner = (
+            nn.Identity()
+        )  # a place for hooks: the chosen experts' neurons pass it, (N * K, F) sorted by expert
         shared = config.n_shared_experts
         kind = GatedFeedForward if config.shared_expert_gate else FeedForward
         self.shared = kind(config, shared * width) if shared else None
@@ -87,7 +90,7 @@ class MixtureOfExperts(nn.Module):
         inner = self.activation(grouped_product(x, self.up if self.gate is None else self.gate, ends))
         if self.gate is not None:
             inner = inner * grouped_product(x, self.up, ends)
-        return grouped_product(dropout(inner, self.dropout, self.training), self.down, ends)
+        return grouped_product(self.inner(dropout(inner, self.dropout, self.training)), self.down, ends)
 
     def _forget_graph(self) -> None:
         if self.routing is not None:
@@ -126,7 +129,7 @@ class BiasedExperts(MixtureOfExperts):
             inner = self._gated(grouped_product(x, self.gate, ends) + self.gate_bias[expert], inner)
         else:
             inner = self.activation(inner)
-        inner = dropout(inner, self.dropout, self.training).to(x.dtype)
+        inner = self.inner(dropout(inner, self.dropout, self.training).to(x.dtype))
         return grouped_product(inner, self.down, ends) + self.down_bias[expert]
 
     def _gated(self, gate: Tensor, up: Tensor) -> Tensor:

@@ -17,14 +17,23 @@ from parakit.common.progress import log
 from parakit.model.config import model_config
 from parakit.model.presets import config_for_size, parse_size
 from parakit.planning.scaling_laws import MIN_LENGTHS, MIN_SIZES, ScalingRun
-from parakit.planning.time import SHARE_OF_PEAK, choose_size, training_flops_per_token
+from parakit.planning.time import choose_size, training_flops_per_token
 from parakit.recipe.build_state import SWEEP
 from parakit.recipe.config import RecipeConfig
+from parakit.recipe.predicted_loss import law_data
 from parakit.recipe.sweeps.grid import Seeds
 from parakit.recipe.sweeps.plan import Sweep, is_sweep, plan_sweep, read_sweep
+from parakit.recipe.sweeps.running import run_sweep
 from parakit.reports.summary import read_summary
 from parakit.reports.summary_schema import BuildSummary
-from parakit.reports.sweeps.law import FamilyRun
+from parakit.reports.sweeps.law import (
+    FamilyRun,
+    LawReport,
+    check_sentence,
+    fit_family,
+    notes,
+    write_law_report,
+)
 from parakit.stages.config import PretrainConfig
 
 SIZE, TOKENS = "size", "pretrain.max_tokens"
@@ -33,10 +42,9 @@ STEPS_APART = (4, 2, 1)  # a family in a given time: the largest size and length
 # What follows pre-training, and what sets the size and the length that the family has of its own.
 _LEFT_OUT = {
     *("name", "time", "size", "conversations", "examples", "finetune", "preferences", "align", "distill"),
-    *("quantize", "questions", "replay"),
+    *("quantize", "questions", "replay", "scaling_law"),
 }
 _LENGTHS = ("max_steps", "max_tokens", "epochs", "revisions")
-_SAME = {"tokenizer": "tokenizer", "shards": "data"}
 
 
 def plan_family(
@@ -92,18 +100,43 @@ def pretraining_of(recipe: RecipeConfig, name: str) -> Callable[[Mapping[str, An
     return make
 
 
+def chosen_family(
+    recipe: RecipeConfig,
+    folder: Path,
+    sizes: Sequence[str],
+    tokens: Sequence[int],
+    seconds: float | None,
+    seeds: Seeds | None = None,
+) -> Sweep:
+    """`plan_family` with the sizes and tokens that are given, those that the folder already has, or those that fit into
+    `seconds`. `UserError` where none of these are there.
+    """
+    if not (sizes and tokens):
+        planned = planned_axes(folder)  # a time is measured once: a repeated command resumes the same runs
+        if planned is None and seconds is None:
+            raise UserError(
+                "neither the sizes and tokens of the family nor a time are given",
+                "name --sizes 200k 400k 800k --tokens 1m 2m 4m, or --time 30min",
+            )
+        if planned is None:
+            assert seconds is not None
+            sizes, tokens = family_in_time(recipe, seconds, sizes, tokens)
+        else:
+            sizes, tokens = sizes or planned[0], tokens or planned[1]
+        log(
+            f"the family: {', '.join(sizes)} parameters; {', '.join(f'{one:,}' for one in tokens)} tokens each"
+        )
+    return plan_family(recipe, folder, sizes, tokens, seeds)
+
+
 def family_in_time(
     recipe: RecipeConfig, seconds: float, sizes: Sequence[str] = (), tokens: Sequence[int] = ()
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Sizes and lengths whose runs take about `seconds` together on this machine, one after the other; those given stay."""
-    import torch
-
-    from parakit.common.devices import pick_device
-    from parakit.training.throughput import measure_peak_flops
+    from parakit.stages.planning.speed import training_speed
 
     assert isinstance(recipe.pretrain, PretrainConfig)
-    device = pick_device(recipe.pretrain.device)
-    peak = measure_peak_flops(device.type, torch.float32 if device.type == "cpu" else torch.bfloat16)
+    speed = training_speed(recipe.pretrain, recipe.pretrain.seq_len or recipe.max_seq_len)
     shape = (
         recipe.tokenizer.vocab_size,
         recipe.max_seq_len,
@@ -112,15 +145,36 @@ def family_in_time(
         recipe.model,
     )
     if not sizes:
-        largest = choose_size(LARGEST_SHARE * seconds, peak, 10**15, *shape).config.n_params()["total"]
+        largest = choose_size(LARGEST_SHARE * seconds, speed, 10**15, *shape).config.n_params()["total"]
         sizes = tuple(str(round(largest / apart)) for apart in STEPS_APART)
     configs = [config_for_size(size, *shape).config for size in sizes]
     if not tokens:
-        seq_len = recipe.pretrain.seq_len or recipe.max_seq_len
-        each = sum(training_flops_per_token(config, seq_len) for config in configs)
-        longest = seconds * peak * SHARE_OF_PEAK / each / sum(1 / apart for apart in STEPS_APART)
+        seconds_per_token = sum(1 / speed(config) for config in configs)
+        longest = seconds / seconds_per_token / sum(1 / apart for apart in STEPS_APART)
         tokens = tuple(_rounded(longest / apart) for apart in STEPS_APART)
     return tuple(sizes), tuple(tokens)
+
+
+def fit_builds(
+    folder: Path,
+    sweep: Sweep | None,
+    builds: Sequence[Path] = (),
+    wanted: Sequence[tuple[float, float]] = (),
+    parallel: int = 1,
+) -> tuple[LawReport, list[str]]:
+    """Train what is missing of `sweep`, fit a law to its runs and to `builds`, and write the report to `folder`/law; the
+    report, and the runs that failed. `wanted`: (parameters, tokens) of larger runs.
+    """
+    failed, finished = [], []
+    if sweep is not None:
+        failed = [one.run for one in run_sweep(sweep, parallel) if one.status == "failed"]
+        finished = without_failed(sweep)
+    report = fit_family(folder.name, family_runs([*finished, *builds]), wanted)
+    page = write_law_report(report, folder / "law")
+    for line in filter(None, [*notes(report), check_sentence(report)]):
+        log(line)
+    log(f"report: {page}")
+    return report, failed
 
 
 def planned_axes(folder: Path) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
@@ -141,20 +195,19 @@ def family_runs(folders: Sequence[Path]) -> list[FamilyRun]:
     unit of the loss than the first.
     """
     found: list[FamilyRun] = []
-    first: tuple[Path, dict[str, str]] | None = None
     for folder in folders:
-        run, identity = _read_run(folder)
-        first = first or (folder, identity)
-        if differing := [key for key in identity if identity[key] != first[1].get(key)]:
+        run = _read_run(folder)
+        first = found[0] if found else run
+        if differing := [key for key in run.data if run.data[key] != first.data.get(key)]:
             raise UserError(
-                f"{folder}: has another {differing[0]} than {first[0]}: their losses do not belong to one law",
+                f"{folder}: has another {differing[0]} than {first.folder}: their losses do not belong to one law",
                 "fit the law to builds of the same recipe that differ in size and length only",
             )
         found.append(run)
     return found
 
 
-def _read_run(folder: Path) -> tuple[FamilyRun, dict[str, str]]:
+def _read_run(folder: Path) -> FamilyRun:
     if not (folder / "summary.json").is_file():
         raise UserError(f"{folder}: is no finished build", "name folders that `parakit build` wrote")
     summary = read_summary(folder / "summary.json")
@@ -164,7 +217,7 @@ def _read_run(folder: Path) -> tuple[FamilyRun, dict[str, str]]:
     config = model_config(figures.family, figures.config, str(folder))
     per_token = training_flops_per_token(config, int(figures.plan["seq_len"]))
     loss = math.nan if figures.loss is None else figures.loss
-    run = FamilyRun(
+    return FamilyRun(
         folder,
         int(figures.plan["seed"]),
         ScalingRun(figures.parameters, figures.tokens, loss, per_token * figures.tokens),
@@ -172,13 +225,8 @@ def _read_run(folder: Path) -> tuple[FamilyRun, dict[str, str]]:
         figures.bits_per_byte,
         figures.training_seconds,
         _train_tokens(summary),
+        law_data(summary, figures),
     )
-    return run, _identity(summary) | {"family": figures.family, "unit of the loss": figures.loss_unit}
-
-
-def _identity(summary: BuildSummary) -> dict[str, str]:
-    digests = {entry.stage: entry.digest for entry in summary.lineage}
-    return {name: digests.get(stage, "") for stage, name in _SAME.items()}
 
 
 def _train_tokens(summary: BuildSummary) -> int | None:

@@ -35,7 +35,7 @@ def adapter_card(name: str, base: str, method: str, training: Mapping[str, Any])
     if compared := before_after_section(figures):
         lines.append(compared)
     if taken := against_plan(figures):
-        lines.append("## How it was made\n\n" + "\n".join(f"- {line}." for line in taken))
+        lines.append("## How it was made\n\n" + "\n".join(f"- {escape_markdown(line)}." for line in taken))
     python = [
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",

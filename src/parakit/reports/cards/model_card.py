@@ -261,7 +261,7 @@ def _making(summary: BuildSummary, figures: TrainingSummary) -> str:
         )
         whole = summary.seconds
         lines.append(line + ("." if whole is None else f"; the whole build took {long_duration(whole)}."))
-    lines += [f"- {line}." for line in against_plan(figures)]
+    lines += [f"- {escape_markdown(line)}." for line in against_plan(figures)]
     lines.append(f"- Machine: {escape_markdown(machine(summary.hardware or describe_hardware()))}.")
     lines += [
         f"- {escape_markdown(humanize(entry.stage))}: `{entry.digest[:16]}`"
@@ -272,8 +272,14 @@ def _making(summary: BuildSummary, figures: TrainingSummary) -> str:
 
 
 def against_plan(figures: TrainingSummary) -> list[str]:
-    """What the run took, each next to what was predicted before it began."""
+    """What came out and what the run took, each next to what was predicted."""
     lines = []
+    if figures.loss is not None and (law := figures.predicted_loss):
+        inside = "" if law.low <= figures.loss <= law.high else "; the measured one is outside the interval"
+        lines.append(
+            f"Loss: {figures.loss:.3f} {figures.loss_unit} (predicted {law.value:.3f}, {law.low:.3f} to {law.high:.3f}, by"
+            f" {law.law}{inside})"
+        )
     if figures.training_seconds and figures.steps:
         predicted = figures.predicted_step_seconds
         step = figures.training_seconds / figures.steps

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from parakit.common.errors import UserError
@@ -22,6 +22,7 @@ from parakit.planning.scaling_laws import (
     fit_with_bootstrap,
     kaplan_exponents,
 )
+from parakit.planning.stored_law import StoredLaw
 from parakit.reports.point_plot import PlottedPoint, PointPlot, Series, draw_points, geometry
 from parakit.reports.rendering import page_template
 from parakit.reports.sweeps.family import write_family_pictures
@@ -48,7 +49,9 @@ AXES = {
 
 @dataclass(frozen=True)
 class FamilyRun:
-    """A build of the family. `seconds`: of training; `train_tokens`: of the training split, None where unknown."""
+    """A build of the family. `seconds`: of training; `train_tokens`: of the training split, None where unknown; `data`: what
+    it shares with the others (`planning/stored_law.py`).
+    """
 
     folder: Path
     seed: int
@@ -57,6 +60,7 @@ class FamilyRun:
     bits_per_byte: float | None = None
     seconds: float | None = None
     train_tokens: int | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -284,10 +288,12 @@ def pictures(report: LawReport) -> dict[str, PointPlot]:
 
 
 def write_law_report(report: LawReport, folder: Path) -> Path:
-    """Write the page, the pictures, the tables in Markdown and all figures as JSON to `folder`; returns the page."""
+    """Write the page, the pictures, the tables in Markdown, all figures and the law itself as JSON; returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = pictures(report)
     write_json_atomic(folder / RESULTS, report.to_dict())
+    first = report.runs[0]
+    StoredLaw(report.name, report.fit, first.loss_unit, first.data).write(folder)
     for name, plot in drawn.items():
         write_text_atomic(folder / name, draw_points(plot))
     parts = [f"# {report.name}", *notes(report), check_sentence(report)]

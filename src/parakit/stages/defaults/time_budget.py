@@ -26,9 +26,9 @@ from parakit.data.preferences.sets import iter_preferences
 from parakit.model.config import DecoderConfig, ModelConfig
 from parakit.model.heads import TransformerModel
 from parakit.model.presets import ModelSizing
-from parakit.planning.time import SHARE_OF_PEAK, training_flops_per_token
 from parakit.planning.tuning import choose_tuning
 from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig
+from parakit.stages.planning.speed import training_speed
 from parakit.stages.task_models import build_model
 from parakit.stages.tasks import Data, TaskBuilder
 from parakit.tokens.examples.shards import ExampleShards
@@ -36,7 +36,6 @@ from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.files import has_tokenizer
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training.config import ExampleBatches, TextBatches, TrainingConfig, TrainingPlan
-from parakit.training.throughput import measure_peak_flops
 from parakit.training.trainer import Trainer
 
 N_COUNTED = 64  # rankings whose tokens are counted
@@ -64,8 +63,7 @@ def with_method(training: FinetuneConfig, model: Path, shards: Path, seconds: fl
     assert seconds is not None
     data = TokenShards.open(shards, "train")
     device = pick_device(training.device)
-    peak = measure_peak_flops(device.type, torch.float32 if device.type == "cpu" else torch.bfloat16)
-    in_time = seconds * peak * SHARE_OF_PEAK / training_flops_per_token(config, min(config.max_seq_len, 512))
+    in_time = seconds * training_speed(training, min(config.max_seq_len, 512), "full")(config)
     share = data.n_counted / max(1, data.n_tokens)
     learned = min(data.n_counted, in_time * share)
     rank = LoraFinetuneConfig.model_fields["rank"].default
@@ -138,10 +136,8 @@ def epochs_in_time(training: AlignConfig, model: Path, preferences: Path, second
         read_json(model / LINEAGE)["result"].get("tokens_per_second") if (model / LINEAGE).is_file() else None
     )
     if not speed:
-        config, device = read_config(model), pick_device(training.device)
-        flops = training_flops_per_token(config, min(config.max_seq_len, 512))
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        speed = measure_peak_flops(device.type, dtype) * SHARE_OF_PEAK / flops
+        config = read_config(model)
+        speed = training_speed(training, min(config.max_seq_len, 512), "full")(config)
     rankings = list(iter_preferences(preferences, "train"))
     tokenizer = Tokenizer.load(model if has_tokenizer(model) else base_folder(model))
     shown = rankings[:N_COUNTED]

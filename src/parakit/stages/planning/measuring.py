@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -25,31 +23,26 @@ from parakit.common.files import cache_folder, read_json, write_json_atomic
 from parakit.common.hardware import available_memory, describe_hardware, resident_memory
 from parakit.common.progress import log
 from parakit.common.settings import config_digest
-from parakit.inference.config import SamplingConfig
-from parakit.inference.generation.decoding import generate_choices
 from parakit.inference.speed import memory_bandwidth
 from parakit.model.adapters import attach, make_lora
 from parakit.model.adapters.config import LoraConfig
-from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel
-from parakit.model.presets import ARCHITECTURES
 from parakit.model.quantized import QuantScheme, make_plan, quantize_modules
 from parakit.planning.calibration import VERSION, BlockSpeed, MeasuredSpeeds
 from parakit.planning.machines import Machine, find_machine, read_cards
 from parakit.planning.operations import matrix_flops, newton_schulz_flops_of, score_flops
-from parakit.planning.step_time import decode_bytes
-from parakit.training.objectives.fused_head_loss import fused_cross_entropy
+from parakit.stages.planning.engine_speeds import engine_speeds
+from parakit.stages.planning.timing import default_config, typical_seconds
+from parakit.training.objectives.distribution_losses import divergence, log_probs_at_temperature
+from parakit.training.objectives.fused_head_loss import CHUNK_ELEMENTS, fused_cross_entropy
 from parakit.training.optimizers.adamw import AdamW
 from parakit.training.optimizers.muon import Muon
 from parakit.training.throughput import measure_peak_flops
 
 WIDTHS = (64, 128, 256, 512, 1024)
 B, T = 2, 256
-SECONDS, MAX_REPEATS = 0.2, 200  # of each measurement, about
+SECONDS = 0.2  # of each measurement, about
 HEAD_ROWS, HEAD_VOCABULARY = 512, 8192
-N_NEW, N_SEQUENCES = 24, 16
-DECODERS = ((64, 3), (256, 4), (512, 6), (1024, 6))  # width and layers
-MANY_WIDTHS, DRAWN_VOCABULARY = (64, 256), 4096  # of those that decode several sequences at once
 
 
 def this_machine(recalibrate: bool = False) -> Machine:
@@ -148,12 +141,17 @@ def calibrate(widths: tuple[int, ...] = WIDTHS, seconds: float = SECONDS) -> Mea
     process_bytes = resident_memory()
     rng_state = torch.get_rng_state()
     scores_forward, scores_train = _score_speeds(seconds)
-    head_train, logit_seconds = _head_speeds(seconds)
-    decoding = _decoding_speeds(seconds)
+    head_train, logit_seconds, divergence_seconds = _head_speeds(seconds)
+    block_seconds = _block_seconds(widths[0], seconds)
+    decoding = engine_speeds(seconds)
     speeds = MeasuredSpeeds(
         hardware=str(describe_hardware()["processor"]),
         n_threads=torch.get_num_threads(),
-        blocks=tuple(_block_speed(width, seconds, scores_forward, scores_train) for width in widths),
+        blocks=tuple(
+            _block_speed(width, seconds, scores_forward, scores_train, block_seconds) for width in widths
+        ),
+        block_seconds=block_seconds,
+        divergence_seconds=divergence_seconds,
         scores_forward=scores_forward,
         scores_train=scores_train,
         head_train=head_train,
@@ -169,34 +167,18 @@ def calibrate(widths: tuple[int, ...] = WIDTHS, seconds: float = SECONDS) -> Mea
     return speeds
 
 
-def _clock() -> float:
-    """Processor time of one thread, which waiting for others does not add to; with more threads, time on the wall."""
-    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+def _block_seconds(width: int, seconds: float) -> float:
+    """Of training one block of few numbers on a handful of tokens, where hardly anything is computed."""
+    model = LanguageModel(default_config(width, 4))
+    ids = torch.randint(64, (1, 4))
+    return typical_seconds(lambda: model.hidden(ids).sum().backward(), seconds / 2) / 4
 
 
-def typical_seconds(work: Callable[[], object], seconds: float) -> float:
-    """What `work` takes, of repeats for about `seconds`, two at least, after one that is not counted: the slowest two thirds
-    have met something else.
-    """
-    work()
-    taken: list[float] = []
-    while len(taken) < 2 or (sum(taken) < seconds and len(taken) < MAX_REPEATS):
-        started = _clock()
-        work()
-        taken.append(_clock() - started)
-    return max(1e-9, sorted(taken)[len(taken) // 3])
-
-
-def _config(width: int, n_layers: int, vocab_size: int = 64) -> DecoderConfig:
-    """Of the default architecture."""
-    config = ARCHITECTURES["qwen3"][1](width, vocab_size, 2 * T, 0)
-    assert isinstance(config, DecoderConfig)
-    return config.replace(n_layers=n_layers)
-
-
-def _block_speed(width: int, seconds: float, scores_forward: float, scores_train: float) -> BlockSpeed:
-    """Of two blocks, or one where they are large; attention's scores are taken off."""
-    config = _config(width, 2 if width < 512 else 1)
+def _block_speed(
+    width: int, seconds: float, scores_forward: float, scores_train: float, block_seconds: float
+) -> BlockSpeed:
+    """Of two blocks, or one where they are large; attention's scores and the blocks' calls are taken off."""
+    config = default_config(width, 2 if width < 512 else 1)
     model = LanguageModel(config)
     ids = torch.randint(config.vocab_size, (B, T))
     matrices = ids.numel() * matrix_flops(config)
@@ -210,13 +192,14 @@ def _block_speed(width: int, seconds: float, scores_forward: float, scores_train
         model.hidden(ids).sum().backward()
 
     fast = matrices / max(1e-9, typical_seconds(forward, seconds) - scores / scores_forward)
-    training = 3 * matrices / max(1e-9, typical_seconds(train, seconds) - 3 * scores / scores_train)
+    apart = 3 * scores / scores_train + config.n_layers * block_seconds
+    training = 3 * matrices / max(1e-9, typical_seconds(train, seconds) - apart)
     weight = next(p for name, p in model.named_parameters() if name.endswith("feed_forward.up.weight"))
     muon = newton_schulz_flops_of(weight.shape) / typical_seconds(Muon([("up", weight)], 0.0).step, seconds)
     for parameter in model.parameters():
         parameter.grad = None
     _freeze_with_lora(model)
-    tuned = 2 * matrices / max(1e-9, typical_seconds(train, seconds) - 3 * scores / scores_train)
+    tuned = 2 * matrices / max(1e-9, typical_seconds(train, seconds) - apart)
     return BlockSpeed(d_model=width, forward=fast, train=training, adapters=tuned, muon=muon)
 
 
@@ -242,11 +225,13 @@ def _score_speeds(seconds: float) -> tuple[float, float]:
     )
 
 
-def _head_speeds(seconds: float) -> tuple[float, float]:
-    """FLOP/s of the output matrix in training, and seconds of one logit on top: solved from two widths."""
+def _head_speeds(seconds: float) -> tuple[float, float, float]:
+    """FLOP/s of the output matrix in training, seconds of one logit on top, solved from two widths, and what a logit takes
+    more in distillation.
+    """
     taken = {}
     for width in (64, 768):
-        model = LanguageModel(_config(width, 1, HEAD_VOCABULARY))
+        model = LanguageModel(default_config(width, 1, HEAD_VOCABULARY))
         hidden = torch.randn(HEAD_ROWS, width, requires_grad=True)
         targets = torch.randint(HEAD_VOCABULARY, (HEAD_ROWS,))
         work = lambda: fused_cross_entropy(model, hidden, targets, 0.0).backward()  # noqa: B023, E731
@@ -254,7 +239,23 @@ def _head_speeds(seconds: float) -> tuple[float, float]:
     n_logits = HEAD_ROWS * HEAD_VOCABULARY
     rate = 6 * n_logits * (768 - 64) / max(1e-9, taken[768] - taken[64])
     each = max(0.0, taken[64] / n_logits - 6 * 64 / rate)
-    return rate, each
+    return rate, each, max(0.0, _divergence_seconds(seconds) - each)
+
+
+def _divergence_seconds(seconds: float) -> float:
+    """Of one logit of a student and its teacher: the divergence, the cross-entropy, and the gradient of their sum. As many
+    logits as distillation computes at a time: they do not fit into the processor's caches.
+    """
+    given, logits = (torch.randn(CHUNK_ELEMENTS // HEAD_VOCABULARY, HEAD_VOCABULARY) for _ in range(2))
+    targets = torch.randint(HEAD_VOCABULARY, (len(logits),))
+    logits.requires_grad_()
+
+    def work() -> None:
+        teacher, student = (log_probs_at_temperature(one, 2.0) for one in (given, logits))
+        loss = divergence(teacher, student, "forward").sum() + nn.functional.cross_entropy(logits, targets)
+        torch.autograd.grad(loss, logits)
+
+    return typical_seconds(work, seconds) / logits.numel()
 
 
 def _adamw_seconds(seconds: float) -> float:
@@ -270,7 +271,7 @@ def _peak_flops(seconds: float) -> float:
 
 def _bfloat16_gain(seconds: float) -> float:
     """How much faster a block trains in bfloat16."""
-    model = LanguageModel(_config(512, 1))
+    model = LanguageModel(default_config(512, 1))
     ids = torch.randint(64, (B, T))
 
     def train(enabled: bool) -> None:
@@ -287,62 +288,9 @@ def _quantized_gain(seconds: float) -> float:
     ids = torch.randint(64, (B, T))
     taken = []
     for bits in (32, 4):
-        model = LanguageModel(_config(512, 1))
+        model = LanguageModel(default_config(512, 1))
         if bits == 4:
             quantize_modules(model, make_plan(model, QuantScheme(bits=4, quant_group_size=32)))
         _freeze_with_lora(model)
         taken.append(typical_seconds(lambda: model.hidden(ids).sum().backward(), seconds / 2))  # noqa: B023
     return taken[0] / taken[1]
-
-
-def _decoding_speeds(seconds: float) -> dict[str, Any]:
-    """Of the engine: prompts, one sequence of models whose weights are in the processor's caches and of larger ones, and
-    several sequences at once, which share the reading of weights and whose tokens are drawn one by one.
-    """
-    points, more = [], {}
-    for width, n_layers in DECODERS:
-        config = _config(width, n_layers, 1024)
-        model = LanguageModel(config).eval()
-        n_bytes = decode_bytes(config, 8 + N_NEW // 2, 1, 32)
-        one = _decoding_seconds(model, 1, seconds, temperature=0.0)
-        points.append((n_bytes, n_bytes / one))
-        if width in MANY_WIDTHS:
-            several = _config(width, n_layers, DRAWN_VOCABULARY)
-            model_of_several = LanguageModel(several).eval()
-            one, many = (_decoding_seconds(model_of_several, n, seconds) for n in (1, N_SEQUENCES))
-            more[2.0 * several.n_matmul_params()] = max(1e-9, many - one) / (N_SEQUENCES - 1)
-        if width == MANY_WIDTHS[1]:
-            read = _generation_seconds(model, 1, T, 1, seconds)
-            prefill = T * (matrix_flops(config) + score_flops(config, T)) / read
-    (few, least), (flops, most) = more.items()
-    rate = (flops - few) / max(1e-9, most - least)
-    draw_seconds = max(0.0, least - few / rate) / DRAWN_VOCABULARY
-    return {
-        "prefill_flops": prefill, "decode_flops": rate, "draw_seconds": draw_seconds, "decoding": tuple(points),
-    }  # fmt: skip
-
-
-def _decoding_seconds(
-    model: LanguageModel, n_sequences: int, seconds: float, temperature: float = 1.0
-) -> float:
-    """Of one step that writes a token in each sequence."""
-    one, many = (
-        _generation_seconds(model, n_sequences, 8, n_new, seconds, temperature) for n_new in (1, N_NEW + 1)
-    )
-    return max(1e-9, many - one) / N_NEW
-
-
-def _generation_seconds(
-    model: LanguageModel,
-    n_sequences: int,
-    n_prompt: int,
-    n_new: int,
-    seconds: float,
-    temperature: float = 1.0,
-) -> float:
-    prompts = torch.randint(model.config.vocab_size, (n_sequences, n_prompt)).tolist()
-    sampling = SamplingConfig(temperature=temperature, max_new_tokens=n_new)
-    seeds = list(range(n_sequences))
-    return typical_seconds(
-        lambda: generate_choices(model, prompts, sampling, frozenset(), seeds=seeds), seconds
-    )

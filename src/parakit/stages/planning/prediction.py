@@ -11,6 +11,7 @@ from parakit.model.config import ModelConfig
 from parakit.model.quantized.layers import QuantizedWeight
 from parakit.planning.machines import Machine
 from parakit.planning.run_memory import run_bytes
+from parakit.planning.run_plan import published_loss
 from parakit.planning.runs import METHODS, RunMethod, RunSpec
 from parakit.planning.step_time import step_seconds
 from parakit.stages.planning.measuring import this_machine_if_known
@@ -45,6 +46,17 @@ def predict(stage: str, objective: str, method: str, setup: TrainingSetup) -> Js
     )
     machine = this_machine_if_known()
     return {"predicted_peak_bytes": run_bytes(spec, machine).peak} | _time(spec, machine)
+
+
+def expected_loss(stage: str, objective: str, config: ModelConfig, figures: JsonObject) -> JsonObject:
+    """`predicted_loss` of a decoder that was pre-trained, by a published law of other text; {} where none reaches so far."""
+    if stage != "pretrain" or objective != "next_token" or not figures.get("tokens"):
+        return {}
+    found = published_loss(config, figures["tokens"])
+    if found is None:
+        return {}
+    law = f"{found.law}, on the text and vocabulary of its authors"
+    return {"predicted_loss": {"value": found.loss, "low": found.low, "high": found.high, "law": law}}
 
 
 def _time(spec: RunSpec, machine: Machine | None) -> JsonObject:
