@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from parakit.common.formatting import byte_size, number
 from parakit.reports import charts
 from parakit.reports.formatting import stage
-from parakit.reports.summary_schema import BuildSummary, CorpusSummary, SkippedFile
+from parakit.reports.summary_parts import SkippedFile
+from parakit.reports.summary_schema import BuildSummary, CorpusSummary
 
 MAX_SKIPPED = 12
 

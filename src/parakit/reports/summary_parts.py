@@ -36,6 +36,13 @@ class SamplePair(SummaryPart):
     reward_after: float
 
 
+class SkippedFile(SummaryPart):
+    """A file that was left out of the corpus, and why."""
+
+    source: str
+    reason: str
+
+
 class AnswerPair(SummaryPart):
     """A held-out prompt with the model's answers before and after the run."""
 

@@ -23,6 +23,7 @@ from parakit.reports.summary_parts import (
     PredictedLoss,
     Sample,
     SamplePair,
+    SkippedFile,
     SuiteSummary,
     SummaryPart,
     TaskSummary,
@@ -36,13 +37,6 @@ class StageSummary(SummaryPart):
     seconds: float | None = None
     path: str | None = Field(default=None, description="The build's folder, if it is not builds/NAME.")
     digest: str | None = None
-
-
-class SkippedFile(SummaryPart):
-    """A file that was left out of the corpus, and why."""
-
-    source: str
-    reason: str
 
 
 class StartSummary(StageSummary):
