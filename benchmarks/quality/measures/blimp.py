@@ -104,8 +104,18 @@ def _arranged(score: Any, groups: Mapping[str, Figures]) -> Figures:
 
 
 def markdown_table(figures: Figures) -> str:
-    """Every set, phenomenon and behaviour with both models' accuracy in percent and its 95 % interval."""
-    lines = ["| of | published model, 135M | trained from scratch |", "| --- | --- | --- |"]
+    """A page: every set, phenomenon and behaviour with both models' accuracy in percent and its 95 % interval."""
+    lines = [
+        "# Minimal pairs of English grammar",
+        "",
+        f"Written by `python -m benchmarks blimp --table FILE`: share of pairs, in percent with the 95 % interval, in which"
+        f" the right sentence has the higher log-likelihood; chance is 50. {figures['published']['blimp']['n']:,} pairs of"
+        " BLiMP (Warstadt et al. 2020), drawn evenly from its 67 sets, and the primer's own. One model is a published one;"
+        f" the other has {figures['from_scratch']['parameters']:,} parameters and was trained from scratch on"
+        " 28 books ([how pairs are scored](evaluation.md)).",
+        "",
+    ]
+    lines += ["| of | published model, 135M | trained from scratch |", "| --- | --- | --- |"]
     first = figures["published"]
     for measure, part in (
         ("minimal_pairs", "behaviours"),
