@@ -79,20 +79,14 @@ def _compared(method: str, folder: Path, repeats: int) -> Figures:
 
 
 def _parakit_step(method: str, folder: Path, ids: Any) -> Step:
-    from itertools import repeat
-
-    from benchmarks.speed.peers.parakit_side import adamw_plan
+    from benchmarks.speed.peers.parakit_side import WholeRows, adamw_plan
     from parakit.checkpoints import load_model
-    from parakit.training.loop import train_steps
-    from parakit.training.micro_batches import MicroBatch
     from parakit.training.objectives import next_token
-    from parakit.training.optimizers.optimizer import Optimizer
+    from parakit.training.trainer import Trainer
 
     model, _ = load_model(folder / ("model" if method == "full" else "adapter"), dtype="float32")
-    targets = ids[:, 1:].contiguous()
-    batch = MicroBatch(ids[:, :-1], targets, None, None, None, targets.numel())
     plan = adamw_plan(SEQ_LEN, ROWS, RATES[method])
-    steps = train_steps(model.train(), repeat([batch]), next_token, Optimizer(model, plan))
+    steps = Trainer(model, WholeRows(ids.numpy()), next_token, plan, folder=None).steps()
     return lambda: next(steps).loss
 
 

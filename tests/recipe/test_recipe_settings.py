@@ -48,6 +48,7 @@ EXCLUSIVE = (
 ELSEWHERE = {"revisions"}  # repeats a run in place of max_steps: tests/training/test_training_pace.py
 SAMPLES: tuple[Any, ...] = (
     2,
+    "data=2",
     1024,
     4,
     3,

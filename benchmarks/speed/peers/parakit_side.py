@@ -6,6 +6,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.speed.peers import workload
 
 
@@ -20,6 +22,24 @@ def _generator(folder: Path) -> Any:
         return generate_ids(model, prompts, SamplingConfig(temperature=0.0, max_new_tokens=n_new))
 
     return generate
+
+
+class WholeRows:
+    """Rows of one document each, (N, seq_len + 1), from the first again after the last."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self.ids, self.rows_per_epoch = ids, float(len(ids))
+
+    def rows(self, start_row: int, n_rows: int, /) -> Any:
+        """A batch of the next rows."""
+        from parakit.tokens.batches.batch import Batch
+
+        part = self.ids[np.arange(start_row, start_row + n_rows) % len(self.ids)]
+        targets = np.ascontiguousarray(part[:, 1:])
+        shape = targets.shape
+        positions = np.broadcast_to(np.arange(shape[1]), shape)
+        counted, document = np.ones(shape, bool), np.zeros(shape, np.int32)
+        return Batch(part[:, :-1], targets, counted, document, positions, targets.size, True)
 
 
 def adamw_plan(seq_len: int, n_rows: int, learning_rate: float) -> Any:

@@ -5,45 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.speed.peers import training_workload as work
 
 
 def train(size: work.Size, folder: Path, clock: work.StepClock) -> float:
     """Optimizer steps; the last loss."""
-    from benchmarks.speed.peers.parakit_side import adamw_plan
+    from benchmarks.speed.peers.parakit_side import WholeRows, adamw_plan
     from parakit.checkpoints import load_model
-    from parakit.tokens.batches.batch import Batch
     from parakit.training.objectives import next_token
     from parakit.training.trainer import Trainer
-
-    all_rows = work.rows(size)
-
-    class Rows:
-        """Whole rows of one document each."""
-
-        rows_per_epoch = float(len(all_rows))
-
-        def rows(self, start_row: int, n_rows: int, /) -> Batch:
-            part = all_rows[start_row : start_row + n_rows]
-            shape = (n_rows, size.seq_len)
-            return Batch(
-                part[:, :-1],
-                np.ascontiguousarray(part[:, 1:]),
-                np.ones(shape, bool),
-                np.zeros(shape, np.int32),
-                np.broadcast_to(np.arange(size.seq_len), shape),
-                n_rows * size.seq_len,
-                True,
-            )
 
     model, _ = load_model(folder, dtype="float32")
     plan = adamw_plan(size.seq_len, size.n_rows, work.LEARNING_RATE)
     plan = plan.replace(max_steps=size.n_steps, compile=os.environ.get("COMPILE", "off"))
     clock.mark()
     loss = 0.0
-    for record in Trainer(model, Rows(), next_token, plan, folder=None).steps():
+    for record in Trainer(model, WholeRows(work.rows(size)), next_token, plan, folder=None).steps():
         loss = record.loss
         clock.mark()
     return loss

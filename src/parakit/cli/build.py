@@ -105,8 +105,10 @@ class BuildConfig(Config):
         description="Run the recipe over several values of a setting, for example pretrain.learning_rate=0.01,0.02; of"
         " several settings, over all combinations.",
     )
-    parallel: int = Field(
-        default=1, ge=1, le=256, description="With --seeds or --vary: runs at the same time."
+    parallel: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        default=None,
+        description="With --seeds or --vary: runs at the same time. Default: as many as there are accelerators, or"
+        " processes of torchrun, on this machine.",
     )
     builds: str = Field(default="builds", description="The folder in which builds are written.")
     dry_run: bool = Field(default=False, description="Print which stages would run and why, and stop.")
@@ -120,7 +122,11 @@ def main(argv: list[str]) -> int:
     command = parse_command(BuildConfig, argv, "parakit build")
     refuse_inert(command, _NEEDS)
     if command.seeds is not None or command.vary:
-        return _sweep(command)
+        from parakit.common.processes import first_alone
+        from parakit.recipe.sweeps.running import default_places
+
+        places = command.parallel or default_places()
+        return first_alone("sweep", lambda: _sweep(command, places))
     from parakit.recipe.builder import build
 
     recipe = _gated(command, _recipe(command))
@@ -159,8 +165,8 @@ def _dry_run(recipe: "RecipeConfig", builds: Path, as_json: bool) -> int:
     return 0
 
 
-def _sweep(command: BuildConfig) -> int:
-    """Run the recipe over seeds and values; 1 where a run failed."""
+def _sweep(command: BuildConfig, places: int) -> int:
+    """Run the recipe over seeds and values, so many runs at once; 1 where one failed."""
     from parakit.recipe.sweeps.grid import parse_seeds, parse_vary
     from parakit.recipe.sweeps.plan import plan_sweep
     from parakit.recipe.sweeps.running import run_sweep
@@ -176,7 +182,7 @@ def _sweep(command: BuildConfig) -> int:
         sweep.check_folder()
         print(json.dumps(plan_rows(sweep), ensure_ascii=False) if command.as_json else plan_lines(sweep))
         return 0
-    return report_sweep(sweep, run_sweep(sweep, command.parallel), command.as_json)
+    return report_sweep(sweep, run_sweep(sweep, places), command.as_json)
 
 
 def _gated(command: BuildConfig, recipe: "RecipeConfig") -> "RecipeConfig":

@@ -21,7 +21,15 @@ from parakit.training.plan import TrainingPlan as TrainingPlan
 from parakit.training.task_names import MASK_RATE
 
 
-class MuonConfig(Config):
+class AdamBetas(Config):
+    """What optimizers with a second moment read."""
+
+    adam_betas: tuple[float, float] = Field(
+        default=(0.9, 0.95), description="Decay rates of Adam's two moments."
+    )
+
+
+class MuonConfig(AdamBetas):
     """What only Muon reads."""
 
     embedding_learning_rate: float | None = Field(
@@ -120,7 +128,10 @@ class TrainingConfig(ChoiceConfig, MonitoringSettings, PlacementSettings):
     """How to train. None means: chosen from the size, the data and the time."""
 
     choices: ClassVar[Choices] = {
-        "optimizer": {"muon": MuonConfig, "sgd": SGDConfig},
+        "optimizer": {
+            **{"muon": MuonConfig, "sgd": SGDConfig},
+            **dict.fromkeys(("adamw", "adam", "schedule_free"), AdamBetas),
+        },
         "schedule": {"wsd": StableDecay, "linear": Decay, "cosine": Decay, "inverse_sqrt": Decay},
     }
 
@@ -153,9 +164,6 @@ class TrainingConfig(ChoiceConfig, MonitoringSettings, PlacementSettings):
     )
     weight_decay: float = Field(
         default=0.0, ge=0, description="Weight decay of matrices; norms and embeddings have none."
-    )
-    adam_betas: tuple[float, float] = Field(
-        default=(0.9, 0.95), description="Decay rates of Adam's two moments."
     )
     schedule: ScheduleName = Field(
         default="wsd",
@@ -202,11 +210,6 @@ class TrainingConfig(ChoiceConfig, MonitoringSettings, PlacementSettings):
             raise UserError(
                 f"schedule = {self.schedule} is set, and schedule_free averages instead of decaying the rate",
                 "remove it, or choose another optimizer",
-            )
-        if self.optimizer == "sgd" and "adam_betas" in given:
-            raise UserError(
-                "`adam_betas` is set but has no effect: sgd has no second moment",
-                "remove it; its momentum is `momentum`",
             )
         return self
 
@@ -337,6 +340,7 @@ def _plan(
         part_of(config, StableDecay),
     )
     growth = batches.batch_growth if batches else 1
+    betas = part_of(config, AdamBetas)
     schedule = "constant" if config.optimizer == "schedule_free" else config.schedule
     if growth & (growth - 1) or growth > n_rows:
         raise UserError(
@@ -351,7 +355,7 @@ def _plan(
         max_steps=max_steps,
         optimizer=config.optimizer,
         weight_decay=config.weight_decay,
-        adam_betas=config.adam_betas,
+        adam_betas=betas.adam_betas if betas else (0.0, 0.0),
         schedule=schedule,
         warmup_steps=min(
             config.warmup_steps, (config.revisions[0][1] if config.revisions else max_steps) // 2

@@ -63,8 +63,8 @@ def train(setup: TrainingSetup) -> JsonObject:
     """
     task, plan = setup.task, setup.plan
     engine = make_engine(plan, sum(p.numel() for p in setup.model.parameters() if p.requires_grad))
-    if task.data is not None and engine.is_first:
-        check_setup(setup)
+    if task.data is not None:
+        engine.first_alone("doctor", lambda: check_setup(setup))
     trainer = Trainer(
         setup.model, task.source, task.objective, plan, setup.run_dir, setup.budget, engine, setup.monitoring
     )
@@ -257,7 +257,7 @@ class Trainer:
             self.optimizer.averaged(),
             self.engine.whole(),
         ):
-            return self.engine.from_first(name, measure)
+            return self.engine.first_alone(name, measure)
 
     def save_before_validation(self, step: int) -> None:
         """Write a checkpoint that a run resumes from with the validation, unless there was one in the last seconds."""

@@ -127,7 +127,7 @@ def test_schedule_free_has_a_constant_rate() -> None:
     ("settings", "words"),
     [
         ({"optimizer": "schedule_free", "schedule": "cosine"}, "averages instead"),
-        ({"optimizer": "sgd", "learning_rate": 0.1, "adam_betas": [0.9, 0.9]}, "no second moment"),
+        ({"optimizer": "sgd", "learning_rate": 0.1, "adam_betas": [0.9, 0.9]}, "`adam_betas` is set"),
     ],
 )
 def test_a_setting_that_the_optimizer_does_not_have_is_refused(settings: dict[str, Any], words: str) -> None:

@@ -7,18 +7,19 @@ finished is not begun again, and what was interrupted resumes, so that the same 
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Literal, Protocol
 
 from parakit.common.files import disk_errors
 from parakit.common.formatting import duration
 from parakit.common.hardware import n_cores
 from parakit.common.locks import hold_lock
+from parakit.common.processes import is_distributed, local_world_size, single_process_environment
 from parakit.common.progress import log
 from parakit.recipe.sweeps.child import STOPPED, failure
 from parakit.recipe.sweeps.plan import Sweep
@@ -80,7 +81,9 @@ def start_process(sweep: Sweep, run: str, place: int, parallel: int) -> subproce
             stdin=subprocess.PIPE,
             stdout=output or 2,  # standard output is the sweep's
             stderr=output,
-            env=environment(os.environ, place, parallel, _n_accelerators() if parallel > 1 else 0),
+            env=environment(
+                single_process_environment(), place, parallel, n_accelerators() if parallel > 1 else 0
+            ),
             start_new_session=True,  # Ctrl-C comes to the sweep, which stops its runs
         )
 
@@ -95,7 +98,17 @@ def environment(given: Mapping[str, str], place: int, parallel: int, n_accelerat
     return chosen
 
 
-def _n_accelerators() -> int:
+def default_places() -> int:
+    """How many runs a sweep has at once where nothing is set: one for each process that torchrun started on this machine, or
+    for each accelerator, else one.
+    """
+    return local_world_size() if is_distributed() else max(1, n_accelerators())
+
+
+def n_accelerators() -> int:
+    """Accelerators of this machine; without one torch is not imported."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return 0
     import torch
 
     return torch.cuda.device_count()

@@ -21,6 +21,7 @@ from parakit.stages.tasks import Data
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards
 from parakit.training.config import (
+    AdamBetas,
     MuonConfig,
     TextBatches,
     TrainingConfig,
@@ -73,7 +74,8 @@ def is_published(folder: Path) -> bool:
 def tuning_config(folder: Path, training: ConfigT) -> ConfigT:
     """`training` with AdamW for a published model, where the optimizer is left open."""
     given = training.model_fields_set
-    if given & {"optimizer", *MuonConfig.model_fields} or not is_published(folder):
+    of_muon = MuonConfig.model_fields.keys() - AdamBetas.model_fields.keys()
+    if given & {"optimizer", *of_muon} or not is_published(folder):
         return training
     return training.replace(optimizer="adamw")
 
@@ -125,7 +127,11 @@ def finish_plan(
     shape = config.decoder if isinstance(config, EncoderDecoderConfig) else config
     if plan.precision == "auto" and pick_device(plan.device).type == "cpu":
         changes["precision"] = faster_precision(shape.d_model, shape.d_ff)
-    if config.family == "encoder" and "adam_betas" not in training.model_fields_set:
+    if (
+        config.family == "encoder"
+        and part_of(training, AdamBetas)
+        and "adam_betas" not in training.model_fields_set
+    ):
         changes["adam_betas"] = ENCODER_BETAS
     if "warmup_steps" not in training.model_fields_set:
         changes["warmup_steps"] = min(plan.warmup_steps, max(1, round(WARMUP_SHARE * plan.max_steps)))

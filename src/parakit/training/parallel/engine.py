@@ -80,6 +80,10 @@ class TrainingEngine:
         """What `produce` returns in the first process, of JSON's types where there are several."""
         return produce()
 
+    def first_alone(self, name: str, produce: Callable[[], Value]) -> Value:
+        """As `from_first`; the first process does it as if there were no others."""
+        return produce()
+
     def agree_on_plan(self, plan: TrainingPlan) -> TrainingPlan:
         """The first process's plan."""
         return plan

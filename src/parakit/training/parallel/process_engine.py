@@ -18,12 +18,13 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.nn.parallel import DistributedDataParallel
 
 from parakit.common.errors import UserError
-from parakit.common.processes import from_first
+from parakit.common.processes import first_alone, from_first
 from parakit.common.seeds import derive_seed
 from parakit.model.heads import TransformerModel
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.training.micro_batches import Objective
 from parakit.training.parallel.engine import TrainingEngine, Value, local
+from parakit.training.parallel.figures import sum_figures
 from parakit.training.parallel.layout import Layout
 from parakit.training.parallel.rows import RowRange, deal_rows
 from parakit.training.plan import TrainingPlan
@@ -55,6 +56,7 @@ class ProcessEngine(TrainingEngine):
         )  # gradients are averaged, and the loss divided by all tokens
         self.wrapped: Any = None
         self.writer: Any = None
+        sum_figures(True)
 
     def attach(self, model: TransformerModel, objective: Objective, device: torch.device) -> Objective:
         """See `TrainingEngine.attach`; every process starts with the first one's weights."""
@@ -92,6 +94,10 @@ class ProcessEngine(TrainingEngine):
         """See `TrainingEngine.from_first`."""
         return from_first(name, produce)
 
+    def first_alone(self, name: str, produce: Callable[[], Value]) -> Value:
+        """See `TrainingEngine.first_alone`."""
+        return first_alone(name, produce)
+
     def agree_on_plan(self, plan: TrainingPlan) -> TrainingPlan:
         """See `TrainingEngine.agree_on_plan`."""
         return TrainingPlan.parse(from_first("plan", lambda: plan.model_dump(mode="json")))
@@ -111,6 +117,7 @@ class ProcessEngine(TrainingEngine):
     def release(self) -> None:
         """See `TrainingEngine.release`."""
         self.finish_saving()
+        sum_figures(False)
         self.wrapped = None
 
     def describe(self) -> str:
