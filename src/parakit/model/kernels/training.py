@@ -41,13 +41,11 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor | None:
 
 def swiglu_down(gate: Tensor, up: Tensor, down: nn.Module) -> Tensor | None:
     """down(silu(gate) * up), whose inner vectors are computed again in the backward pass instead of kept."""
-    if not isinstance(down, nn.Linear) or type(down) is not nn.Linear or down._parameters["bias"] is not None:
+    if not (is_plain_matrix(down) and torch.is_grad_enabled()):
+        return None  # without a gradient nothing would be kept
+    weight: Tensor = down.get_parameter("weight")
+    if not _served(gate, up, weight):
         return None
-    if down._forward_hooks or down._forward_pre_hooks:
-        return None
-    weight = down.weight
-    if not (weight.requires_grad and torch.is_grad_enabled() and _served(gate, up, weight)):
-        return None  # nothing would be kept
     if not (gate.shape == up.shape and gate.is_contiguous() and up.is_contiguous()):
         return None
     result: Tensor = _SwiGluDown.apply(gate, up, weight)
@@ -82,6 +80,21 @@ def cross_entropy_gradient(logits: Tensor, target_ids: Tensor) -> Tensor | None:
     losses = logits.new_empty(len(logits))
     _call("parakit_cross_entropy", logits, targets, *logits.shape, losses)
     return losses
+
+
+def is_plain_matrix(layer: nn.Module) -> bool:
+    """Whether calling `layer` is a product with its trained matrix and nothing else: no adapter, no bias, no hook, no
+    `forward` of its own.
+    """
+    weight = layer._parameters.get("weight")
+    return (
+        type(layer) is nn.Linear
+        and layer._parameters["bias"] is None
+        and type(weight) is nn.Parameter
+        and weight.requires_grad
+        and "forward" not in vars(layer)
+        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+    )
 
 
 def _served(*tensors: Tensor) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from parakit.model.kernels.training import PLAIN
+from parakit.model.kernels.training import PLAIN, is_plain_matrix
 
 
 def project(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
@@ -35,18 +35,7 @@ def _can_share(x: Tensor, layers: tuple[nn.Module, ...]) -> bool:
         and type(x) in PLAIN
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
-        and all(_is_plain(layer) for layer in layers)
-    )
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    weight = layer._parameters.get("weight")
-    return (
-        type(layer) is nn.Linear
-        and layer._parameters["bias"] is None
-        and type(weight) is nn.Parameter
-        and weight.requires_grad
-        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+        and all(is_plain_matrix(layer) for layer in layers)
     )
 
 
