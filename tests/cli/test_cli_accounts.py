@@ -11,7 +11,8 @@ import pytest
 
 from parakit.cli.main import main
 from parakit.serving.accounts.accounts import Accounts
-from tests.serving.accounts.test_ledger import PRICE, Call, PriceTable, served
+from parakit.serving.generation.call import GenerationCall
+from tests.serving.accounts.test_ledger import PRICE, PriceTable, call_of, served
 
 
 @pytest.fixture
@@ -48,8 +49,8 @@ def test_usage_sums_by_key_model_and_day_in_three_formats(path, capsys):
 
     async def run():
         for n in range(3):
-            await served(accounts, Call(f"l{n}"))
-        await served(accounts, Call("b", "=other"), account=alice)
+            await served(accounts, call_of(f"l{n}"))
+        await served(accounts, GenerationCall(model="=other", request_id="b"), account=alice)
 
     asyncio.run(run())
     accounts.close()

@@ -38,7 +38,7 @@ def write(folder: Path, content: str) -> Path:
         ("conversations: {}", "either paths or a primer", ""),
         ("name: a/b", "a name is letters", ""),
         ("text: {paths: mine.txt}", "`text.paths`", ""),
-        ("pretrain: {optimizer: adam}", "'muon' or 'adamw'", ""),
+        ("pretrain: {optimizer: lion}", "'muon', 'adamw'", ""),
         ("max_seq_len: 2", "greater than or equal to 8 (got 2)", ""),
         ("name: x\nname: y", "key 'name' occurs twice (line 2)", ""),
         ("- a", "holds a list", "name: my-model"),

@@ -25,6 +25,7 @@ from parakit.recipe import load_recipe
 from parakit.recipe.stage_list import stages_of
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.tokens.config import TokenizerConfig
+from parakit.training.config import WITHOUT_EFFECT
 
 GROUPS: dict[str, type[Config]] = {
     "tokenizer": TokenizerConfig,
@@ -219,7 +220,7 @@ def test_every_key_of_a_recipe_changes_a_stage(path: Path, tmp_path: Path) -> No
 
     before = stages(load_recipe(path))
     unchecked = {"n_sentinels", "reward"}  # set by the objective; resolved by the recipe
-    unchecked |= {"keep_checkpoints", "tracker"}  # change no model
+    unchecked |= WITHOUT_EFFECT
     if load_recipe(path).start is None:  # a new model cannot be compared with itself: refused
         unchecked |= {"before_after", "n_compared_prompts", "max_compared_tokens"}
     for section, group, case in sections(path):

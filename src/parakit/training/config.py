@@ -20,6 +20,8 @@ from parakit.training.plan import OptimizerName, Revisions, ScheduleName
 from parakit.training.plan import TrainingPlan as TrainingPlan
 from parakit.training.task_names import MASK_RATE
 
+WITHOUT_EFFECT = {"keep_checkpoints", "tracker", "parallel", "offload_optimizer"}  # on what a run makes
+
 
 class AdamBetas(Config):
     """What optimizers with a second moment read."""
@@ -232,9 +234,7 @@ class TrainingConfig(ChoiceConfig, MonitoringSettings, PlacementSettings):
 
     def fingerprint(self) -> JsonObject:
         """The settings that a result depends on, for the digest of a run or of a stage."""
-        return self.model_dump(
-            mode="json", exclude={"keep_checkpoints", "tracker", "parallel", "offload_optimizer"}
-        )
+        return self.model_dump(mode="json", exclude=WITHOUT_EFFECT)
 
 
 class TextTrainingConfig(TrainingConfig, TextBatches):
