@@ -43,19 +43,11 @@ LORA = LoraConfig(rank=4, alpha=8.0)
 
 def plan_of(learning_rate: float, n_rows: int = N_ROWS) -> TrainingPlan:
     """AdamW at a constant rate, in float32, one row a forward pass."""
-    config = ExampleTrainingConfig(
-        batch_examples=n_rows,
-        micro_batch_size=1,
-        max_steps=N_STEPS,
-        optimizer="adamw",
-        learning_rate=learning_rate,
-        adam_betas=(0.9, 0.999),
-        schedule="constant",
-        warmup_steps=0,
-        precision="float32",
-        compile="off",
-        device="cpu",
-    )
+    config = ExampleTrainingConfig.parse({
+        **{"batch_examples": n_rows, "micro_batch_size": 1, "max_steps": N_STEPS, "precision": "float32"},
+        **{"optimizer": "adamw", "learning_rate": learning_rate, "adam_betas": (0.9, 0.999)},
+        **{"schedule": "constant", "warmup_steps": 0, "compile": "off", "device": "cpu"},
+    })  # fmt: skip
     return resolve_examples(
         config, learning_rate=1, embedding_learning_rate=1, max_seq_len=SEQ_LEN, n_train_examples=n_rows
     )

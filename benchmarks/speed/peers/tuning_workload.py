@@ -79,10 +79,10 @@ def make(folder: Path) -> None:
 
 def plan_of(n_rows: int, max_steps: int, learning_rate: float) -> TrainingPlan:
     """AdamW at one rate for every weight, as the peer's; one optimizer batch is `n_rows`."""
-    config = ExampleTrainingConfig(
-        batch_examples=n_rows, max_steps=max_steps, optimizer="adamw", learning_rate=learning_rate,
-        adam_betas=(0.9, 0.999), schedule="constant", warmup_steps=0, compile="off", device="cpu",
-    )  # fmt: skip
+    config = ExampleTrainingConfig.parse({
+        "batch_examples": n_rows, "max_steps": max_steps, "optimizer": "adamw", "learning_rate": learning_rate,
+        "adam_betas": (0.9, 0.999), "schedule": "constant", "warmup_steps": 0, "compile": "off", "device": "cpu",
+    })  # fmt: skip
     return resolve_examples(
         config, learning_rate=1, embedding_learning_rate=1, max_seq_len=MAX_SEQ_LEN, n_train_examples=n_rows
     )

@@ -58,7 +58,7 @@ def _take(visits: Visits, entry: StudioPage, output: Path) -> None:
 
 def _chat(page: Any) -> None:
     box = page.get_by_role("textbox", name="Message", exact=True)
-    for n, text in enumerate(("What is your name?", "What is 3 + 4?"), 1):
+    for n, text in enumerate(("What is your name?", "Where does Ben live?"), 1):
         box.fill(text)
         box.press("Enter")
         page.wait_for_function("n => document.querySelectorAll('.chat-assistant').length === n", arg=n)
@@ -70,7 +70,7 @@ def _chat(page: Any) -> None:
 
 def _arena(page: Any) -> None:
     for number, text in enumerate(
-        ("What is your name?", "What is 3 + 4?", "Who lives in Redhill?", "Tell me a story.")
+        ("What is your name?", "Where does Ben live?", "Who lives in Redhill?", "Tell me a story.")
     ):
         page.get_by_role("textbox", name="Prompt").fill(text)
         page.get_by_role("button", name="Compare").click()
