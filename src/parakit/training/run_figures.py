@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 
 from parakit.common.files import JsonObject
-from parakit.common.processes import from_first
 from parakit.model.heads import TransformerModel
 from parakit.training.compilation import CompileChoice
 from parakit.training.metrics import chart_rows, step_summary
@@ -41,21 +40,9 @@ def run_figures(
     n_steps: int,
     seconds: float,
 ) -> JsonObject:
-    """The figures of a finished run, for lineage and report. `final` and `before`: the validation's at its ends. Of several
-    processes every one has those of the first, which kept the log.
+    """The figures of a finished run, for lineage and report. `final` and `before`: the validation's at its ends. Reads the log
+    of the run, which the first of several processes kept.
     """
-    return from_first("figures", lambda: _figures(trainer, task, run_dir, final, before, n_steps, seconds))
-
-
-def _figures(
-    trainer: FinishedRun,
-    task: TrainingTask,
-    run_dir: Path,
-    final: JsonObject,
-    before: Mapping[str, Any] | None,
-    n_steps: int,
-    seconds: float,
-) -> JsonObject:
     plan, config, spec = trainer.plan, trainer.model.config, task.spec
     budget = trainer.pace.budget if trainer.pace else None
     parameters = list(trainer.model.parameters())

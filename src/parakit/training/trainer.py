@@ -106,7 +106,8 @@ def train(setup: TrainingSetup) -> JsonObject:
     if best := trainer.best.restore(trainer.model, step):
         final = best[1] | {"best_step": best[0]}
     seconds = time.monotonic() - started
-    return run_figures(trainer, task, setup.run_dir, final, setup.before, step, seconds)
+    figures = partial(run_figures, trainer, task, setup.run_dir, final, setup.before, step, seconds)
+    return engine.from_first("figures", figures)
 
 
 class Trainer:
@@ -261,9 +262,8 @@ class Trainer:
 
     def save_before_validation(self, step: int) -> None:
         """Write a checkpoint that a run resumes from with the validation, unless there was one in the last seconds."""
-        resumable = not isinstance(self.source, RolloutSource) or self.source.resumable_at(step)
         (is_old,) = self.engine.any_of(time.monotonic() - self._saved_at >= RECENT_SECONDS)
-        if self.folder is not None and resumable and is_old:
+        if self.folder is not None and self._is_between_phases(step) and is_old:
             self.save(step, validation_pending=True)
 
     def save(self, step: int, validation_pending: bool = False) -> None:
@@ -283,9 +283,13 @@ class Trainer:
             state = (self.model, self.optimizer, self.precision, self.guard, extra, self.engine)
             save_train_state(self.folder, step, *state, self.monitoring.keep_checkpoints)
 
+    def _is_between_phases(self, step: int) -> bool:
+        """Whether no phase of sampled rows goes on after `step`."""
+        return not isinstance(self.source, RolloutSource) or self.source.resumable_at(step)
+
     def _resumable_at(self, step: int, stopped: bool) -> bool:
         """Whether a run can resume after `step`. Logs that a stop waits for the end of the phase."""
-        resumable = not isinstance(self.source, RolloutSource) or self.source.resumable_at(step)
+        resumable = self._is_between_phases(step)
         if stopped and not resumable and step < self.plan.max_steps and not self._stop_logged:
             log(
                 f"stopping at the end of the phase that step {step} belongs to; interrupt again to stop at once"

@@ -16,7 +16,7 @@ from parakit.inference.tool_calls.syntax import call_syntax
 from parakit.inference.tool_calls.tools import Tool, ToolChoice
 from parakit.tokens import Tokenizer, TokenizerConfig, train_tokenizer
 from tests.attacks.chat_templates import trl_templates, with_markers
-from tests.inference.tool_calls.test_inference_tool_calls import REST, WHO, walk, written
+from tests.inference.tool_calls.test_inference_tool_calls import REST, WHO, check_allowed, walk, written
 from tests.sample_text import sentences
 
 ARGUMENTS = "{% for k, v in c.function.arguments.items() %}"
@@ -107,13 +107,7 @@ def test_what_the_template_writes_is_allowed(style: str, tokenizers: dict[str, T
     tokenizer = tokenizers[style]
     syntax = call_syntax(tokenizer)
     ids = written(tokenizer, syntax, calls_of(style, 2))
-    for mode in ("auto", "required"):
-        constraint = call_constraint(tokenizer, syntax, TOOLS, ToolChoice(mode))
-        assert constraint is not None
-        state = constraint.start()
-        for n, token_id in enumerate(ids):
-            assert state.allowed(ids[:n])[token_id], tokenizer.decode(ids[:n], skip_special=False)
-        assert state.allowed(ids)[list(constraint.ends)].all()
+    check_allowed(tokenizer, syntax, TOOLS, ids)
 
 
 @pytest.mark.parametrize("style", STYLES)

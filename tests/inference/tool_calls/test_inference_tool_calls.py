@@ -95,6 +95,17 @@ def walk(constraint: Constraint, seed: int, n_tokens: int = 400, n_free: int = 8
     return ids
 
 
+def check_allowed(tokenizer: Tokenizer, syntax: CallSyntax, tools: Sequence[Tool], ids: list[int]) -> None:
+    """The constraint allows each of `ids`, and the end behind them, whether or not a call is required."""
+    for mode in ("auto", "required"):
+        constraint = call_constraint(tokenizer, syntax, tools, ToolChoice(mode))
+        assert constraint is not None
+        state = constraint.start()
+        for n, token_id in enumerate(ids):
+            assert state.allowed(ids[:n])[token_id], tokenizer.decode(ids[:n], skip_special=False)
+        assert state.allowed(ids)[list(constraint.ends)].all()
+
+
 def written(tokenizer: Tokenizer, syntax: CallSyntax, calls: Sequence[tuple[str, str]]) -> list[int]:
     """The ids of calls as the chat template writes them behind its generation prompt."""
     user = Message("user", "a")
@@ -148,13 +159,7 @@ def test_what_the_template_writes_is_parsed_and_allowed(style: str, tokenizers: 
     assert [(call.name, json.loads(call.arguments)) for call in found] == [
         (name, json.loads(arguments)) for name, arguments in calls
     ]
-    for mode in ("auto", "required"):
-        constraint = call_constraint(tokenizer, syntax, [ADD, NOW], ToolChoice(mode))
-        assert constraint is not None
-        state = constraint.start()
-        for n, token_id in enumerate(ids):
-            assert state.allowed(ids[:n])[token_id], tokenizer.decode(ids[:n])
-        assert state.allowed(ids)[list(constraint.ends)].all()
+    check_allowed(tokenizer, syntax, [ADD, NOW], ids)
 
 
 @pytest.mark.parametrize("style", STYLES)

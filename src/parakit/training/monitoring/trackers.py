@@ -2,8 +2,7 @@
 
 `metrics.jsonl` and the TensorBoard files are written in any case. trackio keeps its runs on this machine. Weights & Biases
 sends them where a key is set (`wandb login`, WANDB_API_KEY), and else keeps them in the folder `wandb` for
-`wandb sync`;
-WANDB_MODE and its other variables are its own. A resumed run goes on under the same name.
+`wandb sync`; WANDB_MODE and its other variables are its own. A resumed run goes on under the same name.
 """
 
 from __future__ import annotations

@@ -79,11 +79,7 @@ class AdamW:
         if self.weight_decay and self.is_decoupled:
             torch._foreach_mul_(parameters, 1 - self.learning_rate * self.weight_decay)
         torch._foreach_lerp_(first, gradients, 1 - beta1)
-        torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
-        roots = torch._foreach_sqrt(second)
-        torch._foreach_div_(roots, (1 - beta2**self.n_steps) ** 0.5)
-        torch._foreach_add_(roots, self.eps)
+        roots = second_moment_roots(second, gradients, beta2, self.n_steps, self.eps)
         step_size = self.learning_rate / (1 - beta1**self.n_steps)
         torch._foreach_addcdiv_(parameters, first, roots, -step_size)
 
@@ -107,3 +103,17 @@ def gradient_of(name: str, parameter: Tensor) -> Tensor:
     """The gradient of a parameter, which has one."""
     assert parameter.grad is not None, f"{name} has no gradient, and reached the optimizer"
     return parameter.grad
+
+
+def second_moment_roots(
+    second: list[Tensor], gradients: list[Tensor], beta2: float, n_steps: int, eps: float
+) -> list[Tensor]:
+    """Moves the second moments on to `gradients`, of step `n_steps` (1 is the first); returns the roots of the moments without
+    their bias towards 0, plus `eps`.
+    """
+    torch._foreach_mul_(second, beta2)
+    torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
+    roots = list(torch._foreach_sqrt(second))
+    torch._foreach_div_(roots, (1 - beta2**n_steps) ** 0.5)
+    torch._foreach_add_(roots, eps)
+    return roots

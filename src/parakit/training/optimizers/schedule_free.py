@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from parakit.training.optimizers.adamw import gradient_of
+from parakit.training.optimizers.adamw import gradient_of, second_moment_roots
 from parakit.training.parallel.engine import local
 
 
@@ -51,11 +51,7 @@ class ScheduleFree:
         rate = self.learning_rate
         self.weight_sum += rate**2
         share = rate**2 / self.weight_sum if self.weight_sum else 0.0
-        torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
-        roots = torch._foreach_sqrt(second)
-        torch._foreach_div_(roots, (1 - beta2**self.n_steps) ** 0.5)
-        torch._foreach_add_(roots, self.eps)
+        roots = second_moment_roots(second, gradients, beta2, self.n_steps, self.eps)
         updates = torch._foreach_div(gradients, roots)
         if self.weight_decay:
             torch._foreach_add_(updates, y, alpha=self.weight_decay)
