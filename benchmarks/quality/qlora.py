@@ -9,7 +9,6 @@ checkpointing, and one row at a time on every side.
 
 from __future__ import annotations
 
-import gzip
 import sys
 from functools import partial
 from pathlib import Path
@@ -26,12 +25,12 @@ SIDES = {"float32": "smollm2", "int8": "int8", "int4": "int4"}
 QUANTIZED = {
     "int8": ("--bits", "8"),
     "int4": (
-        "--bits",
-        "4",
+        "--size-budget",
+        "82.7MB",
         "--method",
         "gptq",
-        "--n-calibration-tokens",
-        "12288",
+        "--tune-steps",
+        "192",
         "--calibration",
     ),  # and a text
 }
@@ -53,11 +52,11 @@ def qlora(*, data: Path = DATA, steps: int = 24, work: Path | None = None) -> Fi
     with work_folder(work) as folder:
         if not (folder / "smollm2").exists():
             run_parakit("import", find_source("smollm2"), "--output", folder / "smollm2")
-        for name, words in QUANTIZED.items():
-            if not (folder / name).exists():
-                _quantize(folder, data, name, words)
         rows = instructions(data)
         write_lines(folder / "chats.jsonl", rows[N_HELD_OUT:])
+        for name, words in QUANTIZED.items():
+            if not (folder / name).exists():
+                _quantize(folder, rows[N_HELD_OUT:], name, words)
         torch = run_process([sys.executable, "-c", "import torch"]).peak_memory_mib
         figures: Figures = {"torch_mib": torch}
         figures["before"] = {
@@ -91,10 +90,10 @@ def _kept(folder: Path, name: str, measure: partial[Figures]) -> Figures:
     return kept_or_measured(folder / "rows" / f"{name}.json", measure)
 
 
-def _quantize(folder: Path, data: Path, name: str, words: tuple[str, ...]) -> None:
-    """int8 by rounding, and int4 in groups of 32 by GPTQ, calibrated on WikiText-2's training text."""
-    text = folder / "train.txt"
-    text.write_bytes(gzip.decompress((data / "wikitext-2" / "wikitext2_train_5k.txt.gz").read_bytes()))
+def _quantize(folder: Path, rows: Rows, name: str, words: tuple[str, ...]) -> None:
+    """int8 by rounding, and int4 by GPTQ with tuned scales, calibrated on the conversations that the adapter will read."""
+    text = folder / "chats.txt"
+    text.write_text("\n\n".join(message["content"] for row in rows for message in row["messages"]))
     more = (text,) if words[-1] == "--calibration" else ()
     measured = ("--suites", "none", "--accept-loss", "--text", text, "--n-measured-tokens", "1024")
     run_parakit("quantize", folder / "smollm2", "--output", folder / name, *words, *more, *measured)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from parakit.cli.main import main
 from parakit.recipe.sweeps import running
 from tests.recipe.test_recipe_sweeps import here
+from tests.waiting import wait_until
 
 
 def run(capsys, *argv: object) -> tuple[int, str, str]:
@@ -116,6 +116,16 @@ def test_files_of_something_else_are_left_alone(capsys, command, tmp_path):
     assert [path.name for path in (tmp_path / "b/mine").iterdir()] == ["runs"]
 
 
+def wait_until_both_train(folder: Path, sweep: subprocess.Popen) -> None:
+    """Until both runs of a sweep have a checkpoint."""
+
+    def both() -> bool:
+        assert sweep.poll() is None, "the sweep ended"
+        return all(any((folder / f"runs/seed-{n}/work").rglob("*.safetensors")) for n in (0, 1))
+
+    wait_until(both, seconds=300)
+
+
 @pytest.mark.long
 def test_processes_that_are_stopped_go_on(command, tmp_path):
     """Two runs at once are stopped by Ctrl-C in the middle, then go on to the weights of single builds."""
@@ -123,11 +133,7 @@ def test_processes_that_are_stopped_go_on(command, tmp_path):
     argv = [sys.executable, "-m", "parakit", *command, "--seeds", "2", "--parallel", "2"]
     folder = tmp_path / "b/mine"
     first = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 120
-    while not all(any((folder / f"runs/seed-{n}/work").rglob("*.safetensors")) for n in (0, 1)):
-        assert first.poll() is None, first.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_until_both_train(folder, first)
     first.send_signal(signal.SIGINT)
     assert first.wait(60) == 130
     first.stderr.close()
@@ -161,27 +167,16 @@ def test_a_run_that_is_killed_and_a_sweep_that_is_killed(command, tmp_path):
                 found[n] = int(lock.read_text())
         return found
 
-    def both_train(process: subprocess.Popen) -> None:
-        until = time.monotonic() + 120
-        while not all(any((folder / f"runs/seed-{n}/work").rglob("*.safetensors")) for n in (0, 1)):
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
-
     sweep = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
-    both_train(sweep)
+    wait_until_both_train(folder, sweep)
     running_now = pids()
     sweep.kill()
     sweep.wait(60)
-    until = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}").exists() for pid in running_now.values()):
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in running_now.values()))
     assert all("stopped after step" in (folder / f"sweep/logs/seed-{n}.log").read_text() for n in (0, 1))
     again = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
-    while len(now := pids()) < 2 or set(now.values()) & set(running_now.values()):
-        time.sleep(0.05)
-    os.kill(now[1], signal.SIGKILL)
+    wait_until(lambda: len(pids()) == 2 and not set(pids().values()) & set(running_now.values()))
+    os.kill(pids()[1], signal.SIGKILL)
     _, err = again.communicate(timeout=300)
     assert again.returncode == 1
     assert "seed-1: its process was ended by signal 9" in err

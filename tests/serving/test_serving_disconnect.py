@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,15 +13,9 @@ import httpx
 import pytest
 
 from tests.serving.conftest import RunningServer
+from tests.waiting import wait_until
 
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "a"}], "temperature": 1.0}
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not become so"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -44,9 +39,12 @@ def slow(make_server: Callable[..., RunningServer], published_decoder: Path) -> 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_disconnects_frees_its_place(slow: RunningServer, stream: bool) -> None:
     running = slow.context.service.running
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{slow.url}/v1/chat/completions", json=BODY | {"stream": stream}, timeout=0.3)
-    wait_until(lambda: not running, 1.0)
+    body = json.dumps(BODY | {"stream": stream}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+    with socket.create_connection(("127.0.0.1", int(slow.url.rpartition(":")[2])), timeout=60) as client:
+        client.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        wait_until(lambda: bool(running))
+    wait_until(lambda: not running)
     slow.go.set()
     engine = slow.context.registry.loaded[0].engine
     wait_until(lambda: engine.statistics.n_running == engine.statistics.n_pages_used == 0)

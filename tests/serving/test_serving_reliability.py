@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 import parakit
 from tests.sample_text import sentences
 from tests.serving.conftest import RunningServer
+from tests.waiting import wait_until
 
 
 def body_of(number: int, **settings: Any) -> dict[str, Any]:
@@ -73,10 +73,10 @@ def drop_clients(server: RunningServer, n_clients: int, n_dropped: int, n_rounds
     chosen = random.Random(0)
     for _ in range(n_rounds):
         asyncio.run(round_of(chosen, expected))
-        deadline = time.monotonic() + 1.0
-        while service.running or engine.statistics.n_running or engine.statistics.n_waiting:
-            assert time.monotonic() < deadline, "places are held by clients that left"
-            time.sleep(0.01)
+        wait_until(
+            lambda: not (service.running or engine.statistics.n_running or engine.statistics.n_waiting),
+            what="places are held by clients that left",
+        )
         assert engine.statistics.n_pages_used == 0
         memory.append(resident_bytes())
     return memory

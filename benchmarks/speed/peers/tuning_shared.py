@@ -7,11 +7,14 @@ from __future__ import annotations
 import time
 
 WANTED_WORDS = 12
+# Sixteenths and their means are exact in float32. Twelfths are not: where all rewards of a group are equal, trl's advantages
+# are then the rounding of their mean over a deviation of 1e-4, up to 6e-4, where they should be 0.
+FOR_A_WORD = 1 / 16
 
 
 def near_twelve_words(completion: str) -> float:
-    """0 for a completion of twelve words, and less by a twelfth for each word more or fewer."""
-    return -abs(len(completion.split()) - WANTED_WORDS) / WANTED_WORDS
+    """0 for a completion of twelve words, and less by a sixteenth for each word more or fewer."""
+    return -abs(len(completion.split()) - WANTED_WORDS) * FOR_A_WORD
 
 
 class Clock:

@@ -8,8 +8,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from parakit.serving.batches.store import FileStore
 from tests.sample_text import sentences
 from tests.serving.conftest import RunningServer, start_server
 from tests.serving.server_process import start_process
+from tests.waiting import wait_until
 
 N = 6
 
@@ -58,12 +57,11 @@ def texts_of(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def wait_for(client: openai.OpenAI, batch_id: str, *statuses: str) -> Any:
-    for _ in range(600):
+    def ended() -> Any:
         batch = client.batches.retrieve(batch_id)
-        if batch.status in statuses:
-            return batch
-        time.sleep(0.05)
-    raise AssertionError(batch.status)
+        return batch if batch.status in statuses else None
+
+    return wait_until(ended)
 
 
 def test_the_official_client_uploads_runs_and_reads_a_batch(
@@ -129,8 +127,7 @@ def test_a_restarted_server_continues_a_batch(
         batch = client.batches.create(
             input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h"
         )
-        while service._runs:
-            time.sleep(0.01)
+        wait_until(lambda: not service._runs)
         assert client.batches.retrieve(batch.id).status == "in_progress"
     first.stop()
     second = start_server(models, data_dir=data_dir)
@@ -181,14 +178,6 @@ def test_a_server_that_is_killed_in_a_batch_loses_and_doubles_nothing(
     with contextlib.closing(open_database(accounts)) as connection:
         charged = {row[0] for row in connection.execute("SELECT request_id FROM requests")}
     assert {row["response"]["request_id"] for row in answers} <= charged
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    return found
 
 
 def test_a_cancelled_batch_keeps_what_was_answered(tiny_server: RunningServer, tmp_path: Path) -> None:
@@ -255,8 +244,7 @@ def test_no_answer_is_lost_or_computed_twice_after_sigkill(published_decoder: Pa
     record = output.with_name("out.jsonl.partial")
     command = ["generate", str(published_decoder), "--batch", str(batch), "--output", str(output)]
     process = subprocess.Popen([sys.executable, "-m", "parakit", *command])
-    while not (record.exists() and len(record.read_bytes().splitlines()) >= 40):
-        time.sleep(0.01)
+    wait_until(lambda: record.exists() and len(record.read_bytes().splitlines()) >= 40, seconds=120)
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = [text for text in record.read_text().splitlines(keepends=True) if text.endswith("\n")]

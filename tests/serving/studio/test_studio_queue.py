@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,16 +11,18 @@ import pytest
 from parakit.common.errors import UserError
 from parakit.serving.studio.training import build_queue
 from parakit.serving.studio.training.build_queue import BuildQueue, QueuedBuild, save_recipe
+from tests.waiting import wait_until
 
 WAITS = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('checkpoint')\n    raise SystemExit(130)\n"
 
 
 def until(condition: Callable[[], bool], queue: BuildQueue) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, queue.items
+    def advanced() -> bool:
         queue.advance()
-        time.sleep(0.02)
+        return condition()
+
+    if not condition():
+        wait_until(advanced, what=queue.items)
 
 
 def state(queue: BuildQueue, item: QueuedBuild) -> str:
