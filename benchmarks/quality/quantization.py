@@ -23,6 +23,7 @@ from benchmarks.quality.real_models.data import find_source
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 INT4 = {"method": "gptq", "tune_steps": 192}
+TUNED = INT4 | {"tune_codes": True}
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "int8": {"size_budget": "138.6MB"},
     "int8_budget_gptq": {"size_budget": "138.6MB", "method": "gptq"},
@@ -30,9 +31,10 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "int8_gptq": {"bits": 8, "method": "gptq", "quant_group_size": "largest"},
     "int8_rows": {"bits": 8, "method": "gptq"},
     "int8_rounding": {"bits": 8},
-    "int4": {"size_budget": "82.7MB", **INT4},
+    "int4": {"size_budget": "82.7MB", **TUNED},
+    "int4_tuned_scales": {"size_budget": "82.7MB", **INT4},
     "int4_uniform": {"bits": 4, **INT4},
-    "int4_tuned_codes": {"bits": 4, **INT4, "tune_codes": True},
+    "int4_tuned_codes": {"bits": 4, **TUNED},
     "int4_gptq": {"bits": 4, "method": "gptq"},
     "int4_awq": {"bits": 4, "method": "awq"},
     "int4_rounding": {"bits": 4},

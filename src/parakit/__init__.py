@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from parakit.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from parakit.api import evaluate as evaluate
     from parakit.api import load as load
     from parakit.api_comparison import compare as compare
+    from parakit.api_evaluation import evaluate as evaluate
     from parakit.api_judging import judge as judge
     from parakit.api_scaling import scale as scale
     from parakit.api_training import align as align
@@ -40,7 +40,7 @@ __getattr__, __dir__ = lazy_exports(
         "build": "api_training",
         "compare": "api_comparison",
         "distill": "api_training",
-        "evaluate": "api",
+        "evaluate": "api_evaluation",
         "export_gguf": "compression.gguf_export",
         "finetune": "api_training",
         "judge": "api_judging",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from parakit.api import evaluate
+from parakit.api_evaluation import evaluate
 from parakit.common.artifacts import has_kind
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject

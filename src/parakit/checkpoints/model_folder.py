@@ -7,6 +7,7 @@ adapters are loaded by `loading.py`. Torch is imported inside functions: reading
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -42,7 +43,7 @@ from parakit.common.artifacts import (
     MANIFEST,
     Lineage,
     open_artifact,
-    verify_manifest,
+    verified_meanwhile,
     writing_artifact,
 )
 from parakit.common.errors import CorruptArtifact, UserError
@@ -151,13 +152,20 @@ def load_full_model(
 
     folder = require_model_folder(path)
     accept_config = tuple(accept_config)
-    check_artifact(folder, "model", verify, accept_config)
+    has_sums = check_artifact(folder, "model", verify, accept_config)
+    with verified_meanwhile(folder) if has_sums else contextlib.nullcontext():
+        return _read_full_model(folder, torch.device(device), _torch_dtype(dtype), accept_config)
+
+
+def _read_full_model(
+    folder: Path, device: torch.device, dtype: torch.dtype | None, accept_config: tuple[str, ...]
+) -> tuple[TransformerModel, Tokenizer | None]:
     architecture, config, head = read_settings(folder, accept_config)
     stored = match_folder(folder, architecture, config, head)
     tokenizer = _load_tokenizer(folder)
     _check_tokenizer(tokenizer, config, folder)
-    target = _torch_dtype(dtype) or weights.stored_dtype(stored.plain())
-    model = weights.empty_model(config, head, torch.device(device), target, stored.plan())
+    target = dtype or weights.stored_dtype(stored.plain())
+    model = weights.empty_model(config, head, device, target, stored.plan())
     weights.load_into(model, architecture, head, stored, folder)
     if head.pooling is not None:
         read_dense_layers(cast("Embedder", model), folder)
@@ -171,8 +179,10 @@ def load_full_model(
     return model.eval(), tokenizer
 
 
-def check_artifact(folder: Path, kind: str, verify: bool, accept_config: Collection[str] = ()) -> None:
-    """Refuse a folder that is dangerous, is an artifact of another kind, or (with `verify`) was changed."""
+def check_artifact(folder: Path, kind: str, verify: bool, accept_config: Collection[str] = ()) -> bool:
+    """Refuse a folder that is dangerous, is an artifact of another kind, or (with `verify`) lacks its sums; whether its files
+    are to be compared with them.
+    """
     check_folder_safety(folder, accept_config)
     has_manifest = (folder / MANIFEST).is_file()
     if (folder / LINEAGE).is_file():
@@ -182,9 +192,8 @@ def check_artifact(folder: Path, kind: str, verify: bool, accept_config: Collect
                 f"restore it from a copy; or delete {LINEAGE} there too: the folder is then read as a third-party"
                 f" {kind}, as it is",
             )
-        open_artifact(folder, kind=kind, verify=verify)
-    elif verify and has_manifest:
-        verify_manifest(folder)
+        open_artifact(folder, kind=kind, verify=False)
+    return verify and has_manifest
 
 
 def read_settings(folder: Path, accept_config: Iterable[str] = ()) -> tuple[Architecture, ModelConfig, Head]:

@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -222,6 +223,22 @@ def verify_manifest(path: str | Path, names: Collection[str] | None = None) -> N
             )
     if names is None and (extra := sorted(set(_files(path)) - set(recorded) - {MANIFEST, VIEW})):
         raise UnexpectedFile(f"{path / extra[0]}: does not belong to this artifact", "move it elsewhere")
+
+
+@contextlib.contextmanager
+def verified_meanwhile(path: str | Path) -> Iterator[None]:
+    """Verify an artifact in a thread while the block reads it, which a second core makes free: hashing takes a second for
+    each gigabyte or two. An error of verification comes in place of the block's own, which may be its consequence.
+    """
+    pool = ThreadPoolExecutor(1, "verify")
+    verification = pool.submit(verify_manifest, path)
+    pool.shutdown(wait=False)
+    try:
+        yield
+    except Exception:
+        verification.result()
+        raise
+    verification.result()
 
 
 def _recorded(manifest: Path) -> dict[str, tuple[str, int]]:

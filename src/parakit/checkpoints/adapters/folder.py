@@ -34,7 +34,7 @@ from parakit.checkpoints.model_folder import (
 from parakit.checkpoints.publisher import carry_publisher, choose_architecture, publisher_of
 from parakit.checkpoints.safetensors_io import read_header, read_tensors, write_tensors
 from parakit.checkpoints.weights import DENSE_LAYERS, empty_model
-from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
+from parakit.common.artifacts import LINEAGE, Lineage, verify_manifest, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, write_json_atomic
 from parakit.model.config import ClassifierConfig, DecoderConfig, EmbedderConfig
@@ -144,7 +144,8 @@ def _check_adapter_folder(path: str | Path, verify: bool) -> Path:
     folder = Path(path)
     if not is_adapter_folder(folder):
         raise UserError(f"{folder}: holds no adapter: there is no {CONFIG}", "name an adapter's folder")
-    check_artifact(folder, "adapter", verify)
+    if check_artifact(folder, "adapter", verify):
+        verify_manifest(folder)
     return folder
 
 

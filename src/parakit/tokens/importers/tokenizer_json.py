@@ -19,8 +19,7 @@ def complete_json(published: JsonObject) -> JsonObject:
     """A third-party tokenizer.json with every field that the current format has: files from before 2022 lack some (the
     model's `type`, ByteLevel's `use_regex`, Metaspace's `prepend_scheme`), to which `tokenizers` gives their values.
     """
-    text = json.dumps(published, ensure_ascii=False)
-    complete = json.loads(HuggingFaceTokenizer.from_str(text).to_str())
+    complete = _complete_around_bpe(published) or _completed(published)
     added = [dict.fromkeys(ADDED_FLAGS, False) | token for token in published.get("added_tokens") or []]
     model = complete["model"]
     if model.get("end_of_word_suffix") and (complete["decoder"] or {}).get("type") == "ByteLevel":
@@ -28,6 +27,30 @@ def complete_json(published: JsonObject) -> JsonObject:
             model["end_of_word_suffix"]
         )  # CLIP's: transformers decodes by its class
     return complete | {"added_tokens": added}
+
+
+def _completed(published: JsonObject) -> JsonObject:
+    complete: JsonObject = json.loads(
+        HuggingFaceTokenizer.from_str(json.dumps(published, ensure_ascii=False)).to_str()
+    )
+    return complete
+
+
+def _complete_around_bpe(published: JsonObject) -> JsonObject | None:
+    """As `_completed`, of a BPE whose vocabulary and merges need no completion; None for all else. Only the fields around
+    them pass through `tokenizers`, which saves a third of a second with 50,000 tokens.
+    """
+    model = published["model"]
+    vocabulary, merges = model.get("vocab"), model.get("merges")
+    if model.get("type") != "BPE" or not isinstance(vocabulary, dict) or not isinstance(merges, list):
+        return None
+    pairs = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in merges]
+    ids = set(vocabulary.values())
+    if any(len(pair) != 2 for pair in pairs) or len(set(pairs)) < len(pairs) or len(ids) < len(vocabulary):
+        return None
+    complete = _completed(published | {"model": model | {"vocab": {}, "merges": []}, "added_tokens": []})
+    ordered = dict(sorted(vocabulary.items(), key=lambda entry: entry[1]))
+    return complete | {"model": complete["model"] | {"vocab": ordered, "merges": list(map(list, pairs))}}
 
 
 def without_sampling(parsed: JsonObject) -> JsonObject:

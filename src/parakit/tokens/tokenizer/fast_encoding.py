@@ -19,6 +19,7 @@ import json
 import os
 import re
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -86,16 +87,23 @@ def byte_alphabet() -> tuple[str, ...]:
     return tuple(chr(byte if byte in printable else next(spare)) for byte in range(256))
 
 
+class _ByteOfCharacter(dict[int, int]):
+    """Byte by code point of the byte alphabet; all others become one that no byte has, for `str.translate`."""
+
+    def __missing__(self, code_point: int) -> int:
+        return sys.maxunicode
+
+
 @lru_cache(maxsize=1)
-def _byte_of_char() -> dict[str, int]:
-    return {char: byte for byte, char in enumerate(byte_alphabet())}
+def _byte_of_character() -> _ByteOfCharacter:
+    return _ByteOfCharacter({ord(char): byte for byte, char in enumerate(byte_alphabet())})
 
 
 def token_bytes(token: str) -> bytes | None:
     """The bytes of a byte-level token, or None when it is not written in the byte alphabet."""
     try:
-        return bytes([_byte_of_char()[char] for char in token])
-    except KeyError:
+        return token.translate(_byte_of_character()).encode("latin-1")
+    except UnicodeEncodeError:
         return None
 
 
@@ -390,7 +398,9 @@ def without_control_tokens(parsed_json: JsonObject, control_ids: set[int]) -> Js
     if "merges" in model:
         pairs = [merge if isinstance(merge, list) else merge.split(" ") for merge in model["merges"]]
         kept = model["vocab"]
-        model["merges"] = [pair for pair in pairs if all(part in kept for part in (*pair, "".join(pair)))]
+        model["merges"] = [
+            [left, right] for left, right in pairs if left in kept and right in kept and left + right in kept
+        ]
     renamed = [token | {"content": rename(token["content"], token["id"])} for token in added]
     outside = {"post_processor": None, "truncation": None, "padding": None}
     return parsed_json | {"model": model, "added_tokens": renamed, **outside}
