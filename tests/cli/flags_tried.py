@@ -189,6 +189,10 @@ INERT = [
     *_inert("inspect diff", "MODEL MODEL --json", overwrite="", n_matrices="3"),
     *_inert("inspect embeddings", "MODEL --words bird", overwrite="", map="pca"),
     *_inert("inspect embeddings", "MODEL --texts bird tree", table="output", n_neighbours="3"),
+    *_inert("index search", "INDEX water", n_reranked="5"),
+    *_inert("index search", "INDEX water --by words", n_candidates="5"),
+    *_inert("ask", "MODEL INDEX water", n_reranked="5", rewrite="model"),
+    *_inert("ask", "MODEL INDEX water --by words", n_candidates="5"),
 ]
 
 PENALTIES = (
@@ -356,5 +360,14 @@ OTHERS = {
         *("repetition_penalty", "n_beam_groups", "diversity_penalty"),
         *("text", "input", "n_beams", "length_penalty", "stop_when", "max_new_tokens", "n_candidates"),
         *("source_language", "target_language", "embed", "prompt_name", "device", "dtype", "json"),
+    },
+    "index": {
+        *("include", "exclude", "follow_links", "encoding", "text_field", "text_template", "clean"),
+        *("passage_chars", "overlap_chars", "language", "encoder", "output", "device", "overwrite", "json"),
+    },
+    "index search": {"n_passages", "by", "reranker", "encoder", "device", "json"},
+    "ask": {
+        *("n_passages", "by", "reranker", "context_tokens", "max_new_tokens", "temperature", "threshold"),
+        *("model_name", "encoder", "device", "json"),
     },
 }
