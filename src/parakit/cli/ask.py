@@ -12,7 +12,7 @@ from parakit.assistants.retrieval.config import AskConfig
 from parakit.cli.index import FUSED, RERANKED
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import Needs, refuse_inert
-from parakit.cli.rendering.passages import citation_lines, context_lines
+from parakit.cli.rendering.documents.passages import citation_lines, context_lines
 from parakit.common.progress import log
 
 ALONE = Needs(

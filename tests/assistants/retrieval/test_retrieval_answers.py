@@ -110,7 +110,7 @@ def test_passages_that_do_not_fit_are_left_out_whole_and_named():
     bare = estimated_tokens([request("Which port?", ())])
     context = fit_context("Which port?", hits, (), estimated_tokens, bare + 40)
     assert [hit.passage.id for hit in context.used] == [2]
-    assert [hit.passage.id for hit in context.left_out] == [1]
+    assert [hit.passage.id for hit in context.omitted] == [1]
     assert context.n_tokens == estimated_tokens(context.messages) <= context.budget
     with pytest.raises(UserError, match="no passage fits: the shortest needs"):
         fit_context("Which port?", hits, (), estimated_tokens, bare + 5)

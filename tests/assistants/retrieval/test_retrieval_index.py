@@ -11,7 +11,7 @@ import pytest
 
 from parakit.assistants.retrieval import vectors as vector_search
 from parakit.assistants.retrieval.config import IndexConfig, SearchConfig
-from parakit.assistants.retrieval.encoders import Encoder
+from parakit.assistants.retrieval.encoders import PassageEncoder
 from parakit.assistants.retrieval.indexing import index_documents
 from parakit.assistants.retrieval.search import DocumentIndex
 from parakit.assistants.retrieval.words import singular, top
@@ -72,7 +72,7 @@ def _stop_words() -> set[str]:
 
 def test_vectors_find_what_a_comparison_of_all_finds(tmp_path, published_encoder):
     index = indexed(write(tmp_path / "docs"), tmp_path / "index", published_encoder)
-    encoder = Encoder.load(published_encoder, "cpu")
+    encoder = PassageEncoder.load(published_encoder, "cpu")
     bodies = [f"{one.heading}\n{one.text}" if one.heading else one.text for one in index.passages()]
     cosines = encoder.documents(bodies).astype(np.float64) @ encoder.query("a heron").astype(np.float64)
     hits = index.search("a heron", SearchConfig(by="vectors")).hits
@@ -168,7 +168,7 @@ def test_a_search_without_a_source_does_not_see_it(tmp_path, published_encoder):
 def test_an_interrupted_run_loses_no_vectors_and_doubles_nothing(tmp_path, published_encoder, monkeypatch):
     docs, out = write(tmp_path / "docs"), tmp_path / "index"
     monkeypatch.setattr(vector_search, "AT_ONCE", 1)
-    compute, n_calls = Encoder.documents, 0
+    compute, n_calls = PassageEncoder.documents, 0
 
     def killed(self, texts):
         nonlocal n_calls
@@ -177,11 +177,11 @@ def test_an_interrupted_run_loses_no_vectors_and_doubles_nothing(tmp_path, publi
             raise KeyboardInterrupt
         return compute(self, texts)
 
-    monkeypatch.setattr(Encoder, "documents", killed)
+    monkeypatch.setattr(PassageEncoder, "documents", killed)
     with pytest.raises(KeyboardInterrupt):
         indexed(docs, out, published_encoder)
     assert not out.exists()
-    monkeypatch.setattr(Encoder, "documents", compute)
+    monkeypatch.setattr(PassageEncoder, "documents", compute)
     report = index_documents(
         IndexConfig(paths=(str(docs),), encoder=str(published_encoder)), out, device="cpu"
     )

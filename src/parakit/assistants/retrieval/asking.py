@@ -19,6 +19,7 @@ from parakit.assistants.retrieval.prompting import (
     FittedContext,
     fit_context,
     is_refusal,
+    recent_turns,
 )
 from parakit.assistants.retrieval.search import DocumentIndex, Hit
 from parakit.assistants.retrieval.threshold import Threshold
@@ -46,6 +47,8 @@ class PreparedQuestion:
     threshold: float | None = None
     context: FittedContext | None = None
     hits: tuple[Hit, ...] = ()
+    n_dropped: int = 0
+    """Messages of the conversation, its oldest, that the budget could not hold with passages."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,9 @@ class DocumentAnswer:
             "unsupported": list(self.cited.unsupported),
             "wrong_marks": self.cited.n_wrong_marks,
             "passages": [hit.to_json() for hit in (context.used if context else prepared.hits)],
-            "left_out": [hit.to_json() for hit in (context.left_out if context else ())],
+            "omitted": [hit.to_json() for hit in (context.omitted if context else ())],
             "context": {"n_tokens": context.n_tokens, "budget": context.budget} if context else None,
+            "dropped_messages": prepared.n_dropped,
             "signals": prepared.signals,
             "score": prepared.score,
             "threshold": prepared.threshold,
@@ -119,8 +123,11 @@ class DocumentAssistant:
                 f"max_new_tokens = {self.config.max_new_tokens} leaves nothing of the context window of {window} tokens",
                 "lower --max-new-tokens",
             )
-        context = fit_context(question, hits, history, count, min(budget, window - 1))
-        return PreparedQuestion(*known, None, score, value, context, hits)
+        budget = min(budget, window - 1)
+        recent = recent_turns(history, count, budget // 2)
+        context = fit_context(question, hits, recent, count, budget)
+        n_dropped = len(history) - len(recent)
+        return PreparedQuestion(*known, None, score, value, context, hits, n_dropped)
 
     def finish(self, prepared: PreparedQuestion, written: str) -> DocumentAnswer:
         """The answer with what the model wrote, its citations checked."""

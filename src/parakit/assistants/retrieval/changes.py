@@ -15,7 +15,7 @@ from pathlib import Path
 
 from parakit.assistants.retrieval.config import IndexConfig
 from parakit.assistants.retrieval.passages import split_passages
-from parakit.assistants.retrieval.store import FileRecord, PassageStore
+from parakit.assistants.retrieval.store import IndexedFile, PassageStore
 from parakit.common.errors import UserError
 from parakit.common.files import sha256_file
 from parakit.common.progress import Bar
@@ -53,8 +53,8 @@ class Changes:
     removed: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
-    touched: list[FileRecord] = field(default_factory=list)
-    to_read: list[tuple[InputFile, FileRecord]] = field(default_factory=list)
+    touched: list[IndexedFile] = field(default_factory=list)
+    to_read: list[tuple[InputFile, IndexedFile]] = field(default_factory=list)
 
     @property
     def any(self) -> bool:
@@ -68,7 +68,7 @@ class Changes:
 
 
 def find_changes(
-    config: IndexConfig, known: Mapping[str, FileRecord], report: ReadReport, read_all: bool
+    config: IndexConfig, known: Mapping[str, IndexedFile], report: ReadReport, read_all: bool
 ) -> Changes:
     """Compare the files of `config.paths` with those that are `known`; `read_all`: unchanged ones are read too."""
     _check_steps(config)
@@ -88,7 +88,7 @@ def find_changes(
     return changes
 
 
-def _compare(file: InputFile, before: FileRecord | None, changes: Changes, read_all: bool) -> None:
+def _compare(file: InputFile, before: IndexedFile | None, changes: Changes, read_all: bool) -> None:
     try:
         record = _record(file, before)
     except OSError:
@@ -104,15 +104,15 @@ def _compare(file: InputFile, before: FileRecord | None, changes: Changes, read_
     changes.to_read.append((file, record))
 
 
-def _record(file: InputFile, before: FileRecord | None) -> FileRecord:
+def _record(file: InputFile, before: IndexedFile | None) -> IndexedFile:
     if file.remote:
-        return FileRecord(file.source, file.remote.n_bytes, 0, file.remote.version)
+        return IndexedFile(file.source, file.remote.n_bytes, 0, file.remote.version)
     facts = file.path.stat()
     if before and (before.size, before.mtime_ns) == (facts.st_size, facts.st_mtime_ns):
         return before
     settled = time.time_ns() - facts.st_mtime_ns > SETTLED_NS
     digest = sha256_file(file.path)
-    return FileRecord(file.source, facts.st_size, facts.st_mtime_ns if settled else UNSETTLED, digest)
+    return IndexedFile(file.source, facts.st_size, facts.st_mtime_ns if settled else UNSETTLED, digest)
 
 
 def _check_steps(config: IndexConfig) -> None:

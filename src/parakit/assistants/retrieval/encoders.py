@@ -57,14 +57,14 @@ def encoder_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-class Encoder:
+class PassageEncoder:
     """A loaded encoder."""
 
     def __init__(self, model: Model, digest: str) -> None:
         self._model, self.digest = model, digest
 
     @classmethod
-    def load(cls, folder: Path, device: str = "auto") -> Encoder:
+    def load(cls, folder: Path, device: str = "auto") -> PassageEncoder:
         """`UserError` for a folder without a model, or with one that has no vectors."""
         from parakit.inference.capabilities import require_capability
         from parakit.inference.loaded_model import Model

@@ -18,9 +18,7 @@ from parakit.data.conversations.from_documents.checks import content_words, foun
 if TYPE_CHECKING:
     from parakit.inference.chat_models.chat_model import ChatModel
 
-_PRONOUNS = (
-    "it its itself they them their theirs he him his she her hers this that these those there one ones same"
-)
+_PRONOUNS = "it its itself they them their he him his she her hers this that these those there one ones same"
 _PRONOUN = re.compile(rf"\b(?:{'|'.join(_PRONOUNS.split())})\b", re.IGNORECASE)
 _BEGINNING = re.compile(r"\s*(?:and|but|or|so|then|also|what about|how about|why|really)\b", re.IGNORECASE)
 _WORD = re.compile(r"\w+(?:[.,'’-]\w+)*")

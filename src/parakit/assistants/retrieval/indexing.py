@@ -13,11 +13,19 @@ from pathlib import Path
 
 from parakit.assistants.retrieval.changes import Changes, find_changes, write_changes
 from parakit.assistants.retrieval.config import IndexConfig
-from parakit.assistants.retrieval.encoders import Encoder, find_encoder
+from parakit.assistants.retrieval.encoders import PassageEncoder, find_encoder
 from parakit.assistants.retrieval.store import DATABASE, PassageStore
 from parakit.assistants.retrieval.vectors import VectorCache, build_vectors
 from parakit.assistants.retrieval.words import build_words
-from parakit.common.artifacts import LINEAGE, Artifact, Lineage, open_artifact, writing_artifact
+from parakit.common.artifacts import (
+    LINEAGE,
+    MANIFEST,
+    Artifact,
+    Lineage,
+    link_or_copy,
+    open_artifact,
+    writing_artifact,
+)
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, is_file
 from parakit.common.locks import output_lock
@@ -45,7 +53,7 @@ def index_documents(
         before = None if overwrite or previous is None else settings_of(previous)
         config = _continued(config, before, out)
         encoder_folder = find_encoder(config.encoder)
-        encoder = Encoder.load(encoder_folder, device) if encoder_folder else None
+        encoder = PassageEncoder.load(encoder_folder, device) if encoder_folder else None
         kept = previous if before else None
         report, read_all = ReadReport(), before is None or not config.reads_like(before)
         known = _known(kept)
@@ -63,6 +71,26 @@ def index_documents(
         for suffix in ("", "-wal", "-shm"):
             cache.with_name(cache.name + suffix).unlink(missing_ok=True)
         return lineage.result | {"rebuilt": True}
+
+
+def store_threshold(path: str | Path, threshold: JsonObject | None) -> None:
+    """Keep a fitted threshold with an index: a new version of it, whose files are those of the one before."""
+    with output_lock(path):
+        index = open_artifact(path, KIND, verify=False)
+        lineage = Lineage(
+            KIND,
+            index.lineage["config"] | {THRESHOLD: threshold},
+            [one["path"] for one in index.lineage["parents"] if is_file(Path(one["path"]) / LINEAGE)],
+            result=index.lineage["result"],
+        )
+        with writing_artifact(path, lineage, overwrite=True) as folder:
+            shutil.copytree(
+                index.path,
+                folder,
+                dirs_exist_ok=True,
+                ignore=lambda _, names: {LINEAGE, MANIFEST} & set(names),
+                copy_function=link_or_copy,
+            )
 
 
 def settings_of(index: Artifact) -> IndexConfig:
@@ -109,12 +137,13 @@ def _digest_of(index: Artifact) -> str | None:
 
 
 def _recorded(
-    config: IndexConfig, folder: Path | None, encoder: Encoder | None, kept: Artifact | None
+    config: IndexConfig, folder: Path | None, encoder: PassageEncoder | None, kept: Artifact | None
 ) -> JsonObject:
     record = None
     if encoder and folder:
         record = {"path": os.path.abspath(folder), "digest": encoder.digest, "width": encoder.width}
-    threshold = kept.lineage["config"].get(THRESHOLD) if kept else None
+    same = kept is not None and _digest_of(kept) == (encoder.digest if encoder else None)
+    threshold = kept.lineage["config"].get(THRESHOLD) if kept and same else None  # it is of these scores
     return config.model_dump(mode="json") | {ENCODER: record, THRESHOLD: threshold}
 
 
@@ -123,7 +152,7 @@ def _write(
     config: IndexConfig,
     changes: Changes,
     report: ReadReport,
-    encoder: Encoder | None,
+    encoder: PassageEncoder | None,
     kept: Artifact | None,
     carried: Path | None,
     cache_path: Path,

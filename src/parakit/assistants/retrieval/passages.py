@@ -26,7 +26,7 @@ _BREAKS = (  # ends of what an atom may be, the best first
 
 
 @dataclass(frozen=True)
-class Passage:
+class DocumentPassage:
     """A stretch of a document. `heading`: its headings, joined; empty where there are none."""
 
     text: str
@@ -61,7 +61,7 @@ class _Atom:
     ends_paragraph: bool
 
 
-def split_passages(text: str, max_chars: int, overlap_chars: int) -> list[Passage]:
+def split_passages(text: str, max_chars: int, overlap_chars: int) -> list[DocumentPassage]:
     """The passages of a text, each of at most `max_chars` characters. Together they hold every character that is no white
     space.
     """
@@ -72,7 +72,7 @@ def split_passages(text: str, max_chars: int, overlap_chars: int) -> list[Passag
             stretch = text[begin:end]
             begin += len(stretch) - len(stretch.lstrip())
             if stripped := stretch.strip():
-                found.append(Passage(stripped, begin, begin + len(stripped), heading))
+                found.append(DocumentPassage(stripped, begin, begin + len(stripped), heading))
     return found
 
 

@@ -30,7 +30,7 @@ class FittedContext:
 
     messages: tuple[Message, ...]
     used: tuple[Hit, ...]
-    left_out: tuple[Hit, ...]
+    omitted: tuple[Hit, ...]
     n_tokens: int
     budget: int
 
@@ -55,7 +55,7 @@ def fit_context(
             "shorten it or the conversation, lower --max-new-tokens, or take a model with a larger context window",
         )
     used: list[Hit] = []
-    left_out: list[Hit] = []
+    omitted: list[Hit] = []
     n_tokens = n_bare
     for hit in hits:
         tried = [one.passage for one in (*used, hit)]
@@ -64,7 +64,7 @@ def fit_context(
             used.append(hit)
             n_tokens = n_tried
         else:
-            left_out.append(hit)
+            omitted.append(hit)
     if hits and not used:
         shortest = min(count([*before, request(question, [hit.passage])]) for hit in hits)
         raise UserError(
@@ -73,7 +73,18 @@ def fit_context(
             " context window",
         )
     messages = (*before, request(question, [hit.passage for hit in used]))
-    return FittedContext(messages, tuple(used), tuple(left_out), n_tokens, budget)
+    return FittedContext(messages, tuple(used), tuple(omitted), n_tokens, budget)
+
+
+def recent_turns(history: Sequence[Message], count: CountTokens, budget: int) -> list[Message]:
+    """The conversation without as few of its oldest messages as leave it within `budget`, beginning with the system prompt,
+    which stays, and a user's message.
+    """
+    system = [one for one in history[:1] if one.role == "system"]
+    rest = list(history[len(system) :])
+    while rest and (rest[0].role != "user" or count([*system, *rest]) > budget):
+        rest.pop(0)
+    return [*system, *rest]
 
 
 _LETTERS = re.compile(r"\w+")

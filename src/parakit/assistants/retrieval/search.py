@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parakit.assistants.retrieval.config import SearchConfig
-from parakit.assistants.retrieval.encoders import Encoder, encoder_digest
+from parakit.assistants.retrieval.encoders import PassageEncoder, encoder_digest
 from parakit.assistants.retrieval.indexing import ENCODER, KIND, THRESHOLD, settings_of
 from parakit.assistants.retrieval.store import PassageStore, StoredPassage
 from parakit.assistants.retrieval.vectors import VectorSearch
@@ -87,7 +87,7 @@ class DocumentIndex:
         self.path, self._encoder_folder, self._device = Path(path), encoder, device
         self._lock = threading.Lock()
         self._version = self._load()
-        self._encoder: Encoder | None = None
+        self._encoder: PassageEncoder | None = None
         self._rerankers: dict[str, Model] = {}
 
     @property
@@ -152,7 +152,7 @@ class DocumentIndex:
         if version.vectors is not None and config.by != "words":
             vector = self._loaded_encoder().query(query)
             gone = {int(one) for one in version.ids[hidden]}
-            near = version.vectors.nearest(vector, n + len(gone))
+            near = version.vectors.most_similar(vector, n + len(gone))
             rankings.append([one for one, _ in near if one not in gone][:n])
         hits = self._distinct(self._hits(_fuse(rankings), scores, vector), config)
         if config.reranker:
@@ -241,7 +241,7 @@ class DocumentIndex:
             version.store.close()
         raise UserError(f"{self.path}: is replaced again and again", "wait for what writes there")
 
-    def _loaded_encoder(self) -> Encoder:
+    def _loaded_encoder(self) -> PassageEncoder:
         if self._encoder is None:
             record = self._version.encoder
             assert record is not None
@@ -257,7 +257,7 @@ class DocumentIndex:
                     f" another ({found[:12]})",
                     f"name that encoder, or make the vectors again: parakit index --output {self.path} --encoder {folder}",
                 )
-            self._encoder = Encoder.load(folder, self._device)
+            self._encoder = PassageEncoder.load(folder, self._device)
         return self._encoder
 
     def _reranker(self, folder: str) -> Any:

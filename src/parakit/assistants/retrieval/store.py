@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from parakit.assistants.retrieval.passages import Passage
+from parakit.assistants.retrieval.passages import DocumentPassage
 from parakit.common.errors import CorruptArtifact
 
 DATABASE = "passages.sqlite"
@@ -42,7 +42,7 @@ _COLUMNS = 'passage_id, source, title, heading, begin, "end", text'
 
 
 @dataclass(frozen=True)
-class FileRecord:
+class IndexedFile:
     """A file as it was when it was read. `source`: its name below the path that was given."""
 
     source: str
@@ -107,10 +107,10 @@ class PassageStore:
             raise
 
     # --- files
-    def files(self) -> dict[str, FileRecord]:
+    def files(self) -> dict[str, IndexedFile]:
         """Every file by its source."""
         rows = self._connection.execute("SELECT source, size, mtime_ns, sha256 FROM files ORDER BY source")
-        return {row[0]: FileRecord(*row) for row in rows}
+        return {row[0]: IndexedFile(*row) for row in rows}
 
     def n_files(self) -> int:
         """Files of which the index has passages or knows that they have none."""
@@ -123,7 +123,9 @@ class PassageStore:
             self._connection.execute("DELETE FROM passages WHERE file_id = ?", found)
             self._connection.execute("DELETE FROM files WHERE file_id = ?", found)
 
-    def write_file(self, record: FileRecord, documents: Iterable[tuple[str, str, Sequence[Passage]]]) -> None:
+    def write_file(
+        self, record: IndexedFile, documents: Iterable[tuple[str, str, Sequence[DocumentPassage]]]
+    ) -> None:
         """Write a file and its documents (source, title, passages) in place of what is there of it. A passage that is as it
         was keeps its id, and with it its vector.
         """
@@ -152,7 +154,7 @@ class PassageStore:
                     ),
                 )
 
-    def touch_file(self, record: FileRecord) -> None:
+    def touch_file(self, record: IndexedFile) -> None:
         """Record size and time of a file whose content is as it was."""
         self._connection.execute(
             "UPDATE files SET size = ?, mtime_ns = ? WHERE source = ?",
@@ -167,12 +169,12 @@ class PassageStore:
     def texts(self) -> Iterator[str]:
         """What is searched of every passage, in the order of the ids."""
         rows = self._connection.execute("SELECT heading, text FROM passages ORDER BY passage_id")
-        return (Passage(text, 0, 0, heading).searched for heading, text in rows)
+        return (DocumentPassage(text, 0, 0, heading).searched for heading, text in rows)
 
     def searched(self, ids: Sequence[int]) -> list[tuple[int, bytes, str]]:
         """Of each passage its id, its digest and what is searched."""
         rows = self._in("passage_id, digest, heading, text", ids)
-        return [(row[0], row[1], Passage(row[3], 0, 0, row[2]).searched) for row in rows]
+        return [(row[0], row[1], DocumentPassage(row[3], 0, 0, row[2]).searched) for row in rows]
 
     def passages(self, ids: Sequence[int]) -> list[StoredPassage]:
         """The passages of these ids, in their order."""

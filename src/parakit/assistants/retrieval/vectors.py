@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from parakit.assistants.libraries import needs
-from parakit.assistants.retrieval.encoders import Encoder
+from parakit.assistants.retrieval.encoders import PassageEncoder
 from parakit.assistants.retrieval.store import PassageStore
 from parakit.common.errors import CorruptArtifact
 from parakit.common.progress import Bar
@@ -61,7 +61,7 @@ class VectorCache:
 def build_vectors(
     folder: Path,
     store: PassageStore,
-    encoder: Encoder,
+    encoder: PassageEncoder,
     cache: VectorCache,
     previous: Path | None,
     bar: Bar | None = None,
@@ -132,7 +132,7 @@ class VectorSearch:
     def __init__(self, folder: Path) -> None:
         self._index = _restored(folder / FILE, view=True)
 
-    def nearest(self, vector: np.ndarray, n: int) -> list[tuple[int, float]]:
+    def most_similar(self, vector: np.ndarray, n: int) -> list[tuple[int, float]]:
         """The ids of the passages nearest to `vector` with their cosines, best first; of equal ones the lower id."""
         n = min(n, len(self._index))
         if n == 0:

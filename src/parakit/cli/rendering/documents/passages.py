@@ -44,7 +44,9 @@ def context_lines(answer: DocumentAnswer) -> Iterator[str]:
         yield f"passage {number}: {place_and_scores(hit)}"
     if context:
         yield f"context: {context.n_tokens:,} of {context.budget:,} tokens"
-        for hit in context.left_out:
+        if prepared.n_dropped:
+            yield f"left out: the oldest {prepared.n_dropped} messages of the conversation"
+        for hit in context.omitted:
             yield f"left out, does not fit: {place_and_scores(hit)}"
     if prepared.score is not None and prepared.threshold is not None:
         yield f"score of the question: {prepared.score:.3g}, threshold {prepared.threshold:.3g}"
