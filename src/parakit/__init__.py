@@ -14,6 +14,9 @@ from parakit.common.lazy import lazy_exports
 if TYPE_CHECKING:
     from parakit.api import load as load
     from parakit.api_comparison import compare as compare
+    from parakit.api_documents import answer as answer
+    from parakit.api_documents import document_assistant as document_assistant
+    from parakit.api_documents import index_documents as index_documents
     from parakit.api_evaluation import evaluate as evaluate
     from parakit.api_judging import judge as judge
     from parakit.api_scaling import scale as scale
@@ -37,12 +40,15 @@ __getattr__, __dir__ = lazy_exports(
         "Model": "inference.loaded_model",
         "Tokenizer": "tokens.tokenizer.tokenizer",
         "align": "api_training",
+        "answer": "api_documents",
         "build": "api_training",
         "compare": "api_comparison",
         "distill": "api_training",
+        "document_assistant": "api_documents",
         "evaluate": "api_evaluation",
         "export_gguf": "compression.gguf_export",
         "finetune": "api_training",
+        "index_documents": "api_documents",
         "judge": "api_judging",
         "load": "api",
         "merge_models": "compression.merging.models",
@@ -58,12 +64,15 @@ __all__ = [
     "Tokenizer",
     "__version__",
     "align",
+    "answer",
     "build",
     "compare",
     "distill",
+    "document_assistant",
     "evaluate",
     "export_gguf",
     "finetune",
+    "index_documents",
     "judge",
     "load",
     "merge_models",

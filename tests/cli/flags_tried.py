@@ -87,7 +87,8 @@ INERT = [
     *_inert("generate", "MODEL bird", log_probabilities="2"),
     *_inert("generate", "MODEL bird --prompting plain", system="Kind"),
     *_inert("chat", "MODEL --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1", typical_p="0.5"),
-    *_inert("chat", "MODEL", n="2", log_probabilities="2"),
+    *_inert("chat", "MODEL", n="2", log_probabilities="2", rewrite="model"),
+    *_inert("chat", "MODEL --documents TEXT", when_full="refuse"),
     *_inert("text", "TEXT --output OUT", statistics="", seed="4"),
     *_inert("text", "--primer --output OUT", shares="1 2"),
     *_inert(
@@ -189,6 +190,17 @@ INERT = [
     *_inert("inspect diff", "MODEL MODEL --json", overwrite="", n_matrices="3"),
     *_inert("inspect embeddings", "MODEL --words bird", overwrite="", map="pca"),
     *_inert("inspect embeddings", "MODEL --texts bird tree", table="output", n_neighbours="3"),
+    *_inert("index search", "INDEX water", n_reranked="5"),
+    *_inert("index search", "INDEX water --by words", n_candidates="5"),
+    *_inert("index fit", "INDEX --by words", n_candidates="5", n_reranked="5"),
+    *_inert("index fit", "INDEX --questions TEXT", n_questions="5"),
+    *_inert("index eval", "INDEX --questions TEXT", n_questions="5", n_reranked="5"),
+    *_inert("index eval", "INDEX", n_passages="5", n_candidates="5", context_tokens="9", max_new_tokens="5"),
+    *_inert("index eval", "INDEX", temperature="1", threshold="1"),
+    *_inert("index data", "INDEX --output OUT", n_negatives="2"),
+    *_inert("index data", "INDEX --output OUT --kind embed", n_passages="2", refusal_share="0.5"),
+    *_inert("ask", "MODEL INDEX water", n_reranked="5", rewrite="model"),
+    *_inert("ask", "MODEL INDEX water --by words", n_candidates="5"),
 ]
 
 PENALTIES = (
@@ -224,7 +236,7 @@ OTHERS = {
         *CONSTRAINTS,
         *DRAFTS,
         *("repetition_penalty", "temperature", "max_new_tokens", "stop", "adapters", "system", "when_full"),
-        *("cache_dtype", "stats", "device", "dtype", "json"),
+        *("cache_dtype", "stats", "documents", "device", "dtype", "json"),
     },
     "text": {
         *("output", "primer", "conversations", "preferences", "task", "questions_from", "overwrite", "json"),
@@ -356,5 +368,21 @@ OTHERS = {
         *("repetition_penalty", "n_beam_groups", "diversity_penalty"),
         *("text", "input", "n_beams", "length_penalty", "stop_when", "max_new_tokens", "n_candidates"),
         *("source_language", "target_language", "embed", "prompt_name", "device", "dtype", "json"),
+    },
+    "index": {
+        *("include", "exclude", "follow_links", "encoding", "text_field", "text_template", "clean"),
+        *("passage_chars", "overlap_chars", "language", "encoder", "output", "device", "overwrite", "json"),
+    },
+    "index eval": {
+        *("questions", "model", "reranker", "encoder", "device", "json"),
+    },
+    "index fit": {
+        *("questions", "max_refused", "n_passages", "by", "reranker", "encoder", "device", "json"),
+    },
+    "index data": {"output", "kind", "wordings", "encoder", "device", "overwrite", "json"},
+    "index search": {"n_passages", "by", "reranker", "encoder", "device", "json"},
+    "ask": {
+        *("n_passages", "by", "reranker", "context_tokens", "max_new_tokens", "temperature", "threshold"),
+        *("model_name", "encoder", "device", "json"),
     },
 }

@@ -9,16 +9,20 @@ import tyro
 from pydantic import Field
 
 import parakit
+from parakit.assistants.retrieval.config import Rewrite
 from parakit.cli.generate import log_probability_figures, sampling_settings
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, Needs, refuse_inert
 from parakit.cli.rendering.decoding_flags import DecodingFlags, load_draft
+from parakit.cli.rendering.documents.passages import citation_lines, context_lines
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.inference.config import ChatConfig, WhenFull
 
 if TYPE_CHECKING:
+    from parakit.assistants.retrieval.chatting import DocumentChat
     from parakit.inference.chat import ChatSession
+    from parakit.inference.loaded_model import Model
 
 
 class ChatCommandConfig(DecodingFlags):
@@ -30,6 +34,15 @@ class ChatCommandConfig(DecodingFlags):
         description="Folders of adapters of the model; the first is active, and /adapter NAME switches.",
     )
     system: str = Field(default="", description="The system prompt.")
+    documents: str | None = Field(
+        default=None,
+        description="The folder of an index (parakit index): answers come from its documents, with checked citations.",
+    )
+    rewrite: Rewrite = Field(
+        default="words",
+        description="With --documents, queries of follow-up questions: words adds those of earlier questions, model lets the"
+        " model rewrite them, none takes them as they are.",
+    )
     when_full: WhenFull = Field(
         default="drop_oldest",
         description="With a full context window: drop the oldest turns with a notice, or refuse with an error.",
@@ -45,13 +58,22 @@ class ChatCommandConfig(DecodingFlags):
     )
 
 
+REWRITES = Needs(
+    ("rewrite",), lambda command: command.documents, "no documents are searched", "add --documents INDEX"
+)
+DROPS = Needs(
+    ("when_full",),
+    lambda command: not command.documents,
+    "with documents the oldest turns are left out, and a line says so",
+    "chat without --documents",
+)
 ONE_ANSWER = Needs(("n",), lambda _: False, "a turn has one answer", "take parakit generate")
 
 
 def main(argv: list[str]) -> int:
     """Run `parakit chat` with these arguments; 0 when the user left."""
     command = parse_command(ChatCommandConfig, argv, "parakit chat")
-    refuse_inert(command, (GREEDY, LOG_PROBABILITIES, ONE_ANSWER))
+    refuse_inert(command, (GREEDY, LOG_PROBABILITIES, ONE_ANSWER, REWRITES, DROPS))
     model = parakit.load(command.model, device=command.device, dtype=command.dtype, adapters=command.adapters)
     settings = load_draft(sampling_settings(command, argv, model.published), command.device, command.dtype)
     from parakit.inference.generation.drafts import (
@@ -60,8 +82,11 @@ def main(argv: list[str]) -> int:
 
     drafts, settings = take_speculation(settings, model)
     sampling = model.sampling_config(**settings)
+    documents = _documents(model, command, sampling.max_new_tokens) if command.documents else None
     session = model.chat_session(
-        ChatConfig(system=command.system, when_full=command.when_full, sampling=sampling), drafts
+        ChatConfig(system=command.system, when_full=command.when_full, sampling=sampling),
+        drafts,
+        documents.prepare if documents else None,
     )
     if not model.chat_tuned:
         log(
@@ -70,9 +95,24 @@ def main(argv: list[str]) -> int:
     if sys.stdin.isatty():
         log("/help lists the commands, /quit leaves")
     for line in _lines():
-        if not _turn(session, line, command):
+        if not _turn(session, line, command, documents):
             break
     return 0
+
+
+def _documents(model: "Model", command: ChatCommandConfig, max_new_tokens: int) -> "DocumentChat":
+    from parakit.api_documents import document_assistant
+    from parakit.assistants.retrieval.chatting import DocumentChat
+
+    assert command.documents is not None
+    assistant = document_assistant(
+        model,
+        command.documents,
+        device=command.device,
+        rewrite=command.rewrite,
+        max_new_tokens=max_new_tokens,
+    )
+    return DocumentChat(assistant)
 
 
 def _lines() -> Iterator[str]:
@@ -85,7 +125,9 @@ def _lines() -> Iterator[str]:
             return
 
 
-def _turn(session: "ChatSession", line: str, command: ChatCommandConfig) -> bool:
+def _turn(
+    session: "ChatSession", line: str, command: ChatCommandConfig, documents: "DocumentChat | None" = None
+) -> bool:
     """Handle one line; False when it was the last. An error costs the line, not the conversation."""
     try:
         reply = session.handle(line)
@@ -95,11 +137,16 @@ def _turn(session: "ChatSession", line: str, command: ChatCommandConfig) -> bool
     if reply.notice:
         log(reply.notice)
     if reply.answer is not None:
-        _print_answer(session, reply.answer, command)
+        _print_answer(session, reply.answer, command, documents)
     return not reply.quit
 
 
-def _print_answer(session: "ChatSession", answer: Iterator[str], command: ChatCommandConfig) -> None:
+def _print_answer(
+    session: "ChatSession",
+    answer: Iterator[str],
+    command: ChatCommandConfig,
+    documents: "DocumentChat | None" = None,
+) -> None:
     """Print an answer while it is generated; Ctrl-C stops it, and the history keeps what there is."""
     try:
         for piece in answer:
@@ -120,9 +167,14 @@ def _print_answer(session: "ChatSession", answer: Iterator[str], command: ChatCo
             "tokens_per_second": round(completion.tokens_per_second, 2),
         }
         figures |= log_probability_figures(completion, session.tokenizer)
+        figures |= {"documents": documents.finish(completion.text).to_json()} if documents else {}
         print(json.dumps(figures, ensure_ascii=False), flush=True)
         return
     print(flush=True)
+    if documents:
+        checked = documents.finish(completion.text)
+        for line in (*citation_lines(checked), *context_lines(checked)):
+            log(line)
     cut = ", cut at the limit" if completion.finish_reason == "length" else ""
     log(f"({completion.n_tokens} tokens, {completion.tokens_per_second:.0f} tokens/s{cut})")
     if command.stats:

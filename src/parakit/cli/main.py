@@ -34,6 +34,8 @@ VERBS = {
     "generate": "Generate text from a prompt.",
     "chat": "Chat with a model.",
     "serve": "Serve models over HTTP, as OpenAI's clients speak.",
+    "index": "Index documents, search them, and measure how well they are found.",
+    "ask": "Answer a question from an index of documents, with checked citations.",
     "predict": "Classify, tag, score, translate, embed, or fill masks.",
     "bench": "Measure how fast a model reads and writes, against what memory allows.",
     "redteam": "Red-team a model: attack success by category, with transcripts.",

@@ -145,7 +145,7 @@ def copy_artifact(source: Path, path: Path) -> None:
     with disk_errors(path), output_lock(path):
         folder = partial_folder(path)
         try:
-            shutil.copytree(source, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
+            shutil.copytree(source, folder, copy_function=link_or_copy, dirs_exist_ok=True)
             os.chmod(folder, 0o755)
             _replace(folder, path)
         except BaseException:
@@ -153,7 +153,8 @@ def copy_artifact(source: Path, path: Path) -> None:
             raise
 
 
-def _link_or_copy(source: str, target: str) -> None:
+def link_or_copy(source: str, target: str) -> None:
+    """A hard link where the file system has them, else a copy: for files of artifacts, which are never written again."""
     try:
         os.link(source, target)
     except OSError:

@@ -7,7 +7,7 @@ refused. The history itself is never shortened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -52,8 +52,24 @@ class Reply:
     quit: bool = False
 
 
+@dataclass(frozen=True)
+class PreparedTurn:
+    """What is sent in place of a conversation, such as the last question with passages of documents; `answer`: what is
+    answered without the model; `notice`: what the user is to know.
+    """
+
+    messages: Sequence[Message] = ()
+    answer: str | None = None
+    notice: str = ""
+
+
+Prepare = Callable[[Sequence[Message]], PreparedTurn]
+
+
 class ChatSession:
-    """One conversation. `messages` holds every turn but the system prompt, in order."""
+    """One conversation. `messages` holds every turn but the system prompt, in order. `prepare` is called with a
+    conversation, system prompt included, before each answer; what it returns is sent and is no part of the history.
+    """
 
     def __init__(
         self,
@@ -62,11 +78,13 @@ class ChatSession:
         config: ChatConfig | None = None,
         adapters: AdapterSet | None = None,
         drafts: Speculation | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
         config = config or ChatConfig()
         if tokenizer.chat_template is None:
             prompt_ids(tokenizer, [Message("user", "a")])  # raises, and says what the model can do instead
         self.model, self.tokenizer, self.adapters, self.drafts = model, tokenizer, adapters, drafts
+        self.prepare = prepare
         self.system: str = config.system
         self.sampling: SamplingConfig = config.sampling.replace(when_full=config.when_full)
         self.messages: list[Message] = []
@@ -100,7 +118,10 @@ class ChatSession:
 
     # --- answering
     def _answer(self, messages: list[Message]) -> Reply:
-        fitted, notice = self._fit(messages)
+        turn = self.prepare(self._with_system(messages)) if self.prepare else None
+        if turn is not None and turn.answer is not None:
+            return Reply(turn.notice, self._given(messages, turn.answer))
+        fitted, notice = self._fit(messages) if turn is None else self._prepared(turn)
         seed = self.sampling.seed
         if seed is not None:  # every answer has its own stream, so that /retry is a new attempt
             seed = derive_seed(seed, "answer", self.n_answers) % 2**63
@@ -128,6 +149,19 @@ class ChatSession:
             self.n_answers += 1
             self.n_tokens += self.last.n_tokens
             self.seconds += self.last.seconds
+
+    def _given(self, messages: list[Message], answer: str) -> Iterator[str]:
+        """An answer without the model, which joins the history too."""
+        yield answer
+        self.last = Completion(answer, (), 0, "stop", 0.0)
+        self.messages = [*messages, Message("assistant", answer)]
+        self.n_answers += 1
+
+    def _prepared(self, turn: PreparedTurn) -> tuple[FittedPrompt, str]:
+        fitted = FittedPrompt(prompt_ids(self.tokenizer, turn.messages))
+        if len(fitted.token_ids) >= self.model.config.max_seq_len:
+            self._refuse(len(fitted.token_ids))
+        return fitted, turn.notice
 
     def _with_system(self, messages: Sequence[Message]) -> list[Message]:
         return [Message("system", self.system), *messages] if self.system else list(messages)

@@ -21,7 +21,7 @@ from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.data.conversations.conversation import Message
 from parakit.inference.capabilities import Capability, ModelKind, model_kind, require_capability
-from parakit.inference.chat import ChatSession
+from parakit.inference.chat import ChatSession, Prepare
 from parakit.inference.config import (
     BeamConfig,
     BeamSettings,
@@ -192,11 +192,14 @@ class Model:
         return stream(network, self.tokenizer, prompt, self.sampling_config(**sampling), speculation=drafts)
 
     def chat_session(
-        self, config: ChatConfig | None = None, drafts: Speculation | None = None
+        self,
+        config: ChatConfig | None = None,
+        drafts: Speculation | None = None,
+        prepare: Prepare | None = None,
     ) -> ChatSession:
-        """A conversation with history, as `parakit chat` holds it."""
+        """A conversation with history, as `parakit chat` holds it. `prepare`: what is sent in place of it."""
         network = self._network(heads.LanguageModel, "generate")
-        return ChatSession(network, self.tokenizer, config, self.adapters, drafts)
+        return ChatSession(network, self.tokenizer, config, self.adapters, drafts, prepare)
 
     def translate(
         self,

@@ -16,7 +16,7 @@ from parakit.model.kernels.build import BuildError, build_library
 from parakit.model.kernels.layout import STRUCTURES, BatchLayout, CacheLayout, ModelLayout, Weight
 
 SWITCH = "PARAKIT_KERNELS"
-# The arguments of what `csrc/training.h` computes, without the number of threads, which is the last.
+# The arguments of `csrc/training.h` and `csrc/training_attention.h`, without the number of threads, which is the last.
 TRAINING_FUNCTIONS = {
     "parakit_rms_norm": (c_void_p, c_void_p, c_float, c_int64, c_int32, c_void_p, c_void_p),
     "parakit_rms_norm_gradients": (*[c_void_p] * 4, c_int64, c_int32, c_void_p, c_void_p),
@@ -24,6 +24,8 @@ TRAINING_FUNCTIONS = {
     "parakit_swiglu_gradients": (c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p),
     "parakit_rotate": (POINTER(c_int64), c_void_p, c_void_p, c_void_p, c_void_p, c_int32),
     "parakit_cross_entropy": (c_void_p, c_void_p, c_int64, c_int32, c_void_p),
+    "parakit_attention": (POINTER(c_int64), c_float, *[c_void_p] * 6),
+    "parakit_attention_gradients": (POINTER(c_int64), c_float, *[c_void_p] * 10),
 }
 
 

@@ -25,7 +25,7 @@ PLAIN = (Tensor, nn.Parameter)
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor | None:
     """x (..., F) / sqrt(mean(x^2) + eps) * weight (F,)."""
-    if not (_served(x, weight) and _dense_rows(x) and weight.is_contiguous()):
+    if not (served(x, weight) and has_dense_rows(x) and weight.is_contiguous()):
         return None
     result: Tensor = _RmsNorm.apply(x, weight, eps)
     return result
@@ -33,7 +33,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor | None:
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor | None:
     """silu(gate) * up, of two tensors of one shape."""
-    if not (_served(gate, up) and gate.shape == up.shape and gate.is_contiguous() and up.is_contiguous()):
+    if not (served(gate, up) and gate.shape == up.shape and gate.is_contiguous() and up.is_contiguous()):
         return None
     result: Tensor = _SwiGlu.apply(gate, up)
     return result
@@ -44,7 +44,7 @@ def swiglu_down(gate: Tensor, up: Tensor, down: nn.Module) -> Tensor | None:
     if not (is_plain_matrix(down) and torch.is_grad_enabled()):
         return None  # without a gradient nothing would be kept
     weight: Tensor = down.get_parameter("weight")
-    if not _served(gate, up, weight):
+    if not served(gate, up, weight):
         return None
     if not (gate.shape == up.shape and gate.is_contiguous() and up.is_contiguous()):
         return None
@@ -55,7 +55,7 @@ def swiglu_down(gate: Tensor, up: Tensor, down: nn.Module) -> Tensor | None:
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor | None:
     """x (B, H, T, D) rotated by the angles of its positions; cos and sin (T, D) or (B, 1, T, D)."""
     if not (
-        _served(x, cos, sin)
+        served(x, cos, sin)
         and x.ndim == 4
         and x.stride(-1) == 1
         and cos.is_contiguous()
@@ -72,13 +72,13 @@ def cross_entropy_gradient(logits: Tensor, target_ids: Tensor) -> Tensor | None:
     """Turns logits (N, V) into the gradient of their summed cross-entropy with target_ids (N,) int64; returns the losses
     (N,) in nats. Not for autograd.
     """
-    if not (_served(logits) and logits.is_contiguous() and target_ids.dtype == torch.int64):
+    if not (served(logits) and logits.is_contiguous() and target_ids.dtype == torch.int64):
         return None
     targets = target_ids.contiguous()
     if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
         return None  # PyTorch raises
     losses = logits.new_empty(len(logits))
-    _call("parakit_cross_entropy", logits, targets, *logits.shape, losses)
+    call("parakit_cross_entropy", logits, targets, *logits.shape, losses)
     return losses
 
 
@@ -97,7 +97,7 @@ def is_plain_matrix(layer: nn.Module) -> bool:
     )
 
 
-def _served(*tensors: Tensor) -> bool:
+def served(*tensors: Tensor) -> bool:
     """Whether the kernels compute with such tensors here."""
     return (
         all(type(one) in PLAIN and one.dtype == torch.float32 and one.device.type == "cpu" for one in tensors)
@@ -108,17 +108,17 @@ def _served(*tensors: Tensor) -> bool:
     )
 
 
-def _dense_rows(x: Tensor) -> bool:
+def has_dense_rows(x: Tensor) -> bool:
     """Whether rows of the last dimension fill their memory, in whatever order: of (B, H, T, D) heads are often split."""
     return x.is_contiguous() or (x.ndim == 4 and x.transpose(1, 2).is_contiguous())
 
 
-def _like(x: Tensor, model: Tensor) -> Tensor:
+def in_layout_of(x: Tensor, model: Tensor) -> Tensor:
     """`x` in the memory layout of `model`."""
     return x if x.stride() == model.stride() else torch.empty_like(model).copy_(x)
 
 
-def _call(name: str, *arguments: Any) -> None:
+def call(name: str, *arguments: Any) -> None:
     library = load_kernels()
     assert library is not None
     plain = (one.data_ptr() if isinstance(one, Tensor) else one for one in arguments)
@@ -130,7 +130,7 @@ class _RmsNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         width = x.shape[-1]
         result, inverse = torch.empty_like(x), x.new_empty(x.numel() // width)
-        _call("parakit_rms_norm", x, weight, eps, len(inverse), width, result, inverse)
+        call("parakit_rms_norm", x, weight, eps, len(inverse), width, result, inverse)
         ctx.save_for_backward(x, weight, inverse)
         return result
 
@@ -138,10 +138,10 @@ class _RmsNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, inverse = ctx.saved_tensors
-        grad, grad_x = _like(grad, x), torch.empty_like(x)
+        grad, grad_x = in_layout_of(grad, x), torch.empty_like(x)
         grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         rows = len(inverse), x.shape[-1]
-        _call("parakit_rms_norm_gradients", grad, x, weight, inverse, *rows, grad_x, grad_weight)
+        call("parakit_rms_norm_gradients", grad, x, weight, inverse, *rows, grad_x, grad_weight)
         return grad_x, grad_weight, None
 
 
@@ -156,7 +156,16 @@ class _SwiGlu(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
-        _call("parakit_swiglu_gradients", gate, up, _like(grad, gate), gate.numel(), grad_gate, grad_up, None)
+        call(
+            "parakit_swiglu_gradients",
+            gate,
+            up,
+            in_layout_of(grad, gate),
+            gate.numel(),
+            grad_gate,
+            grad_up,
+            None,
+        )
         return grad_gate, grad_up
 
 
@@ -173,13 +182,13 @@ class _SwiGluDown(torch.autograd.Function):
         inner, grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(gate), torch.empty_like(up)
         rows = grad.reshape(-1, len(weight))  # (N, D)
         grad_inner = rows @ weight  # (N, F)
-        _call("parakit_swiglu_gradients", gate, up, grad_inner, gate.numel(), grad_gate, grad_up, inner)
+        call("parakit_swiglu_gradients", gate, up, grad_inner, gate.numel(), grad_gate, grad_up, inner)
         return grad_gate, grad_up, rows.T @ inner.view(len(rows), -1)
 
 
 def _inner(gate: Tensor, up: Tensor) -> Tensor:
     inner = torch.empty_like(gate)
-    _call("parakit_swiglu", gate, up, gate.numel(), inner)
+    call("parakit_swiglu", gate, up, gate.numel(), inner)
     return inner
 
 
@@ -198,11 +207,11 @@ class _Rotated(torch.autograd.Function):
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor, backward: bool) -> Tensor:
-    if not (_dense_rows(x)):
+    if not (has_dense_rows(x)):
         x = x.contiguous()
     result = torch.empty_like(x)
     n_batch, n_heads, n_tokens, head_dim = x.shape
     strides = x.stride()[:3], cos.stride(0) if cos.ndim == 4 else 0
     sizes = (c_int64 * 8)(n_batch, n_heads, n_tokens, head_dim, *strides[0], strides[1])
-    _call("parakit_rotate", sizes, x, cos, sin, result, int(backward))
+    call("parakit_rotate", sizes, x, cos, sin, result, int(backward))
     return result

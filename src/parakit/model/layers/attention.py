@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from parakit.model.kernels.attention import attention
 from parakit.model.layers.norms import dropout, make_query_key_norm
 from parakit.model.layers.positions import rotate, rotate_first
 from parakit.model.layers.projections import project
@@ -109,10 +110,15 @@ class Attention(nn.Module):
                 grouped, key, value, attn_mask=attention_mask, scale=self.scale
             )
             return mixed.reshape(len(query), 1, -1)
+        is_causal = self.causal and attention_mask is None and query.shape[2] > 1
+        needs_scores = self._needs_scores(query, attention_mask)
+        if not needs_scores:
+            trained = attention(query, key, value, attention_mask, is_causal, self.scale)
+            if trained is not None:
+                return trained.transpose(1, 2).flatten(2)
         if self.n_groups > 1:
             key, value = key.repeat_interleave(self.n_groups, 1), value.repeat_interleave(self.n_groups, 1)
-        is_causal = self.causal and attention_mask is None and query.shape[2] > 1
-        if self._needs_scores(query, attention_mask):
+        if needs_scores:
             mixed = self._by_scores(query, key, value, attention_mask, is_causal)
         elif (by_segment := tree_attention(query, key, value, attention_mask, self.scale)) is not None:
             mixed = by_segment

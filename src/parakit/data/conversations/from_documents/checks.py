@@ -60,17 +60,17 @@ class PairChecker:
             return "the answer has no content"
         if not question:
             return "the question names nothing"
-        found = _found(answer, passage.text)
+        found = found_words(answer, passage.text)
         if len(found) < self._config.min_support * len(answer):
             return "the answer is not in the passage"
         if any(any(c.isdigit() for c in word) for word in answer - found):
             return "a number of the answer is not in the passage"
-        if not _found(question, passage.text):
+        if not found_words(question, passage.text):
             return "the question is not about the passage"
         title = file_title(passage.source)
-        if len(_found(answer, pair.question)) == len(answer):
+        if len(found_words(answer, pair.question)) == len(answer):
             return "the question gives the answer away"
-        if len(_found(answer, title)) == len(answer):
+        if len(found_words(answer, title)) == len(answer):
             return "the title gives the answer away"
         return None
 
@@ -93,7 +93,7 @@ class PairChecker:
 def lacks_answer(pair: Pair, passage: Passage, own: Passage) -> bool:
     """Whether a passage of another file does not have the answer of a pair that was made from `own`."""
     answer = content_words(pair.answer)
-    return passage.file != own.file and len(_found(answer, passage.text)) < ABSENT * len(answer)
+    return passage.file != own.file and len(found_words(answer, passage.text)) < ABSENT * len(answer)
 
 
 def _form(pair: Pair) -> str | None:
@@ -116,7 +116,7 @@ def _words(text: str) -> set[str]:
     return {re.sub(r"['’]s$", "", word.casefold()) for word in _WORD.findall(text)}
 
 
-def _found(words: set[str], text: str) -> set[str]:
+def found_words(words: set[str], text: str) -> set[str]:
     """Those of `words` that are in `text`, up to their endings; numbers as they are."""
     present = _words(text)
     by_stem: dict[str, list[str]] = {}

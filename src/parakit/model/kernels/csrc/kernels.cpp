@@ -1,10 +1,12 @@
 // The C interface; `library.py` has the same declarations.
 #include <pthread.h>
 
+#include <memory>
 #include <new>
 
 #include "forward.h"
 #include "training.h"
+#include "training_attention.h"
 
 using namespace parakit;
 
@@ -118,6 +120,38 @@ void parakit_rotate(const int64_t* sizes, const float* x, const float* cos, cons
 void parakit_cross_entropy(float* logits, const int64_t* targets, int64_t n_rows, int32_t n, float* losses,
                            int32_t n_threads) {
   pool().run(n_threads, [&](Team& team) { cross_entropy_rows(logits, targets, n_rows, n, losses, team); });
+}
+
+// `sizes`: AttentionSizes. `mask` (B, T, S) bytes or null.
+void parakit_attention(const int64_t* sizes, float scale, const uint8_t* mask, const float* query, const float* key,
+                       const float* value, float* output, float* normalizer, int32_t n_threads) {
+  AttentionSizes s;
+  memcpy(&s, sizes, sizeof s);
+  AttentionPlan plan(s, mask, scale);
+  pool().run(n_threads, [&](Team& team) {
+    plan.read_mask(team);
+    AttentionForward forward = {plan, query, key, value, output, normalizer, {}};
+    for (int64_t piece; (piece = team.take(1)) < s.n_batch * s.n_heads;) forward.run(piece);
+  });
+}
+
+void parakit_attention_gradients(const int64_t* sizes, float scale, const uint8_t* mask, const float* query,
+                                 const float* key, const float* value, const float* output, const float* normalizer,
+                                 const float* slope, float* grad_query, float* grad_key, float* grad_value,
+                                 int32_t n_threads) {
+  AttentionSizes s;
+  memcpy(&s, sizes, sizeof s);
+  AttentionPlan plan(s, mask, scale);
+  bool is_shared = s.n_heads > s.n_kv_heads;
+  std::unique_ptr<float[]> shared(is_shared ? new float[s.n_batch * s.n_heads * 2 * s.n_keys * s.head_dim] : nullptr);
+  pool().run(n_threads, [&](Team& team) {
+    plan.read_mask(team);
+    AttentionBackward backward = {plan,  query,      key,      value,      output, normalizer,
+                                  slope, grad_query, grad_key, grad_value, shared.get()};
+    for (int64_t piece; (piece = team.take(1)) < s.n_batch * s.n_heads;) backward.run(piece);
+    team.barrier();
+    if (is_shared) backward.add_shared(team);
+  });
 }
 
 }  // extern "C"

@@ -1,0 +1,1 @@
+"""What is printed of an index of documents and of answers from it."""

@@ -1,0 +1,139 @@
+"""Training data out of an index: pairs for the encoder, scored pairs for a reranker, conversations for the model.
+
+Questions are made by rules about the passages that are not held out (see `questions`). What is hard is found by the index
+itself: passages that rank high for a question and lack its answer (Karpukhin et al. 2020, section 3.2). A conversation has
+the form of `parakit ask`: the passages that the search finds, the right one among them or, for some, missing, and then the
+answer is the refusal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from parakit.assistants.retrieval.config import SearchConfig
+from parakit.assistants.retrieval.prompting import REFUSAL, request
+from parakit.assistants.retrieval.questions import is_held_out, made_pairs
+from parakit.assistants.retrieval.search import DocumentIndex
+from parakit.assistants.retrieval.store import StoredPassage
+from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
+from parakit.common.progress import Bar
+from parakit.data.conversations.conversation import Conversation, Message
+from parakit.data.conversations.from_documents import Pair
+from parakit.data.conversations.from_documents.checks import content_words, found_words
+from parakit.data.conversations.sets import prepare_conversations
+from parakit.data.examples.sets import prepare_examples
+from parakit.data.sources import GeneratedSource
+
+LACKS = 0.5  # of an answer's content words: with fewer a passage lacks the answer
+N_SEARCHED = 20
+
+
+@dataclass(frozen=True)
+class TrainingDataConfig:
+    """`wordings`: questions about each fact at most; `n_negatives`: hard ones of each question; `refusal_share`: of the
+    conversations; `n_passages`: of each conversation.
+    """
+
+    wordings: int = 2
+    n_negatives: int = 3
+    refusal_share: float = 0.25
+    n_passages: int = 3
+    max_questions: int = 10_000
+
+
+def encoder_pairs(index: DocumentIndex, config: TrainingDataConfig) -> Iterator[JsonObject]:
+    """Rows of `--task embed`: a question, and the passage that answers it as the index searches it."""
+    for passage, pair in _pairs(index, config):
+        yield {"text": pair.question, "positive": _searched(passage)}
+
+
+def reranker_pairs(index: DocumentIndex, config: TrainingDataConfig) -> Iterator[JsonObject]:
+    """Rows of `--task regress`: a question with a passage, 1 for the one that answers it, 0 for hard ones that do not."""
+    for passage, pair in _pairs(index, config):
+        yield {"text": pair.question, "text_pair": _searched(passage), "score": 1.0}
+        for other in _hard(index, passage, pair, config.n_negatives):
+            yield {"text": pair.question, "text_pair": _searched(other), "score": 0.0}
+
+
+def cited_conversations(index: DocumentIndex, config: TrainingDataConfig) -> Iterator[Conversation]:
+    """The question with the passages that the search finds and the answer with its citation, or the refusal."""
+    for passage, pair in _pairs(index, config):
+        others = _hard(index, passage, pair, config.n_passages)
+        if not others:
+            continue
+        if _part(pair.question, "refusal") < config.refusal_share:
+            yield _conversation(pair.question, others, REFUSAL)
+            continue
+        place = int(_part(pair.question, "place") * min(config.n_passages, len(others) + 1))
+        shown = [*others[:place], passage, *others[place:]][: config.n_passages]
+        yield _conversation(pair.question, shown, f"{_sentence(pair.answer)} [{shown.index(passage) + 1}]")
+
+
+def write_training_data(
+    kind: str,
+    index: DocumentIndex,
+    out: str | Path,
+    config: TrainingDataConfig,
+    *,
+    overwrite: bool = False,
+    bar: Bar | None = None,
+) -> Path:
+    """Write pairs (`embed`), scored pairs (`regress`) or `conversations` as the set that `parakit finetune` reads."""
+    settings: JsonObject = {"index": str(index.path), "digest": index.lineage["digest"], **vars(config)}
+    if not list(made_pairs(_training_passages(index)))[:1]:
+        raise UserError(
+            f"{index.path}: the rules find no question about its passages",
+            "they know English sentences, fields and tables; see parakit text --questions-from for a model that writes them",
+        )
+    if kind == "conversations":
+        conversations = GeneratedSource("from_index", settings, 0, lambda: cited_conversations(index, config))
+        return prepare_conversations(conversations, out, overwrite=overwrite, progress=bar)
+    make = encoder_pairs if kind == "embed" else reranker_pairs
+    rows = GeneratedSource("from_index", settings, 0, lambda: make(index, config))
+    return prepare_examples(rows, kind, out, overwrite=overwrite, progress=bar)
+
+
+def _training_passages(index: DocumentIndex) -> list[StoredPassage]:
+    return [one for one in index.passages() if not is_held_out(one)]
+
+
+def _pairs(index: DocumentIndex, config: TrainingDataConfig) -> Iterator[tuple[StoredPassage, Pair]]:
+    for number, found in enumerate(made_pairs(_training_passages(index), config.wordings)):
+        if number == config.max_questions:
+            return
+        yield found
+
+
+def _hard(index: DocumentIndex, passage: StoredPassage, pair: Pair, n: int) -> list[StoredPassage]:
+    """The passages that rank highest for a question and lack its answer."""
+    wanted = content_words(pair.answer)
+    hits = index.search(pair.question, SearchConfig(n_passages=N_SEARCHED)).hits
+    lacking = (
+        hit.passage
+        for hit in hits
+        if hit.passage.id != passage.id and len(found_words(wanted, hit.passage.text)) < LACKS * len(wanted)
+    )
+    return [one for one, _ in zip(lacking, range(n), strict=False)]
+
+
+def _conversation(question: str, passages: list[StoredPassage], answer: str) -> Conversation:
+    return Conversation((request(question, passages), Message("assistant", answer)))
+
+
+def _sentence(answer: str) -> str:
+    text = answer[:1].upper() + answer[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _searched(passage: StoredPassage) -> str:
+    return f"{passage.heading}\n{passage.text}" if passage.heading else passage.text
+
+
+def _part(text: str, purpose: str) -> float:
+    """A number in [0, 1) that is a function of the text."""
+    digest = hashlib.sha256(f"{purpose}\n{text}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
