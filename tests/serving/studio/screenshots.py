@@ -1,8 +1,9 @@
 """Makes the pictures of looking inside, training, data and plans: `python -m tests.serving.studio.screenshots FOLDER`. `make
 screenshots` takes those of the other pages too.
 
-FOLDER has what the studio shows: the quickstart build as `primer`, and the imported model that `MODEL` names. A picture shows the page as a person would leave it;
-pages at 400 px are those of a telephone. Pictures have at most 256 colors, which keeps each under 150 kB.
+FOLDER has what the studio shows: the quickstart build as `primer`, and the imported model that `MODEL` names. A picture shows
+the page as a person would leave it; pages at 400 px are those of a telephone. Pictures have at most 256 colors, which keeps
+each under 150 kB.
 """
 
 from __future__ import annotations
