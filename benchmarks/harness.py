@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -97,22 +96,36 @@ def run_process(
     The last line of its stdout is read as a JSON object where it is one.
     """
     words = [str(word) for word in command]
-    started = time.perf_counter()
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, env={**os.environ, **(environment or {})}, cwd=ROOT
-    ) as process:
-        assert process.stdout is not None
-        killer = _kill_after(process, timeout)
-        out = process.stdout.read().decode(errors="replace")
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        killer.cancel()
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(words)} ended with status {process.returncode}:\n{out[-2000:]}")
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "usage.json"
+        launcher = [sys.executable, "-S", "-c", _LAUNCHER, record, *words]
+        with subprocess.Popen(
+            launcher, stdout=subprocess.PIPE, env={**os.environ, **(environment or {})}, cwd=ROOT
+        ) as process:
+            assert process.stdout is not None
+            killer = _kill_after(process, timeout)
+            out = process.stdout.read().decode(errors="replace")
+            process.wait()
+            killer.cancel()
+        status, seconds, processor, peak = json.loads(record.read_text())
+    if status:
+        raise RuntimeError(f"{' '.join(words)} ended with status {status}:\n{out[-2000:]}")
     per_mib = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes there, KiB on Linux
-    processor = usage.ru_utime + usage.ru_stime
-    return ProcessRun(_last_json(out), seconds, usage.ru_maxrss / per_mib, processor)
+    return ProcessRun(_last_json(out), seconds, peak / per_mib, processor)
+
+
+# Linux counts the memory of the process that starts a program into the program's peak, so a small one starts it.
+_LAUNCHER = """
+import json, os, signal, subprocess, sys, time
+started = time.perf_counter()
+process = subprocess.Popen(sys.argv[2:])
+signal.signal(signal.SIGTERM, lambda *_: process.kill())
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+_, status, usage = os.wait4(process.pid, 0)
+figures = [os.waitstatus_to_exitcode(status), time.perf_counter() - started]
+with open(sys.argv[1], "w") as file:
+    json.dump([*figures, usage.ru_utime + usage.ru_stime, usage.ru_maxrss], file)
+"""
 
 
 def run_parakit(
@@ -124,7 +137,7 @@ def run_parakit(
 
 
 def _kill_after(process: subprocess.Popen[bytes], timeout: float) -> threading.Timer:
-    killer = threading.Timer(timeout, process.kill)
+    killer = threading.Timer(timeout, process.terminate)
     killer.daemon = True
     killer.start()
     return killer

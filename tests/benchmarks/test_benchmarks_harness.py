@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import __main__ as front
@@ -128,6 +129,14 @@ def test_a_process_is_measured_from_start_to_end() -> None:
     assert run_process([sys.executable, "-c", "print('x'); print('{\"a\": 1}')"]).figures == {"a": 1}
     assert run.seconds > 0.2
     assert run.peak_memory_mib > 60
+
+
+def test_memory_of_who_measures_is_not_counted() -> None:
+    held = np.ones(
+        25_000_000
+    )  # 200 MB, which Linux would count into the peak of a program that is started from here
+    assert run_process([sys.executable, "-c", "pass"]).peak_memory_mib < 100
+    assert held.all()
 
 
 def test_a_process_that_fails_or_hangs_is_an_error() -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 import parakit
+from parakit.checkpoints import load_model
 from parakit.common.errors import UserError
 from parakit.evaluation.config import EvaluationConfig
 from parakit.evaluation.evaluate import evaluate_model, write_evaluation
+from parakit.evaluation.harness.backends import make_backend
 from parakit.evaluation.harness.model import HarnessModel
 from parakit.evaluation.results import BenchmarkResult, read_result
 
@@ -227,3 +229,20 @@ def test_a_broken_row_of_a_user_s_task_is_named(evaluate: Evaluate, tmp_path: Pa
         evaluate(str(task))
     rows.write_text(f"{json.dumps(good)}\n")
     assert evaluate(str(task))["mine"].n == 1
+
+
+def test_a_continuation_over_the_window_is_refused_before_anything_is_scored(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.api.instance import Instance
+
+    network, tokenizer = load_model(model_folder)
+    assert tokenizer is not None
+    model = HarnessModel(make_backend(network, tokenizer), tokenizer)
+    monkeypatch.setattr(model.computes, "score", lambda pairs: pytest.fail("it was scored"))
+    requests = [
+        Instance("loglikelihood", {}, ("Once", text), i)
+        for i, text in enumerate([" upon a time", " and so on" * model.max_seq_len])
+    ]
+    with pytest.raises(UserError, match=r"a continuation has \d+ tokens, and the context window holds"):
+        model.loglikelihood(requests)

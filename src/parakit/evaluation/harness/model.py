@@ -110,6 +110,10 @@ class HarnessModel(TemplateLM):
     ) -> list[tuple[float, bool]]:
         """The log-likelihood of each continuation given its context, and whether greedy decoding gives it."""
         items = [(str(context), str(continuation)) for context, continuation, *_ in _arguments(requests)]
+        for text in {
+            text for _, text in items if len(text.encode()) > self.max_seq_len
+        }:  # before any is scored
+            self._require_window(len(self.tok_encode(text, add_special_tokens=False)))
         found = self._kept("log_likelihood", items, self._score)
         self.truncated.update(
             context for (context, _), (*_, is_cut) in zip(items, found, strict=True) if is_cut
@@ -172,13 +176,16 @@ class HarnessModel(TemplateLM):
 
     def _fitted(self, context: list[int], continuation: list[int]) -> TokenPair:
         """The pair, with as much of the end of its context as the window holds."""
-        if len(continuation) > self.max_seq_len:
-            raise UserError(
-                f"a continuation has {len(continuation)} tokens, and the context window holds {self.max_seq_len}",
-                "evaluate this task on a model with a larger window",
-            )
+        self._require_window(len(continuation))
         room = self.max_seq_len if self.computes.has_source else self.max_seq_len + 1 - len(continuation)
         return context[-room:], continuation
+
+    def _require_window(self, n_tokens: int) -> None:
+        if n_tokens > self.max_seq_len:
+            raise UserError(
+                f"a continuation has {n_tokens} tokens, and the context window holds {self.max_seq_len}",
+                "evaluate this task on a model with a larger window",
+            )
 
     def _roll(self, texts: Sequence[str]) -> list[float]:
         windows: list[TokenPair] = []
