@@ -350,6 +350,7 @@ OTHERS = {
             "host",
             "port",
             "adapters",
+            "documents",
             "device",
             "dtype",
             "model_memory",

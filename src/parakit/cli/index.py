@@ -134,7 +134,7 @@ class IndexDataCommandConfig(Config):
         default=3, ge=1, le=20, description="With --kind conversations: passages of each at most."
     )
     refusal_share: float = Field(
-        default=0.25,
+        default=0.3,
         ge=0,
         lt=1,
         description="With --kind conversations: share whose passages lack the answer.",

@@ -12,7 +12,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from parakit.common.hardware import parakit_version
 from parakit.serving.accounts.accounts import Accounts
-from parakit.serving.api import batches, chat, completions, embeddings, health, metrics, models, tokenize
+from parakit.serving.api import (
+    batches,
+    chat,
+    completions,
+    documents,
+    embeddings,
+    health,
+    metrics,
+    models,
+    tokenize,
+)
 from parakit.serving.api.anthropic_messages import routes as anthropic_messages
 from parakit.serving.api.batches import account_by_owner
 from parakit.serving.api.errors import add_error_handlers
@@ -30,7 +40,11 @@ from parakit.serving.security.protection import protect
 
 ANSWERING = tuple(one.router for one in (chat, completions, responses, anthropic_messages, embeddings))
 """The routes that a line of a batch may name."""
-ROUTERS = (models.router, *ANSWERING, *(one.router for one in (batches, tokenize, health, metrics)))
+ROUTERS = (
+    models.router,
+    *ANSWERING,
+    *(one.router for one in (documents, batches, tokenize, health, metrics)),
+)
 
 
 def create_app(
@@ -64,6 +78,7 @@ def create_app(
     app.state.serving = context = ServingContext(registry, config, service, accounts)
     ServerMetrics(service, context.metrics)
     context.parts["batches"] = batch_service = BatchService(config.data_dir, LineExecutor(context, ANSWERING))
+    context.parts[documents.PART] = documents.open_indexes(config.documents, config.device)
     for router in ROUTERS:
         app.include_router(router)
     add_error_handlers(app)

@@ -27,6 +27,10 @@ class ServeConfig(SecurityConfig, AccountsConfig):
     adapters: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), description="Folders of adapters of the models; each is served as MODEL:ADAPTER."
     )
+    documents: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        description="Indexes of documents (parakit index) that /v1/answers answers from; NAME=PATH names one.",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16, float16, float64.")
     model_memory: float | None = Field(

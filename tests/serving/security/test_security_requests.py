@@ -36,6 +36,8 @@ ROUTES = {
     "/v1/chat/completions": "key",
     "/v1/completions": "key",
     "/v1/embeddings": "key",
+    "/v1/answers": "key",
+    "/v1/documents": "key",
     "/v1/files": "key",
     "/v1/files/{file_id}": "key",
     "/v1/files/{file_id}/content": "key",

@@ -179,6 +179,10 @@ def test_conversations_have_the_form_of_a_question_to_the_documents(index, tmp_p
     ]
     refusals = [one for one in found if one.messages[-1].content == REFUSAL]
     assert 0 < len(refusals) < len(found)
+    silent = [
+        one for one in refusals if any(len(part) > 60 for part in one.messages[0].content.split("\n\n")[1:-1])
+    ]
+    assert silent
     for one in found:
         request, answer = (message.content for message in one.messages)
         if answer == REFUSAL:

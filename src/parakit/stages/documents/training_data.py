@@ -2,13 +2,15 @@
 
 Questions are made by rules about the passages that are not held out (see `questions`). What is hard is found by the index
 itself: passages that rank high for a question and lack its answer (Karpukhin et al. 2020, section 3.2). A conversation has
-the form of `parakit ask`: the passages that the search finds, the right one among them or, for some, missing, and then the
-answer is the refusal.
+the form of `parakit ask`: the passages that the search finds, the right one among them. For some it is missing, or has lost
+the sentences with the answer, and then the answer is the refusal.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,9 @@ from parakit.data.sources import GeneratedSource
 
 LACKS = 0.5  # of an answer's content words: with fewer a passage lacks the answer
 N_SEARCHED = 20
+OWN_DOCUMENT = 0.5  # of the refusals are about a document that is there and does not say
+MIN_SILENT = 60  # characters
+_SENTENCE = re.compile(r".*?(?:[.!?]\s+|\n+|$)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class TrainingDataConfig:
 
     wordings: int = 2
     n_negatives: int = 3
-    refusal_share: float = 0.25
+    refusal_share: float = 0.3
     n_passages: int = 3
     max_questions: int = 10_000
 
@@ -66,7 +71,9 @@ def cited_conversations(index: DocumentIndex, config: TrainingDataConfig) -> Ite
         if not others:
             continue
         if _part(pair.question, "refusal") < config.refusal_share:
-            yield _conversation(pair.question, others, REFUSAL)
+            silent = _without_answer(passage, pair) if _part(pair.question, "silent") < OWN_DOCUMENT else None
+            shown = [*others[:1], silent, *others[1:]] if silent else others
+            yield _conversation(pair.question, shown[: config.n_passages], REFUSAL)
             continue
         place = int(_part(pair.question, "place") * min(config.n_passages, len(others) + 1))
         shown = [*others[:place], passage, *others[place:]][: config.n_passages]
@@ -118,6 +125,17 @@ def _hard(index: DocumentIndex, passage: StoredPassage, pair: Pair, n: int) -> l
         if hit.passage.id != passage.id and len(found_words(wanted, hit.passage.text)) < LACKS * len(wanted)
     )
     return [one for one, _ in zip(lacking, range(n), strict=False)]
+
+
+def _without_answer(passage: StoredPassage, pair: Pair) -> StoredPassage | None:
+    """The passage without the sentences that have the answer, as a document that is about the question and does not say;
+    None where too little is left.
+    """
+    wanted = content_words(pair.answer)
+    pieces = _SENTENCE.findall(passage.text)
+    kept = [one for one in pieces if len(found_words(wanted, one)) < LACKS * len(wanted)]
+    text = "".join(kept).strip()
+    return dataclasses.replace(passage, text=text) if len(text) >= MIN_SILENT else None
 
 
 def _conversation(question: str, passages: list[StoredPassage], answer: str) -> Conversation:

@@ -1,0 +1,1 @@
+"""Indexes of documents: how well they are searched, and answers from them."""
