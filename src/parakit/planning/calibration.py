@@ -15,7 +15,7 @@ from pydantic import Field
 
 from parakit.common.settings import Config
 
-VERSION = 3  # of what is measured, and how
+VERSION = 4  # of what is measured, and how
 
 
 class BlockSpeed(Config):

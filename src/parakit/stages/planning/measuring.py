@@ -27,6 +27,7 @@ from parakit.inference.speed import memory_bandwidth
 from parakit.model.adapters import attach, make_lora
 from parakit.model.adapters.config import LoraConfig
 from parakit.model.heads import LanguageModel
+from parakit.model.kernels.attention import attention as kernel_attention
 from parakit.model.quantized import QuantScheme, make_plan, quantize_modules
 from parakit.planning.calibration import VERSION, BlockSpeed, MeasuredSpeeds
 from parakit.planning.machines import Machine, find_machine, read_cards
@@ -219,9 +220,13 @@ def _score_speeds(seconds: float) -> tuple[float, float]:
         with torch.no_grad():
             attend()
 
+    def train() -> None:
+        found = kernel_attention(query, key, value, None, True, None)
+        (attend() if found is None else found).sum().backward()
+
     return (
         flops / typical_seconds(forward, seconds),
-        3 * flops / typical_seconds(lambda: attend().sum().backward(), seconds),
+        3 * flops / typical_seconds(train, seconds),
     )
 
 
