@@ -24,7 +24,7 @@ from parakit.data.conversations.conversation import (
 from parakit.data.conversations.sets import iter_conversations
 from parakit.data.row_report import RowReport, skip_summary
 from parakit.tokens.chat.template import compile_chat
-from parakit.tokens.chat.template_support import check_supported
+from parakit.tokens.chat.template_support import supported_form
 from parakit.tokens.config import LongRowRule
 from parakit.tokens.long_rows import RowKind, WayOut, fit_rows
 from parakit.tokens.preferences.encoding import MIN_PROMPT_TOKENS, truncate_left
@@ -103,8 +103,8 @@ def compile_prompts(
             continue
         messages, answer = parts
         prompt = Conversation(messages, tools=conversation.tools)
-        check_supported(tokenizer, prompt)
-        token_ids = tuple(compile_chat(tokenizer, prompt, add_generation_prompt=True).token_ids)
+        written = supported_form(tokenizer, prompt)
+        token_ids = tuple(compile_chat(tokenizer, written, add_generation_prompt=True).token_ids)
         one = RLPrompt(messages, answer, token_ids, conversation.tests, conversation.tools)
         prompts.setdefault(prompt, one)
     if n_empty:

@@ -1,0 +1,56 @@
+"""`parakit mcp`: Parakit's tools for other assistants, over MCP."""
+
+import tyro
+from pydantic import Field
+
+from parakit.cli.rendering.arguments import parse_command
+from parakit.common.errors import UserError
+from parakit.common.progress import log
+from parakit.common.settings import Config
+
+
+class McpCommandConfig(Config):
+    """Serve Parakit to other assistants over MCP: list, describe and inspect models, generate, chat, evaluate, build. Over
+    standard input and output, for an assistant that starts this command, or over HTTP.
+    """
+
+    folder: tyro.conf.Positional[str] = Field(
+        default=".", description="The folder whose models and recipes can be used, and nothing outside it."
+    )
+    http: int | None = Field(
+        default=None, ge=0, le=65535, description="Serve over HTTP, at this port, under /mcp."
+    )
+    host: str = Field(default="127.0.0.1", description="The address to listen at (HTTP only).")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+
+
+def main(argv: list[str]) -> int:
+    """Run `parakit mcp` with these arguments until the input ends or it is interrupted."""
+    command = parse_command(McpCommandConfig, argv, "parakit mcp")
+    if command.http is None and "host" in command.model_fields_set:
+        raise UserError("--host has no effect without --http", "add --http PORT")
+    if command.host not in ("127.0.0.1", "localhost", "::1"):
+        raise UserError(
+            f"--host {command.host}: whoever reaches this port could use every model and build",
+            "serve at 127.0.0.1, behind a proxy that asks for a password",
+        )
+    import parakit
+    from parakit.assistants.tools.mcp_server import http_app, mcp_server, serve_stdio
+    from parakit.serving.mcp.tools import INSTRUCTIONS, ParakitTools
+
+    tools = ParakitTools(command.folder, command.device)
+    if not tools.folder.is_dir():
+        raise UserError(f"{command.folder}: is no folder", "name the folder of your models")
+    try:
+        server = mcp_server(tools.box(), "parakit", parakit.__version__, INSTRUCTIONS)
+        if command.http is None:
+            serve_stdio(server)
+        else:
+            import uvicorn
+
+            log(f"MCP server at http://{command.host}:{command.http}/mcp, for {tools.folder}")
+            app = http_app(server, command.host)
+            uvicorn.run(app, host=command.host, port=command.http, log_level="warning")
+    finally:
+        tools.jobs.close()
+    return 0
