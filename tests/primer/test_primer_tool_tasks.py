@@ -98,5 +98,21 @@ def test_the_primer_generates_tasks_by_kind_and_others_name_the_way() -> None:
         ToolTask.from_tests(replace(other, tests='{"tool_task": {}}').tests)
 
 
+def test_tasks_of_one_conversation_share_a_state_and_the_last_one_is_its_outcome() -> None:
+    config = PrimerConversationsConfig(kind="tools", n_conversations=60, max_tasks=5)
+    made = list(generate_conversations(config))
+    n_tasks = [sum(message.role == "user" for message in one.messages) for one in made]
+    assert set(n_tasks) >= {1, 2, 3, 4}
+    for conversation in made:
+        task = ToolTask.from_tests(conversation.tests)
+        assert outcome(task, conversation.messages).is_solved
+        ids = [call.id for message in conversation.messages for call in message.tool_calls]
+        assert len(ids) == len(set(ids))
+        world = ToolWorld(task)
+        results = [message.content for message in conversation.messages if message.role == "tool"]
+        calls = [call for message in conversation.messages for call in message.tool_calls]
+        assert [world.call(call.name, call.arguments) for call in calls] == results
+
+
 def replace_kind(config: PrimerConversationsConfig) -> PrimerConversationsConfig:
     return config.replace(kind="chat")

@@ -10,15 +10,24 @@ from rich.console import Console
 
 from parakit.assistants.agent.config import AgentConfig
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import GREEDY, Needs, refuse_inert
 from parakit.cli.rendering.safe_text import plain, safe
 from parakit.common.errors import UserError
 from parakit.common.progress import log
+from parakit.inference.chat_models.locations import is_endpoint
 
 if TYPE_CHECKING:
     from parakit.assistants.agent.loop import Step
     from parakit.assistants.tools.tool import AgentTool
     from parakit.data.conversations.messages import ToolCall
 
+_NEEDS = (
+    GREEDY,
+    Needs(("model_name",), lambda command: is_endpoint(command.model), "the model is a folder", "name a URL"),
+    Needs(
+        ("device",), lambda command: not is_endpoint(command.model), "the model is at a URL", "name a folder"
+    ),
+)
 SHOWN_LINES, SHOWN_CHARS = 6, 200  # of a result
 
 
@@ -59,6 +68,7 @@ class AgentCommandConfig(AgentConfig):
 def main(argv: list[str]) -> int:
     """Run `parakit agent` with these arguments; 0 where the model answered, 1 where a limit ended the run."""
     command = parse_command(AgentCommandConfig, argv, "parakit agent")
+    refuse_inert(command, _NEEDS)
     task = (sys.stdin.read() if command.task == "-" else command.task).strip()
     if not task:
         raise UserError("the task is empty", "parakit agent MODEL 'What is 12 * 34?' --tools calculator")

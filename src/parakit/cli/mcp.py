@@ -4,6 +4,7 @@ import tyro
 from pydantic import Field
 
 from parakit.cli.rendering.arguments import parse_command
+from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.common.settings import Config
@@ -24,14 +25,18 @@ class McpCommandConfig(Config):
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
 
 
+_HOST = Needs(
+    ("host",), lambda command: command.http is not None, "the server uses no network", "add --http PORT"
+)
+
+
 def main(argv: list[str]) -> int:
     """Run `parakit mcp` with these arguments until the input ends or it is interrupted."""
     command = parse_command(McpCommandConfig, argv, "parakit mcp")
-    if command.http is None and "host" in command.model_fields_set:
-        raise UserError("--host has no effect without --http", "add --http PORT")
+    refuse_inert(command, (_HOST,))
     if command.host not in ("127.0.0.1", "localhost", "::1"):
         raise UserError(
-            f"--host {command.host}: whoever reaches this port could use every model and build",
+            f"--host {command.host}: all who reach this port could use every model and build",
             "serve at 127.0.0.1, behind a proxy that asks for a password",
         )
     import parakit

@@ -36,6 +36,9 @@ class PrimerConversationsConfig(PrimerSeed):
         default="chat",
         description="Questions and small talk, or tasks that are solved by calls of functions.",
     )
+    max_tasks: int = Field(
+        default=1, ge=1, le=20, description="Of kind tools: tasks that follow each other in one conversation."
+    )
     n_conversations: int = Field(default=22_000, ge=1)
 
 

@@ -19,7 +19,7 @@ from parakit.primer.exercise import Exercise, sentence
 from parakit.primer.grading import SUITES, SuiteItem
 from parakit.primer.seeded_random import Random
 from parakit.primer.skills import audience, facts, small_talk
-from parakit.primer.tool_tasks import generate_tool_tasks
+from parakit.primer.tool_tasks import generate_tool_conversations, generate_tool_tasks
 from parakit.primer.tool_world import FUNCTIONS
 from parakit.primer.world import PERSON
 
@@ -107,8 +107,7 @@ def generate_conversations(config: PrimerConversationsConfig) -> Iterator[Conver
     talk; of kind tools each is a task with its calls.
     """
     if config.kind == "tools":
-        tasks = generate_tool_tasks(config.n_conversations, config.seed)
-        yield from (conversation for _, conversation in tasks)
+        yield from generate_tool_conversations(config.n_conversations, config.max_tasks, config.seed)
         return
     random = Random(config.seed, "conversations")
     kinds = (lambda d: _exchange(draw_exercise(d)), _chat, _follow_up, _role_play, _small_talk)

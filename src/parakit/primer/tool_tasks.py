@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 from parakit.common.files import JsonObject
@@ -209,3 +209,55 @@ def generate_tool_tasks(
     random = Random(seed, "tool_tasks", "held_out" if held_out else "train")
     for _, (kind, draw) in zip(range(n_tasks), cycle(KINDS.items()), strict=False):
         yield kind, draw(random, held_out)
+
+
+def generate_tool_conversations(
+    n_conversations: int, max_tasks: int, seed: int = 0
+) -> Iterator[Conversation]:
+    """Conversations of one to `max_tasks` training tasks in one state: the tools are described once for all of them, so that a
+    token of training has more calls. The outcome is that of the last task, with what the earlier ones changed.
+    """
+    if max_tasks == 1:
+        yield from (conversation for _, conversation in generate_tool_tasks(n_conversations, seed))
+        return
+    random, kinds = Random(seed, "tool_conversations"), tuple(KINDS.values())
+    for _ in range(n_conversations):
+        parts = [random.pick(kinds)(random, False)]
+        for _ in range(random.between(0, max_tasks - 1)):
+            part = random.pick(kinds)(random, False)
+            if not any(_share_state(part, other) for other in parts):
+                parts.append(part)
+        yield _joined(parts)
+
+
+def _share_state(one: Conversation, other: Conversation) -> bool:
+    """Whether two tasks are about the same items of a person, or the same person's place."""
+    a, b = (ToolTask.from_tests(part.tests) for part in (one, other))
+    return bool(_pairs(a) & _pairs(b) or set(a.places) & set(b.places))
+
+
+def _pairs(task: ToolTask) -> set[tuple[str, str]]:
+    return {(person, item) for person, items in task.stock.items() for item in items}
+
+
+def _joined(parts: list[Conversation]) -> Conversation:
+    """One conversation of several tasks, each in its part of the state."""
+    tasks = [ToolTask.from_tests(part.tests) for part in parts]
+    stock, after, places = _union(task.stock for task in tasks), _union(task.after for task in tasks), {}
+    messages: list[Message] = []
+    for number, (part, task) in enumerate(zip(parts, tasks, strict=True)):
+        places |= task.places
+        for message in part.messages:
+            calls = tuple(replace(call, id=f"{call.id}of{number}") for call in message.tool_calls)
+            answered = message.tool_call_id and f"{message.tool_call_id}of{number}"
+            messages.append(replace(message, tool_calls=calls, tool_call_id=answered))
+    whole = replace(tasks[-1], stock=stock, after=after, places=places)
+    return Conversation(tuple(messages), whole.to_tests(), TOOLS)
+
+
+def _union(stocks: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
+    joined: dict[str, dict[str, int]] = {}
+    for stock in stocks:
+        for person, items in stock.items():
+            joined.setdefault(person, {}).update(items)
+    return joined

@@ -152,11 +152,8 @@ class ToolOutcome:
 
 
 def outcome(task: ToolTask, messages: Sequence[Message]) -> ToolOutcome:
-    """Of a finished conversation, whose calls are made once more on a fresh state."""
-    world = ToolWorld(task)
-    for message in messages:
-        for call in message.tool_calls:
-            world.call(call.name, call.arguments)
+    """Of a finished conversation, whose calls are made once more on a fresh state; its counts are of the last question."""
+    world = world_after(task, messages)
     last = messages[-1]
     answer = last.content if last.role == "assistant" and not last.tool_calls else ""
     text = normalise(answer)
@@ -168,3 +165,14 @@ def outcome(task: ToolTask, messages: Sequence[Message]) -> ToolOutcome:
         and not (task.no_calls and world.n_calls)
     )
     return ToolOutcome(is_solved, world.n_calls, world.n_invalid)
+
+
+def world_after(task: ToolTask, messages: Sequence[Message]) -> ToolWorld:
+    """The state after the calls of some messages; its counts are of those after the last question."""
+    world = ToolWorld(task)
+    for message in messages:
+        if message.role == "user":
+            world.n_calls = world.n_invalid = 0
+        for call in message.tool_calls:
+            world.call(call.name, call.arguments)
+    return world

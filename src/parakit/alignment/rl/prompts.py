@@ -48,7 +48,9 @@ class RLPrompt:
 
 @dataclass(frozen=True)
 class SampledCompletion:
-    """A completion of a prompt, as a reward sees it. `ended`: not truncated."""
+    """A completion of a prompt, as a reward sees it. `ended`: not truncated. `counted`: which of its tokens the policy wrote,
+    where results of tools are among them; None: all.
+    """
 
     messages: tuple[Message, ...]
     answer: str | None
@@ -56,6 +58,7 @@ class SampledCompletion:
     ended: bool = True
     tests: str | None = None
     tools: str | None = None
+    counted: tuple[bool, ...] | None = None
 
     def conversation(self) -> Conversation:
         """The prompt with the completion as the assistant's turn."""

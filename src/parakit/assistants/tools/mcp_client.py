@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 from parakit.assistants.tools.config import ToolLimits
 from parakit.assistants.tools.tool import AgentTool, ToolError
@@ -52,9 +52,9 @@ class McpServer:
         return self.location.startswith(("http://", "https://"))
 
 
-def _errors_file() -> IO[str]:
+def _errors_file() -> TextIO:
     """For what a program writes to its standard error; gone when it is closed."""
-    return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+    return cast(TextIO, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
 
 
 @dataclass
@@ -62,7 +62,7 @@ class _Connection:
     """One server: its client while it is connected, and the task that holds it."""
 
     server: McpServer
-    log: IO[str] = field(default_factory=_errors_file)
+    log: TextIO = field(default_factory=_errors_file)
     client: Any = None
     task: asyncio.Task[None] | None = None
     ending: asyncio.Event = field(default_factory=asyncio.Event)
@@ -245,7 +245,7 @@ def _reason(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
-def _last_lines(file: IO[str], n_lines: int = 3) -> str:
+def _last_lines(file: TextIO, n_lines: int = 3) -> str:
     """What a program wrote to its standard error at last."""
     file.seek(0)
     lines = [line.strip() for line in file.read()[-4000:].splitlines() if line.strip()]
