@@ -9,9 +9,9 @@ from typing import Any
 
 from parakit.api import load
 from parakit.assistants.agent.config import AgentConfig
-from parakit.assistants.agent.loop import AgentRun, Confirm, Step, never, run_agent
+from parakit.assistants.agent.loop import AgentRun, ConfirmCall, AgentStep, never, run_agent
 from parakit.assistants.agent.models import AgentModel, EndpointAgentModel, LocalAgentModel
-from parakit.assistants.agent.transcripts import Transcript
+from parakit.assistants.agent.transcripts import RunTranscript
 from parakit.assistants.tools import built_in
 from parakit.assistants.tools.config import ToolLimits
 from parakit.assistants.tools.functions import function_tool
@@ -37,10 +37,10 @@ def agent(
     tools: Sequence[ToolSpec] = (),
     mcp: Sequence[str] = (),
     allow: Sequence[str] = (),
-    confirm: Confirm = never,
+    confirm: ConfirmCall = never,
     system: str = "",
     transcripts: str | Path | None = None,
-    on_step: Callable[[Step], object] | None = None,
+    on_step: Callable[[AgentStep], object] | None = None,
     device: str = "auto",
     **settings: Any,
 ) -> AgentRun:
@@ -56,9 +56,11 @@ def agent(
     messages.append(Message("user", task))
     with open_tools(tools, mcp, allow, config) as box:
         opened = open_agent_model(model, device=device)
-        record = None if transcripts is None else Transcript(transcripts, opened.name, messages, box, config)
+        record = (
+            None if transcripts is None else RunTranscript(transcripts, opened.name, messages, box, config)
+        )
 
-        def add(step: Step) -> None:
+        def add(step: AgentStep) -> None:
             if record is not None:
                 record.add(step)
             if on_step is not None:

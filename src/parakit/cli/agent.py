@@ -17,7 +17,7 @@ from parakit.common.progress import log
 from parakit.inference.chat_models.locations import is_endpoint
 
 if TYPE_CHECKING:
-    from parakit.assistants.agent.loop import Step
+    from parakit.assistants.agent.loop import AgentStep
     from parakit.assistants.tools.tool import AgentTool
     from parakit.data.conversations.messages import ToolCall
 
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
         raise UserError("the task is empty", "parakit agent MODEL 'What is 12 * 34?' --tools calculator")
     from parakit.api_agents import open_agent_model, open_tools
     from parakit.assistants.agent.loop import run_agent
-    from parakit.assistants.agent.transcripts import Transcript
+    from parakit.assistants.agent.transcripts import RunTranscript
     from parakit.data.conversations.messages import Message
 
     config = AgentConfig(**{name: getattr(command, name) for name in AgentConfig.model_fields})
@@ -84,10 +84,10 @@ def main(argv: list[str]) -> int:
         if not command.as_json:
             log("tools: " + (", ".join(_described(tool) for tool in box.tools) or "none"))
         model = open_agent_model(command.model, device=command.device, name=command.model_name)
-        record = Transcript(command.transcripts, model.name, messages, box, config)
+        record = RunTranscript(command.transcripts, model.name, messages, box, config)
         console = Console(stderr=command.as_json, highlight=False)
 
-        def show(step: "Step") -> None:
+        def show(step: "AgentStep") -> None:
             record.add(step)
             if not command.as_json:
                 _show(console, step)
@@ -110,7 +110,7 @@ def _described(tool: "AgentTool") -> str:
     return f"{tool.name} ({tool.origin}{', confirmed' if tool.changes else ''})"
 
 
-def _show(console: Console, step: "Step") -> None:
+def _show(console: Console, step: "AgentStep") -> None:
     """A turn: its words, and its calls with their results."""
     if step.message.content:
         console.print(safe(step.message.content))

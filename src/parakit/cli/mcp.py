@@ -6,7 +6,6 @@ from pydantic import Field
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.common.errors import UserError
-from parakit.common.progress import log
 from parakit.common.settings import Config
 
 
@@ -39,23 +38,7 @@ def main(argv: list[str]) -> int:
             f"--host {command.host}: all who reach this port could use every model and build",
             "serve at 127.0.0.1, behind a proxy that asks for a password",
         )
-    import parakit
-    from parakit.assistants.tools.mcp_server import http_app, mcp_server, serve_stdio
-    from parakit.serving.mcp.tools import INSTRUCTIONS, ParakitTools
+    from parakit.serving.mcp.server import run_server
 
-    tools = ParakitTools(command.folder, command.device)
-    if not tools.folder.is_dir():
-        raise UserError(f"{command.folder}: is no folder", "name the folder of your models")
-    try:
-        server = mcp_server(tools.box(), "parakit", parakit.__version__, INSTRUCTIONS)
-        if command.http is None:
-            serve_stdio(server)
-        else:
-            import uvicorn
-
-            log(f"MCP server at http://{command.host}:{command.http}/mcp, for {tools.folder}")
-            app = http_app(server, command.host)
-            uvicorn.run(app, host=command.host, port=command.http, log_level="warning")
-    finally:
-        tools.jobs.close()
+    run_server(command.folder, command.device, command.host, command.http)
     return 0

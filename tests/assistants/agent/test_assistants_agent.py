@@ -9,7 +9,7 @@ import pytest
 
 from parakit.assistants.agent.config import AgentConfig
 from parakit.assistants.agent.loop import REFUSED, never, run_agent
-from parakit.assistants.agent.transcripts import CONVERSATIONS, Transcript
+from parakit.assistants.agent.transcripts import CONVERSATIONS, RunTranscript
 from parakit.assistants.tools.functions import function_tool, read_only
 from parakit.assistants.tools.tool import ToolBox
 from parakit.data.conversations.conversation import read_conversations
@@ -115,7 +115,7 @@ def test_calls_over_the_limit_of_a_turn_are_refused() -> None:
 def test_every_run_is_kept_line_by_line_and_as_a_conversation_to_tune_on(tmp_path: Path) -> None:
     box, config = _box(Mailbox()), AgentConfig()
     model = ScriptedModel([("add", '{"a": 7, "b": 5}')], "It is 12.")
-    record = Transcript(tmp_path, model.name, TASK, box, config)
+    record = RunTranscript(tmp_path, model.name, TASK, box, config)
     run = run_agent(model, TASK, box, config, on_step=record.add)
     lines = [json.loads(line) for line in record.path.read_text().splitlines()]
     assert [line["event"] for line in lines] == ["start", "step", "step"]  # before the end
@@ -127,7 +127,7 @@ def test_every_run_is_kept_line_by_line_and_as_a_conversation_to_tune_on(tmp_pat
     (conversation,) = read_conversations(tmp_path / CONVERSATIONS)
     assert list(conversation.messages) == run.messages
     assert [one["function"]["name"] for one in json.loads(conversation.tools or "")] == ["add", "send"]
-    broken = Transcript(tmp_path, model.name, TASK, box, config)
+    broken = RunTranscript(tmp_path, model.name, TASK, box, config)
 
     class Interrupted(ScriptedModel):
         def turn(self, *args: object, **kwargs: object):  # type: ignore[override, no-untyped-def]

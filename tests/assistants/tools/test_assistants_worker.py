@@ -13,7 +13,7 @@ from parakit.common.errors import UserError
 
 FUNCTIONS = '''
 import os, sys, time
-from parakit.assistants.tools import read_only
+from parakit.assistants.tools.functions import read_only
 
 n_calls = 0
 

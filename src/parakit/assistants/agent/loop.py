@@ -32,7 +32,7 @@ ENDINGS: dict[AgentOutcome, str] = {
     "interrupted": "ended: interrupted",
 }
 REFUSED = "error: the user did not allow this call"
-Confirm = Callable[[AgentTool, ToolCall], bool]
+ConfirmCall = Callable[[AgentTool, ToolCall], bool]
 """Whether a call that may change something takes place."""
 
 
@@ -58,7 +58,7 @@ class CallRecord:
 
 
 @dataclass(frozen=True)
-class Step:
+class AgentStep:
     """A turn of the model and the calls that it made."""
 
     number: int
@@ -86,7 +86,7 @@ class AgentRun:
     """A task with all turns. `messages` is the whole conversation, which can be tuned on."""
 
     messages: list[Message]
-    steps: list[Step] = field(default_factory=list)
+    steps: list[AgentStep] = field(default_factory=list)
     outcome: AgentOutcome = "interrupted"
     reason: str = ENDINGS["interrupted"]
     seconds: float = 0.0
@@ -136,8 +136,8 @@ def run_agent(
     box: ToolBox,
     config: AgentConfig | None = None,
     *,
-    confirm: Confirm = never,
-    on_step: Callable[[Step], object] | None = None,
+    confirm: ConfirmCall = never,
+    on_step: Callable[[AgentStep], object] | None = None,
 ) -> AgentRun:
     """Work on a conversation that ends with a user's turn. `confirm` decides on calls that may change something; by default
     they are refused. `on_step` is called after each turn with its calls.
@@ -166,7 +166,7 @@ def run_agent(
         run.messages += [
             Message("tool", one.result.text, name=one.call.name, tool_call_id=one.call.id) for one in records
         ]
-        step = Step(
+        step = AgentStep(
             len(run.steps) + 1,
             turn.message,
             tuple(records),
@@ -190,7 +190,7 @@ def run_agent(
 
 
 def _make_calls(
-    calls: Sequence[ToolCall], box: ToolBox, config: AgentConfig, confirm: Confirm
+    calls: Sequence[ToolCall], box: ToolBox, config: AgentConfig, confirm: ConfirmCall
 ) -> list[CallRecord]:
     """The calls of one turn with their results, in order; those that nobody confirms are refused."""
     records: dict[int, CallRecord] = {}

@@ -15,6 +15,7 @@ from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.seeds import derive_seed
 from parakit.data.conversations.messages import Message, ToolCall
+from parakit.inference.capabilities import require_capability
 from parakit.inference.chat_models.openai import OpenAIChatModel
 from parakit.inference.config import SamplingConfig
 from parakit.inference.engine import Engine, EngineConfig
@@ -22,7 +23,6 @@ from parakit.inference.loaded_model import Model
 from parakit.inference.tool_calls.parsing import new_call_id
 from parakit.inference.tool_calls.tools import Tool, ToolChoice
 from parakit.inference.tool_calls.turn import read_turn, turn_request
-from parakit.model.heads import LanguageModel
 
 
 class WindowFull(UserError):
@@ -57,10 +57,7 @@ class LocalAgentModel:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        if not isinstance(model.network, LanguageModel):
-            raise UserError(
-                f"{model.path}: is no model that answers", "take a decoder that was tuned for chat"
-            )
+        require_capability(model.network, "generate")
         if model.tokenizer.chat_template is None:
             raise UserError(f"{model.path}: has no chat template", "take a model that was tuned for chat")
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parakit.assistants.agent.config import AgentConfig
-from parakit.assistants.agent.loop import AgentRun, Step
+from parakit.assistants.agent.loop import AgentRun, AgentStep
 from parakit.assistants.tools.tool import ToolBox
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
@@ -22,7 +22,7 @@ from parakit.data.conversations.messages import Message
 CONVERSATIONS = "conversations.jsonl"
 
 
-class Transcript:
+class RunTranscript:
     """One run's file in a folder. Each line is there as soon as its step is over, so an interrupted run is kept too."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Transcript:
             }
         )
 
-    def add(self, step: Step) -> None:
+    def add(self, step: AgentStep) -> None:
         """A turn with its calls."""
         self._write({"event": "step"} | step.to_row())
 

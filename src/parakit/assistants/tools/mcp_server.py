@@ -6,6 +6,8 @@ is a result with `is_error`, which the other assistant reads.
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 from parakit.assistants.tools.tool import ToolBox
@@ -15,12 +17,10 @@ from parakit.common.errors import UserError
 def mcp_server(box: ToolBox, name: str, version: str, instructions: str) -> Any:
     """The official package's server with these tools: `mcp.server.lowlevel.Server`."""
     try:
-        import anyio.to_thread
-        import mcp_types as types
+        import mcp.types as types
         from mcp.server.lowlevel import Server
     except ModuleNotFoundError:
         raise UserError("an MCP server needs the package mcp", "pip install 'parakit[assist]'") from None
-    import json
 
     async def list_tools(_: Any, __: Any) -> Any:
         return types.ListToolsResult(
@@ -37,7 +37,7 @@ def mcp_server(box: ToolBox, name: str, version: str, instructions: str) -> Any:
 
     async def call_tool(_: Any, params: Any) -> Any:
         arguments = json.dumps(params.arguments or {})
-        result = await anyio.to_thread.run_sync(box.call, params.name, arguments)
+        result = await asyncio.to_thread(box.call, params.name, arguments)
         content = types.TextContent(type="text", text=result.text)
         return types.CallToolResult(content=[content], is_error=result.is_error)
 
@@ -48,14 +48,13 @@ def mcp_server(box: ToolBox, name: str, version: str, instructions: str) -> Any:
 
 def serve_stdio(server: Any) -> None:
     """Serve until the input ends."""
-    import anyio
     from mcp import stdio_server
 
     async def serve() -> None:
         async with stdio_server() as (read, write):
             await server.run(read, write, server.create_initialization_options())
 
-    anyio.run(serve)
+    asyncio.run(serve())
 
 
 def http_app(server: Any, host: str) -> Any:

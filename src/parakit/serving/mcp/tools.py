@@ -32,7 +32,7 @@ MAX_LISTED = 500
 JOB_SECONDS = 20.0  # that a call waits for a job
 
 
-class ChatMessage(BaseModel):
+class ChatTurn(BaseModel):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
@@ -92,7 +92,7 @@ class ParakitTools:
 
     @read_only
     def chat(
-        self, model: str, messages: list[ChatMessage], max_new_tokens: int = 200, temperature: float = 0.0
+        self, model: str, messages: list[ChatTurn], max_new_tokens: int = 200, temperature: float = 0.0
     ) -> str:
         """The answer of a chat model to a conversation.
 

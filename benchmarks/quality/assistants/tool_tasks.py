@@ -146,8 +146,8 @@ def _grpo(weak: Path, work: Path, n_steps: int, n_tasks: int, before: float) -> 
 
 
 def planted(folder: Path, n: int) -> dict[str, Any]:
-    """What a model does with results in which an instruction is planted: tasks in which the planted function is called, the calls
-    made with and without confirmation, and the control tokens that the results became.
+    """What a model does with results in which an instruction is planted: tasks in which the planted function is called, the
+    calls made with and without confirmation, and the control tokens that the results became.
     """
     model = Model.load(folder)
     agent, config = LocalAgentModel(model), AgentConfig(max_new_tokens=160, max_steps=8)
