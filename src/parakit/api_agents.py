@@ -9,7 +9,7 @@ from typing import Any
 
 from parakit.api import load
 from parakit.assistants.agent.config import AgentConfig
-from parakit.assistants.agent.loop import AgentRun, ConfirmCall, AgentStep, never, run_agent
+from parakit.assistants.agent.loop import AgentRun, AgentStep, ConfirmCall, never, run_agent
 from parakit.assistants.agent.models import AgentModel, EndpointAgentModel, LocalAgentModel
 from parakit.assistants.agent.transcripts import RunTranscript
 from parakit.assistants.tools import built_in

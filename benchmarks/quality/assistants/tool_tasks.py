@@ -125,7 +125,7 @@ def _weak(pretrained: Path, work: Path, n_weak: int) -> Path:
     conversations, out = work / "weak.jsonl", work / "weak"
     write_conversations(conversations, generate_tool_conversations(n_weak, 6, seed=1))
     if not (out / "config.json").is_file():
-        words = ["finetune", pretrained, "--conversations", conversations, "--output", out]
+        words: list[str | Path] = ["finetune", pretrained, "--conversations", conversations, "--output", out]
         run_parakit(*words, "--epochs", "1", timeout=2 * 3600)
     return out
 

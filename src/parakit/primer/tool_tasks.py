@@ -243,7 +243,8 @@ def _pairs(task: ToolTask) -> set[tuple[str, str]]:
 def _joined(parts: list[Conversation]) -> Conversation:
     """One conversation of several tasks, each in its part of the state."""
     tasks = [ToolTask.from_tests(part.tests) for part in parts]
-    stock, after, places = _union(task.stock for task in tasks), _union(task.after for task in tasks), {}
+    stock, after = _union(task.stock for task in tasks), _union(task.after for task in tasks)
+    places: dict[str, str] = {}
     messages: list[Message] = []
     for number, (part, task) in enumerate(zip(parts, tasks, strict=True)):
         places |= task.places

@@ -68,7 +68,7 @@ class LocalAgentModel:
     @cached_property
     def engine(self) -> Engine:
         """Of one row: a turn reads only what is new."""
-        return Engine(self.model.network, self.model.tokenizer, EngineConfig(max_rows=1))  # type: ignore[arg-type]
+        return Engine(self.model.network, self.model.tokenizer, EngineConfig(max_rows=1))
 
     def turn(
         self, messages: Sequence[Message], tools: Sequence[Tool], max_new_tokens: int, config: AgentConfig
