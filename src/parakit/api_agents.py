@@ -26,7 +26,9 @@ from parakit.inference.chat_models.openai import OpenAIChatConfig, OpenAIChatMod
 from parakit.inference.loaded_model import Model
 
 ToolSpec = str | Callable[..., Any] | AgentTool
-"""A function, a tool, or as on the command line: calculator, date, python, read_file=FOLDER, FILE.py."""
+"""A function, a tool, or as on the command line: calculator, date, python, read_file=FOLDER, search=INDEX,
+FILE.py.
+"""
 PLAIN_TOOLS = ("calculator", "date", "python")
 
 
@@ -107,6 +109,8 @@ def _tools_of(spec: ToolSpec, limits: ToolLimits, stack: contextlib.ExitStack) -
     name, _, argument = spec.partition("=")
     if name == "read_file":
         return [built_in.read_file(argument or ".")]
+    if name == "search":
+        return [built_in.search(search_in(argument))]
     if spec.endswith(".py"):
         file = FunctionFile(Path(spec), limits)
         stack.callback(file.close)
@@ -117,13 +121,27 @@ def _tools_of(spec: ToolSpec, limits: ToolLimits, stack: contextlib.ExitStack) -
         return [built_in.date()]
     if spec == "python":
         return [built_in.python(run_in_sandbox)]
-    close = closest_match(spec, [*PLAIN_TOOLS, "read_file"])
+    close = closest_match(spec, [*PLAIN_TOOLS, "read_file", "search"])
     raise UserError(
         f"--tools {spec}: there is no such tool",
         f"did you mean {close}?"
         if close
-        else f"{', '.join(PLAIN_TOOLS)}, read_file=FOLDER, or a file FILE.py",
+        else f"{', '.join(PLAIN_TOOLS)}, read_file=FOLDER, search=INDEX, or FILE.py",
     )
+
+
+def search_in(index: str | Path) -> built_in.Search:
+    """A search in an index of documents; `UserError` for a folder that is none."""
+    from parakit.assistants.retrieval.config import SearchConfig
+    from parakit.assistants.retrieval.search import DocumentIndex
+
+    opened = DocumentIndex(index)
+
+    def find(query: str, n_passages: int) -> list[tuple[str, str]]:
+        hits = opened.search(query, SearchConfig(n_passages=n_passages)).hits
+        return [(hit.passage.place, hit.passage.text) for hit in hits]
+
+    return find
 
 
 def run_in_sandbox(code: str) -> str:

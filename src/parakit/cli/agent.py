@@ -42,8 +42,8 @@ class AgentCommandConfig(AgentConfig):
     task: tyro.conf.Positional[str] = Field(default="-", description="The task; - reads standard input.")
     tools: tuple[str, ...] = Field(
         default=(),
-        description="calculator, date, python (in the sandbox), read_file=FOLDER, and files FILE.py whose functions with type"
-        " hints become tools.",
+        description="calculator, date, python (in the sandbox), read_file=FOLDER, search=INDEX (of `parakit index`), and files"
+        " FILE.py whose functions with type hints become tools.",
     )
     mcp: tuple[str, ...] = Field(
         default=(),

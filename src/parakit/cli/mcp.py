@@ -15,7 +15,7 @@ class McpCommandConfig(Config):
     """
 
     folder: tyro.conf.Positional[str] = Field(
-        default=".", description="The folder whose models and recipes can be used, and nothing outside it."
+        description="The folder whose models and recipes can be used, and nothing outside it."
     )
     http: int | None = Field(
         default=None, ge=0, le=65535, description="Serve over HTTP, at this port, under /mcp."

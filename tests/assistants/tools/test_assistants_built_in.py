@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import random
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -79,19 +78,13 @@ def test_files_are_read_below_the_folder_only(tmp_path: Path) -> None:
         built_in.read_file(tmp_path / "nowhere")
 
 
-@dataclass
-class Passage:
-    text: str
-    source: str
-
-
 def test_date_python_and_search_give_what_their_functions_give() -> None:
     day = datetime.datetime(2026, 11, 30, 9, 5)
     box = ToolBox(
         [
             built_in.date(lambda: day),
             built_in.python(lambda code: "" if code == "pass" else "4\n"),
-            built_in.search(lambda query, n: [Passage(f"about {query}", "a.md")] * n, "About boats.", 2),
+            built_in.search(lambda query, n: [("a.md", f"about {query}")] * n, "About boats.", 2),
         ]
     )
     assert not any(tool.changes for tool in box.tools)

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 import parakit
+from parakit.assistants.retrieval.config import IndexConfig
+from parakit.assistants.retrieval.indexing import index_documents
 from parakit.assistants.tools.mcp_server import mcp_server
 from parakit.serving.mcp.tools import INSTRUCTIONS, ParakitTools
 from tests.alignment.tiny_chat_model import chat_model_folder
@@ -26,6 +28,7 @@ NAMES = [
         "generate",
         "chat",
         "next_tokens",
+        "search",
         "evaluate",
         "build",
         "job_status",
@@ -77,6 +80,11 @@ def test_the_official_client_lists_generates_inspects_and_reads_errors(tmp_path:
         text, is_error = await call("generate", model="models/tiny")
         assert is_error
         assert "prompt: field required" in text
+        (tmp_path / "notes").mkdir()
+        (tmp_path / "notes" / "boat.md").write_text("# Boats\n\nThe red boat belongs to Anna.\n")
+        index_documents(IndexConfig(paths=(str(tmp_path / "notes"),), encoder="none"), tmp_path / "index")
+        found = json.loads((await call("search", index="index", query="Whose is the red boat?"))[0])
+        assert "belongs to Anna" in found[0]["text"]
         assert await call("job_status", job="job-9") == ("error: there is no job 'job-9'", True)
         _, is_error = await call("evaluate", model="models/tiny", tasks=["--output"])
         assert is_error

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from parakit.assistants.tools.functions import function_tool
 from parakit.assistants.tools.tool import AgentTool, ToolError
@@ -37,17 +37,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 _CONSTANTS = {"pi": math.pi, "e": math.e}
 
 
-class FoundPassage(Protocol):
-    """A passage of a document: its text, and where it is from."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-
-
-Search = Callable[[str, int], Sequence[FoundPassage]]
-"""Of a query and a number: so many passages, the best first."""
+Search = Callable[[str, int], Sequence[tuple[str, str]]]
+"""Of a query and a number: so many passages, the best first, each as its place and its text."""
 
 
 def calculator() -> AgentTool:
@@ -183,7 +174,7 @@ def search(find: Search, about: str = "", n_passages: int = 4) -> AgentTool:
             query: a question or key words.
         """
         found = find(query, n_passages)
-        return "\n\n".join(f"[{one.source}]\n{one.text}" for one in found) or "nothing was found"
+        return "\n\n".join(f"[{place}]\n{text}" for place, text in found) or "nothing was found"
 
     tool = _built_in(search, "search")
     return replace(

@@ -1,5 +1,5 @@
-"""What another assistant can do with Parakit: see which models there are, describe and inspect them, generate, chat, evaluate,
-and build.
+"""What another assistant can do with Parakit: see which models there are, describe and inspect them, generate, chat, search in
+documents, evaluate, and build.
 
 Everything is below one folder. Models are loaded in this process, the last ones kept; what takes minutes is a job, a process of
 its own, whose state can be read later.
@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from parakit.api import load
+from parakit.api_agents import search_in
 from parakit.assistants.tools.config import ToolLimits
 from parakit.assistants.tools.functions import function_tool, read_only
 from parakit.assistants.tools.tool import ToolBox, ToolError
@@ -55,6 +56,7 @@ class ParakitTools:
             self.generate,
             self.chat,
             self.next_tokens,
+            self.search,
             self.evaluate,
             self.build,
             self.job_status,
@@ -121,6 +123,18 @@ class ParakitTools:
             {"token_id": token_id, "text": found.tokenizer.decode([token_id]), "probability": round(p, 6)}
             for p, token_id in zip(top.values.tolist(), top.indices.tolist(), strict=True)
         ]
+
+    @read_only
+    def search(self, index: str, query: str, n_passages: int = 5) -> list[JsonObject]:
+        """The best passages of an index of documents for a question, with their places.
+
+        Args:
+            index: a folder that `parakit index` made.
+            query: a question or key words.
+            n_passages: how many.
+        """
+        found = search_in(self._below(index))(query, min(max(n_passages, 1), 50))
+        return [{"place": place, "text": text} for place, text in found]
 
     @read_only
     def evaluate(
