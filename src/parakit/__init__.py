@@ -13,6 +13,7 @@ from parakit.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from parakit.api import load as load
+    from parakit.api_agents import agent as agent
     from parakit.api_comparison import compare as compare
     from parakit.api_documents import answer as answer
     from parakit.api_documents import document_assistant as document_assistant
@@ -39,6 +40,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "Model": "inference.loaded_model",
         "Tokenizer": "tokens.tokenizer.tokenizer",
+        "agent": "api_agents",
         "align": "api_training",
         "answer": "api_documents",
         "build": "api_training",
@@ -63,6 +65,7 @@ __all__ = [
     "Model",
     "Tokenizer",
     "__version__",
+    "agent",
     "align",
     "answer",
     "build",

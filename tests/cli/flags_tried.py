@@ -147,6 +147,9 @@ INERT = [
     *_inert("quantize", "MODEL --output OUT --size-budget 9MB", sensitivity=""),
     *_inert("redteam", "MODEL --attacks ATTACKS --output OUT", suites="direct", n_attacks="9"),
     *_inert("redteam", "MODEL --output OUT", judge_model="gpt"),
+    *_inert("agent", "MODEL task", model_name="gpt", seed="3"),
+    *_inert("agent", "http://localhost:1/v1 task", device="cpu"),
+    *_inert("mcp", "TEXT", host="localhost"),
     *_inert(
         "judge", "--answers PAIRS ATTACKS --judge MODEL --output OUT", max_new_tokens="9", judge_model="gpt"
     ),
@@ -231,6 +234,12 @@ OTHERS = {
         "dtype",
         "json",
     },
+    "agent": {
+        *("tools", "mcp", "allow", "system", "transcripts", "json", "temperature", "parallel"),
+        *("tool_timeout", "max_result_chars", "max_steps", "max_tokens", "max_seconds", "max_repeats"),
+        *("max_calls", "max_new_tokens"),
+    },
+    "mcp": {"http", "device"},
     "chat": {
         *PENALTIES,
         *CONSTRAINTS,

@@ -44,6 +44,14 @@ def test_an_index_is_searched_and_brought_up_to_date(docs, index, capsys):
     assert output(capsys, "index", "search", index, "zebra") == "nothing found\n"
 
 
+def test_an_index_is_shown(index, capsys):
+    shown = json.loads(output(capsys, "show", index, "--json"))
+    assert shown["what"] == "an index of 2 passages"
+    assert shown["figures"]["index"] == {"files": 2, "passages": 2, "vectors": "none"}
+    assert shown["intact"]
+    assert "docs/port.md, Port" in shown["samples"]["first passages"][0]
+
+
 def test_a_question_is_answered_with_what_went_in(index, published_wide, capsys):
     shown = output(capsys, "ask", published_wide, index, "Which port?", "--max-new-tokens", "4", "--json")
     answer = json.loads(shown)

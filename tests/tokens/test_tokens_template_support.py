@@ -1,7 +1,10 @@
-"""A set whose tools, calls or reasoning the chat template would drop is refused; a template that writes them is not."""
+"""Tools and calls that the chat template does not write get the plain form, the one of inference, with the calls counted
+and the results not; reasoning that it would drop is refused; a template that writes them is followed.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,11 @@ import pytest
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.conversations.messages import ToolCall
-from parakit.tokens.chat.template_support import check_supported
+from parakit.inference.tool_calls.prompt import tool_prompt
+from parakit.inference.tool_calls.syntax import call_syntax
+from parakit.inference.tool_calls.tools import parse_tool
+from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.chat.template_support import supported_form
 from parakit.tokens.shards import write_shards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -25,15 +32,52 @@ KNOWS_ALL = """{%- for tool in tools or [] %}{{ tool.function.name }};{% endfor 
 {% endfor -%}"""
 
 
-@pytest.mark.parametrize("key", CONVERSATIONS)
-def test_what_the_template_would_drop_is_refused_by_name(
-    key: str, byte_bpe: Tokenizer, tmp_path: Path
+ADD = [{"type": "function", "function": {"name": "add", "description": "", "parameters": {"type": "object"}}}]
+SOLVED = Conversation(
+    (
+        USER,
+        Message(
+            "assistant", "", tool_calls=(ToolCall("add", '{"a": 2}', "c1"), ToolCall("add", '{"a":3}', "c2"))
+        ),
+        Message("tool", "five <|end|>", name="add", tool_call_id="c1"),
+        Message("tool", "six", name="add", tool_call_id="c2"),
+        YES,
+    ),
+    tools=json.dumps(ADD),
+)
+
+
+def test_reasoning_that_the_template_would_drop_is_refused_by_name(
+    byte_bpe: Tokenizer, tmp_path: Path
 ) -> None:
-    conversation = CONVERSATIONS[key]
-    with pytest.raises(UserError, match=f"{key}.*does not write.*2 . 3") as caught:
-        write_shards({"train": [conversation]}, byte_bpe, tmp_path / "out")
+    with pytest.raises(UserError, match=r"reasoning_content.*does not write.*2 . 3") as caught:
+        write_shards({"train": [CONVERSATIONS["reasoning_content"]]}, byte_bpe, tmp_path / "out")
     assert caught.value.hint
     assert not (tmp_path / "out").exists()
-    check_supported(byte_bpe, Conversation((USER, YES, Message("tool", "5", name="add"))))
+
+
+@pytest.mark.parametrize("key", CONVERSATIONS)
+def test_a_template_that_writes_them_is_followed(key: str, byte_bpe: Tokenizer) -> None:
     known = Tokenizer(byte_bpe.json, kind="byte_bpe", special=byte_bpe.special, chat_template=KNOWS_ALL)
-    check_supported(known, conversation)
+    assert supported_form(known, CONVERSATIONS[key]) is CONVERSATIONS[key]
+    assert supported_form(byte_bpe, Conversation((USER, YES))) == Conversation((USER, YES))
+
+
+def test_the_plain_form_of_training_is_that_of_inference(byte_bpe: Tokenizer) -> None:
+    trained = compile_chat(byte_bpe, supported_form(byte_bpe, SOLVED))
+    syntax = call_syntax(byte_bpe)
+    served = tool_prompt(SOLVED.messages, [parse_tool(ADD[0]["function"])], syntax)
+    assert trained.token_ids == compile_chat(byte_bpe, served.messages, tools=served.tools).token_ids
+
+
+def test_of_the_plain_form_calls_are_counted_and_results_are_not(byte_bpe: Tokenizer) -> None:
+    chat = compile_chat(byte_bpe, supported_form(byte_bpe, SOLVED))
+    pairs = list(zip(chat.token_ids, chat.loss_mask, strict=True))
+    counted = byte_bpe.decode([token_id for token_id, counts in pairs if counts])
+    other = byte_bpe.decode([token_id for token_id, counts in pairs if not counts])
+    calls = [f'<tool_call>\n{{"name": "add", "arguments": {{"a": {n}}}}}\n</tool_call>' for n in (2, 3)]
+    assert counted == " " + "\n".join(calls) + " 5"
+    assert "five <|end|>" in other
+    assert "six" in other
+    n_turns = 5  # the system prompt with the tools, and the results in one turn
+    assert chat.token_ids.count(byte_bpe.special_tokens["<|end|>"]) == n_turns

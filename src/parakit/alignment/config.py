@@ -83,7 +83,8 @@ class RolloutConfig(AlignConfig, BeforeAfter):
     reward: str | None = Field(
         default=None,
         description="A reward model's folder, final_answer, exact_answer, contains_answer, "
-        "format=REGEX, length=WORDS, unit_tests, or python=module:function. "
+        "format=REGEX, length=WORDS, unit_tests, tool_tasks (the built-in world's, solved by calls), or "
+        "python=module:function. "
         "Default in a recipe: the reward model of an earlier step.",
     )
     monitor_rewards: tuple[str, ...] = Field(
@@ -107,6 +108,11 @@ class RolloutConfig(AlignConfig, BeforeAfter):
         ge=0,
         description="Subtracted from the reward of a completion that reaches max_new_tokens.",
     )
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether completions are conversations with calls of tools and their results."""
+        return self.reward == "tool_tasks"
 
 
 class RLConfig(RolloutConfig):

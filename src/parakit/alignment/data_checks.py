@@ -24,6 +24,7 @@ from parakit.inference.capabilities import require_capability
 from parakit.model.config import DecoderConfig
 from parakit.model.heads import LanguageModel, RewardModel, TransformerModel
 from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.chat.template_support import supported_form
 from parakit.tokens.preferences.encoding import EncodedRankings, completion_ids, encode_rankings
 from parakit.tokens.preferences.sources import PreferenceSource
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -215,11 +216,8 @@ def prompt_double_bos(context: PromptContext) -> str | None:
 def prompt_seam_differs(context: PromptContext) -> str | None:
     for prompt in context.prompts[:MAX_COMPILED]:
         try:
-            whole = compile_chat(
-                context.tokenizer,
-                Conversation(prompt.messages, tools=prompt.tools),
-                add_generation_prompt=True,
-            ).token_ids
+            written = supported_form(context.tokenizer, Conversation(prompt.messages, tools=prompt.tools))
+            whole = compile_chat(context.tokenizer, written, add_generation_prompt=True).token_ids
             is_cut = 1 < len(prompt.token_ids) < len(whole)
             is_cut = is_cut and tuple(whole[1 - len(prompt.token_ids) :]) == prompt.token_ids[1:]
             expected = (

@@ -273,12 +273,13 @@ def _data(argv: list[str]) -> int:
     with progress("training data", unit="rows") as bar:
         write_training_data(command.kind, index, command.output, config, overwrite=command.overwrite, bar=bar)
     report = read_json(f"{command.output}/report.json")
-    counts = report.get("splits", {})
+    counts = {name: n if isinstance(n, int) else n["examples"] for name, n in report["splits"].items()}
     if command.as_json:
         print(json.dumps({"path": command.output, "kind": command.kind, "splits": counts}))
     else:
         task = "" if command.kind == "conversations" else f" --task {command.kind}"
-        print(f"{command.output}: {counts} for parakit finetune{task}")
+        rows = ", ".join(f"{n:,} {name}" for name, n in counts.items())
+        print(f"{command.output}: {rows} rows for parakit finetune{task}")
     return 0
 
 

@@ -33,6 +33,8 @@ VERBS = {
     "judge": "Let a model compare or grade the answers of others, and rate them.",
     "generate": "Generate text from a prompt.",
     "chat": "Chat with a model.",
+    "agent": "Let a model work on a task with tools: functions, MCP servers.",
+    "mcp": "Serve Parakit to other assistants: its tools over MCP.",
     "serve": "Serve models over HTTP, as OpenAI's clients speak.",
     "index": "Index documents, search them, and measure how well they are found.",
     "ask": "Answer a question from an index of documents, with checked citations.",

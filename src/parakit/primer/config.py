@@ -5,6 +5,8 @@ The same settings give the same documents, conversations and suites on any machi
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from parakit.common.settings import Config
@@ -20,11 +22,23 @@ class PrimerDocumentsConfig(PrimerSeed):
     """Text to pre-train on."""
 
     n_documents: int = Field(default=25_000, ge=1)
+    n_tool_documents: int = Field(
+        default=0,
+        ge=0,
+        description="Further documents: tasks that are solved by calls of functions, written out.",
+    )
 
 
 class PrimerConversationsConfig(PrimerSeed):
     """Conversations to fine-tune on."""
 
+    kind: Literal["chat", "tools"] = Field(
+        default="chat",
+        description="Questions and small talk, or tasks that are solved by calls of functions.",
+    )
+    max_tasks: int = Field(
+        default=1, ge=1, le=20, description="Of kind tools: tasks that follow each other in one conversation."
+    )
     n_conversations: int = Field(default=22_000, ge=1)
 
 

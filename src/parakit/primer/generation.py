@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
+from parakit.data.conversations.plain_tools import with_plain_tools
 from parakit.data.documents import Document
 from parakit.primer.config import PrimerConversationsConfig, PrimerDocumentsConfig, PrimerSuitesConfig
 from parakit.primer.documents import SKILLS, draw_document, draw_exercise
@@ -18,6 +19,8 @@ from parakit.primer.exercise import Exercise, sentence
 from parakit.primer.grading import SUITES, SuiteItem
 from parakit.primer.seeded_random import Random
 from parakit.primer.skills import audience, facts, small_talk
+from parakit.primer.tool_tasks import generate_tool_conversations
+from parakit.primer.tool_world import FUNCTIONS
 from parakit.primer.world import PERSON
 
 PARAKIT_SYSTEMS = (
@@ -25,15 +28,20 @@ PARAKIT_SYSTEMS = (
     "You are Parakit. Answer in short sentences.",
     "You are a helpful assistant called Parakit.",
 )
+TASKS_OF_A_DOCUMENT = 6  # at most, of documents of tool tasks
 _MAX_REPEATS = 20_000  # in a row, after which a suite counts as exhausted
 
 
 def generate_documents(config: PrimerDocumentsConfig) -> Iterator[Document]:
-    """`config.n_documents` documents; a larger number continues the same stream."""
+    """`config.n_documents` documents, then those of tool tasks; a larger number continues the same stream."""
     random = Random(config.seed, "documents")
     for _ in range(config.n_documents):
         kind, text = draw_document(random)
         yield Document(text=text, source=f"primer/{kind}", n_bytes=len(text.encode()))
+    for solved in generate_tool_conversations(config.n_tool_documents, TASKS_OF_A_DOCUMENT, config.seed):
+        turns = with_plain_tools(solved.messages, FUNCTIONS)
+        text = "\n".join(turn.content for turn in turns)
+        yield Document(text=text, source="primer/tools", n_bytes=len(text.encode()))
 
 
 def _turn(question: str, answer: str) -> tuple[Message, Message]:
@@ -96,9 +104,12 @@ def _small_talk(random: Random) -> list[Message]:
 
 
 def generate_conversations(config: PrimerConversationsConfig) -> Iterator[Conversation]:
-    """`config.n_conversations` conversations; most are one question, the rest have several turns or are
-    small talk.
+    """`config.n_conversations` conversations. Of kind chat most are one question, the rest have several turns or are small
+    talk; of kind tools each is a task with its calls.
     """
+    if config.kind == "tools":
+        yield from generate_tool_conversations(config.n_conversations, config.max_tasks, config.seed)
+        return
     random = Random(config.seed, "conversations")
     kinds = (lambda d: _exchange(draw_exercise(d)), _chat, _follow_up, _role_play, _small_talk)
     edges = (0.74, 0.86, 0.90, 0.92, 1.0)

@@ -28,7 +28,7 @@ from parakit.data.documents import Document
 from parakit.data.mixture import MAX_SOURCES, Mixture
 from parakit.data.split_writing import largest
 from parakit.tokens.chat.template import compile_chat
-from parakit.tokens.chat.template_support import check_supported
+from parakit.tokens.chat.template_support import supported_form
 from parakit.tokens.mapped_array import RESTORE, map_array
 from parakit.tokens.tokenizer.special_tokens_template import text_boundaries
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -350,10 +350,9 @@ def _encode_conversations(
             f"conversations are for decoders, and the family is {family}",
             "write documents, or use the family decoder",
         )
-    for conversation in conversations:
-        check_supported(tokenizer, conversation)
-    chats = [compile_chat(tokenizer, conversation) for conversation in conversations]
-    contents = (m.content for c in conversations for m in c.messages if m.role == "assistant" and m.weight)
+    written = [supported_form(tokenizer, one) for one in conversations]
+    chats = [compile_chat(tokenizer, one) for one in written]
+    contents = (m.content for c in written for m in c.messages if m.role == "assistant" and m.weight)
     ids = [np.array(chat.token_ids, np.uint32) for chat in chats]
     return (
         ids,

@@ -20,6 +20,7 @@ from parakit.inference.batching import evaluation_mode, pad_rows, rows_by_length
 from parakit.inference.capabilities import require_capability
 from parakit.model.heads import RewardModel
 from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.chat.template_support import supported_form
 from parakit.tokens.preferences.encoding import MIN_PROMPT_TOKENS, truncate_left
 
 MICRO_BATCH_SIZE = 64
@@ -53,7 +54,8 @@ class ModelReward:
         return [rewards[first.setdefault(tuple(row), i)] for i, row in enumerate(rows)]
 
     def _ids(self, sample: SampledCompletion) -> list[int]:
-        chat, limit = compile_chat(self.tokenizer, sample.conversation()), self.model.config.max_seq_len
+        conversation = supported_form(self.tokenizer, sample.conversation())
+        chat, limit = compile_chat(self.tokenizer, conversation), self.model.config.max_seq_len
         excess = len(chat.token_ids) - limit
         if excess <= 0:
             return chat.token_ids

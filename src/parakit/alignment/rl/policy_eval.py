@@ -35,7 +35,8 @@ def evaluate_policy(
     """
     samples, completions = complete(policy, tokenizer, prompts, config, EVAL_SEED, group_size=1)
     rewards = compute_rewards(reward, samples)
-    kl = exact_kl(policy, reference, token_rows([prompt.token_ids for prompt in prompts], completions))
+    rows = token_rows([prompt.token_ids for prompt in prompts], completions, samples)
+    kl = exact_kl(policy, reference, rows)
     monitored: dict[str, float] = {}
     for other in monitor_rewards:
         values = compute_rewards(other, samples)
@@ -70,6 +71,6 @@ def greedy_samples(
     )
     rewards = compute_rewards(reward, samples)
     return [
-        {"prompt": sample.messages[-1].content, "completion": sample.completion, "reward": float(value)}
-        for sample, value in zip(samples, rewards, strict=True)
+        {"prompt": prompt.messages[-1].content, "completion": sample.completion, "reward": float(value)}
+        for prompt, sample, value in zip(prompts, samples, rewards, strict=False)
     ]

@@ -24,7 +24,7 @@ from parakit.data.conversations.conversation import (
 from parakit.data.conversations.sets import iter_conversations
 from parakit.data.row_report import RowReport, skip_summary
 from parakit.tokens.chat.template import compile_chat
-from parakit.tokens.chat.template_support import check_supported
+from parakit.tokens.chat.template_support import supported_form
 from parakit.tokens.config import LongRowRule
 from parakit.tokens.long_rows import RowKind, WayOut, fit_rows
 from parakit.tokens.preferences.encoding import MIN_PROMPT_TOKENS, truncate_left
@@ -48,7 +48,9 @@ class RLPrompt:
 
 @dataclass(frozen=True)
 class SampledCompletion:
-    """A completion of a prompt, as a reward sees it. `ended`: not truncated."""
+    """A completion of a prompt, as a reward sees it. `ended`: not truncated. `counted`: which of its tokens the policy wrote,
+    where results of tools are among them; None: all.
+    """
 
     messages: tuple[Message, ...]
     answer: str | None
@@ -56,6 +58,7 @@ class SampledCompletion:
     ended: bool = True
     tests: str | None = None
     tools: str | None = None
+    counted: tuple[bool, ...] | None = None
 
     def conversation(self) -> Conversation:
         """The prompt with the completion as the assistant's turn."""
@@ -103,8 +106,8 @@ def compile_prompts(
             continue
         messages, answer = parts
         prompt = Conversation(messages, tools=conversation.tools)
-        check_supported(tokenizer, prompt)
-        token_ids = tuple(compile_chat(tokenizer, prompt, add_generation_prompt=True).token_ids)
+        written = supported_form(tokenizer, prompt)
+        token_ids = tuple(compile_chat(tokenizer, written, add_generation_prompt=True).token_ids)
         one = RLPrompt(messages, answer, token_ids, conversation.tests, conversation.tools)
         prompts.setdefault(prompt, one)
     if n_empty:

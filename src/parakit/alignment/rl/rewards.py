@@ -17,6 +17,7 @@ from typing import Any
 from parakit.alignment.rl.model_reward import ModelReward
 from parakit.alignment.rl.prompts import SampledCompletion
 from parakit.alignment.rl.reward import Reward, RewardError, to_number
+from parakit.alignment.rl.tool_tasks import ToolTaskReward
 from parakit.alignment.rl.unit_test_reward import UnitTestReward
 from parakit.common.errors import UserError
 from parakit.primer.grading import final_number, normalise
@@ -149,9 +150,11 @@ PARAMETRIC_REWARDS: Mapping[str, Callable[[str], FunctionReward]] = {
 
 def parse_reward(text: str, device: str = "cpu") -> Reward:
     """The reward that `text` names: exact_answer, final_answer, contains_answer, `format=REGEX`, `length=WORDS`,
-    `python=module:function`, `unit_tests`, `unit_tests=share`, or a reward model's folder.
+    `python=module:function`, `unit_tests`, `unit_tests=share`, `tool_tasks`, or a reward model's folder.
     """
     name, equals, argument = text.partition("=")
+    if text == ToolTaskReward.name:
+        return ToolTaskReward()
     if name == "unit_tests":
         return UnitTestReward(text)
     if text in ANSWER_REWARDS:
@@ -160,7 +163,12 @@ def parse_reward(text: str, device: str = "cpu") -> Reward:
         return PARAMETRIC_REWARDS[name](argument)
     if Path(text).is_dir():
         return ModelReward(Path(text), device)
-    known = [*ANSWER_REWARDS, "unit_tests", *(f"{name}=..." for name in PARAMETRIC_REWARDS)]
+    known = [
+        *ANSWER_REWARDS,
+        "unit_tests",
+        ToolTaskReward.name,
+        *(f"{name}=..." for name in PARAMETRIC_REWARDS),
+    ]
     raise UserError(
         f"reward {text!r}: neither a folder nor a built-in reward", f"built-in rewards: {', '.join(known)}"
     )

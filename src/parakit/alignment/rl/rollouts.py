@@ -25,6 +25,7 @@ from parakit.alignment.config import RolloutConfig
 from parakit.alignment.preferences.shared_prefix import hidden_at
 from parakit.alignment.rl.batches import counted_lengths, prefix_tree_of
 from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion
+from parakit.alignment.rl.tool_tasks import draw_episodes
 from parakit.common.seeds import derive_seed
 from parakit.inference.batching import evaluation_mode
 from parakit.inference.config import SamplingConfig
@@ -108,6 +109,8 @@ def complete(
 ) -> tuple[list[SampledCompletion], list[list[int]]]:
     """`group_size` (None: the config's) completions of each prompt, those of one prompt consecutive, and their ids."""
     repeated = [prompt for prompt in prompts for _ in range(group_size or config.group_size)]
+    if config.uses_tools:
+        return draw_episodes(policy, tokenizer, repeated, config, seed, temperature)
     samples, choices = _draw(policy, tokenizer, repeated, config, seed, temperature)
     return samples, _token_ids(choices)
 
@@ -154,8 +157,12 @@ def _draw(
     return samples, completions
 
 
-def token_rows(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> TokenRows:
-    """Rows of prompts with their completions."""
+def token_rows(
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    samples: Sequence[SampledCompletion] = (),
+) -> TokenRows:
+    """Rows of prompts with their completions; `samples` have what of a completion is counted, where that is not all."""
     longest = (
         max(len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True))
         - 1
@@ -166,7 +173,8 @@ def token_rows(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[
         token_ids = [*prompt, *completion]
         n = len(token_ids) - 1
         rows.input_ids[i, :n], rows.target_ids[i, :n] = token_ids[:-1], token_ids[1:]
-        rows.loss_mask[i, len(prompt) - 1 : n] = True
+        counted = samples[i].counted if samples else None
+        rows.loss_mask[i, len(prompt) - 1 : n] = True if counted is None else counted
     return rows
 
 
@@ -266,6 +274,9 @@ def roll_out(
     policy = trained.policy if isinstance(trained, ActorCritic) else trained
     seed = derive_seed(config.seed, "rollouts", phase) % 2**63
     repeated = [prompt for prompt in prompts for _ in range(config.group_size)]
+    if config.uses_tools:
+        samples, ids = draw_episodes(policy, tokenizer, repeated, config, seed)
+        return score_rollouts(trained, reference, repeated, samples, ids, values, autocast)
     with autocast():
         is_exact = draws_as_trained(policy)
     samples, choices = _draw(
@@ -297,13 +308,14 @@ def score_rollouts(
     """Rollouts of given completions: `completions` are ids, one for each of the prompts `repeated`, and `drawn` how they
     were drawn, where that gave the policy's log-probabilities.
     """
-    rows = token_rows([prompt.token_ids for prompt in repeated], completions)
+    rows = token_rows([prompt.token_ids for prompt in repeated], completions, samples)
+    is_whole = all(sample.counted is None for sample in samples)
     with autocast():
         if drawn is None:
             log_probs, all_values = score_rows(trained, rows, values)
         else:
             log_probs, all_values = _drawn_rows(trained, rows, drawn, values)
-        if draws_as_trained(reference) and can_run_natively(reference):
+        if is_whole and draws_as_trained(reference) and can_run_natively(reference):
             reference_log_probs = _native_log_probs(reference, rows, repeated, completions)
         else:
             reference_log_probs = token_log_probs(reference, rows)

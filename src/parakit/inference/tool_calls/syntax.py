@@ -8,7 +8,6 @@ calls, or one whose form is neither, gets the syntax `DESCRIBED`, which the prom
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from functools import lru_cache
 
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
+from parakit.data.conversations.plain_tools import CALL_BETWEEN, CALL_CLOSING, CALL_OPENING
 from parakit.inference.tool_calls.parameters import ParameterSyntax, learn_parameters
 from parakit.inference.tool_calls.parts import SyntaxParts, split_controls
 from parakit.inference.tool_calls.reasoning import ReasoningSyntax, reasoning_syntax
@@ -68,10 +68,10 @@ class CallSyntax:
 
 
 DESCRIBED = CallSyntax(
-    ('<tool_call>\n{"name": "',),
-    ('", "arguments": ',),
-    ('}\n</tool_call>\n<tool_call>\n{"name": "',),
-    ("}\n</tool_call>",),
+    (CALL_OPENING,),
+    (CALL_BETWEEN,),
+    (f"{CALL_CLOSING}\n{CALL_OPENING}",),
+    (CALL_CLOSING,),
     is_templates=False,
 )
 
@@ -152,17 +152,3 @@ def _around_calls(
     if any(mark in piece for piece in [*found, rest] for mark in (*_NAMES, _KEY, _VALUE)):
         return None
     return tuple(map(parts, [*found, rest]))
-
-
-def write_calls(syntax: CallSyntax, calls: Sequence[tuple[str, str]]) -> str:
-    """Calls, (name, arguments as JSON text) each, in a syntax without control tokens."""
-    written = ""
-    for i, (name, arguments) in enumerate(calls):
-        parts = syntax.before if i == 0 else syntax.join or syntax.before
-        written += "".join(map(str, parts)) + name + "".join(map(str, syntax.between)) + arguments
-    return written + "".join(map(str, syntax.after))
-
-
-def compact(arguments: str) -> str:
-    """Arguments as one line of JSON, as models are trained on them."""
-    return json.dumps(json.loads(arguments), ensure_ascii=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,9 +95,3 @@ def parse_tool(function: Mapping[str, Any]) -> Tool:
             'such as {"type": "object", "properties": {...}}',
         )
     return Tool(name, str(function.get("description") or ""), dict(parameters), bool(function.get("strict")))
-
-
-def tool_line(tool: Tool) -> str:
-    """The tool as a line of JSON."""
-    row = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
-    return json.dumps(row, ensure_ascii=False)

@@ -1,16 +1,19 @@
 """What a chat template writes of a conversation besides the contents: tools, calls of functions, reasoning.
 
 A template that does not know them drops them, as transformers does, and a turn that calls a function becomes an empty
-answer to learn. A set with such rows is refused instead. A template that cannot render the probe is not judged.
+answer to learn. Tools and calls get the plain form instead, and a set with reasoning is refused. A template that cannot render
+the probe is not judged.
 """
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.conversations.messages import ToolCall
+from parakit.data.conversations.plain_tools import with_plain_tools
 from parakit.tokens.chat.rendering import read_turns, render
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -29,6 +32,23 @@ _REMEDIES = {
     "tool_calls": "take a model whose template knows tools, or write the calls into the content",
     "reasoning_content": "take a model whose template knows reasoning, or write it into the content, as <think>...</think>",
 }
+
+
+def supported_form(tokenizer: Tokenizer, conversation: Conversation) -> Conversation:
+    """The conversation as the tokenizer's template can write it: with tools or calls that it does not know, the plain form.
+
+    Raises `UserError` for what no form has, such as reasoning that the template would drop.
+    """
+    has_tools = conversation.tools is not None
+    has_calls = any(message.tool_calls for message in conversation.messages)
+    if (has_tools and not template_writes(tokenizer, "tools")) or (
+        has_calls and not template_writes(tokenizer, "tool_calls")
+    ):
+        tools = json.loads(conversation.tools) if conversation.tools is not None else []
+        messages = tuple(with_plain_tools(conversation.messages, tools))
+        conversation = Conversation(messages, conversation.tests)
+    check_supported(tokenizer, conversation)
+    return conversation
 
 
 def check_supported(tokenizer: Tokenizer, conversation: Conversation) -> None:

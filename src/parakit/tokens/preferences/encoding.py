@@ -21,7 +21,7 @@ from parakit.common.progress import Bar
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.preferences.rankings import Ranking
 from parakit.tokens.chat.template import compile_chat
-from parakit.tokens.chat.template_support import check_supported
+from parakit.tokens.chat.template_support import check_supported, supported_form
 from parakit.tokens.config import LongRowRule
 from parakit.tokens.long_rows import LongRows, RowKind, by_seq_len, fit_rows
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -83,9 +83,10 @@ def completion_ids(
     Raises `UserError` where the whole conversation does not begin with the prompt's ids.
     """
     if prompt_ids is None:
-        conversation = Conversation(tuple(prompt), tools=tools)
+        conversation = supported_form(tokenizer, Conversation(tuple(prompt), tools=tools))
         prompt_ids = compile_chat(tokenizer, conversation, add_generation_prompt=True).token_ids
-    whole = compile_chat(tokenizer, Conversation((*prompt, Message("assistant", completion)), tools=tools))
+    answered = Conversation((*prompt, Message("assistant", completion)), tools=tools)
+    whole = compile_chat(tokenizer, supported_form(tokenizer, answered))
     n = len(prompt_ids)
     if whole.token_ids[:n] != list(prompt_ids):
         raise UserError(

@@ -1,0 +1,1 @@
+"""Models that are put to work: tools, prompts, documents."""
