@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from parakit.alignment.config import GRPOConfig
+from parakit.alignment.data_checks import check_rollout_prompts
 from parakit.alignment.rl.prompts import RLPrompt, SampledCompletion, compile_prompts
 from parakit.alignment.rl.reward import RewardError, check_prompts, compute_rewards
 from parakit.alignment.rl.rewards import parse_reward
@@ -15,6 +16,7 @@ from parakit.alignment.rl.tool_tasks import ToolTaskReward
 from parakit.primer.tool_tasks import generate_tool_tasks
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.chat.template_support import supported_form
+from parakit.training.doctor import raise_first_failure
 from tests.alignment.rl.tiny_policy import tiny_policy, tiny_tokenizer
 
 TASKS = [conversation for _, conversation in generate_tool_tasks(7)]
@@ -67,3 +69,9 @@ def test_rollouts_have_the_log_probabilities_of_the_policy() -> None:
     assert not rollouts.log_probs[~mask].any()
     again, _ = roll_out(policy, frozen_copy(policy), tokenizer, prompts, config, phase=0)
     assert [one.completion for one in again.samples] == [one.completion for one in rollouts.samples]
+
+
+def test_the_doctor_has_no_complaint_about_prompts_in_the_plain_form() -> None:
+    tokenizer = tiny_tokenizer()
+    prompts = compile_prompts(tokenizer, TASKS, 2000, "tasks")
+    raise_first_failure(check_rollout_prompts(prompts, tokenizer))
