@@ -19,7 +19,6 @@ import json
 import os
 import re
 import secrets
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -87,16 +86,11 @@ def byte_alphabet() -> tuple[str, ...]:
     return tuple(chr(byte if byte in printable else next(spare)) for byte in range(256))
 
 
-class _ByteOfCharacter(dict[int, int]):
-    """Byte by code point of the byte alphabet; all others become one that no byte has, for `str.translate`."""
-
-    def __missing__(self, code_point: int) -> int:
-        return sys.maxunicode
-
-
 @lru_cache(maxsize=1)
-def _byte_of_character() -> _ByteOfCharacter:
-    return _ByteOfCharacter({ord(char): byte for byte, char in enumerate(byte_alphabet())})
+def _byte_of_character() -> dict[int, int]:
+    """For `str.translate`: what is no character of the byte alphabet stays or becomes no character of Latin-1."""
+    outside = dict.fromkeys(range(256), 0x10FFFF)
+    return outside | {ord(char): byte for byte, char in enumerate(byte_alphabet())}
 
 
 def token_bytes(token: str) -> bytes | None:
