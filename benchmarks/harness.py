@@ -98,7 +98,7 @@ def run_process(
     words = [str(word) for word in command]
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "usage.json"
-        launcher = [sys.executable, "-S", "-c", _LAUNCHER, record, *words]
+        launcher = [sys.executable, "-S", "-c", _LAUNCHER, str(record), *words]
         with subprocess.Popen(
             launcher, stdout=subprocess.PIPE, env={**os.environ, **(environment or {})}, cwd=ROOT
         ) as process:
