@@ -115,6 +115,21 @@ def test_rotary_positions(by_row: bool) -> None:
     assert_equal(lambda x: training.rotated(heads(x).contiguous(), cos, sin), exact, torch.randn(2, 7, 96))
 
 
+@pytest.mark.parametrize("by_row", [False, True])
+def test_norm_and_rotation_in_one_pass(by_row: bool) -> None:
+    torch.manual_seed(0)
+    cos, sin = RotaryPositions(32, 64, 1e4)(torch.randint(0, 64, (2, 7)) if by_row else torch.arange(7))
+
+    def exact(x: Tensor, weight: Tensor) -> Tensor:
+        normed = functional.rms_norm(heads(x), (32,), weight, 1e-6)
+        left, right = normed.chunk(2, -1)
+        return normed * cos.double() + torch.cat([-right, left], -1) * sin.double()
+
+    x, weight = torch.randn(2, 7, 96), torch.randn(32)
+    assert_equal(lambda x, w: training.normed_and_rotated(heads(x), w, 1e-6, cos, sin), exact, x, weight)
+    assert training.normed_and_rotated(heads(x), weight[:16], 1e-6, cos, sin) is None
+
+
 @pytest.mark.parametrize("vocab_size", [1, 37, 5001])
 def test_cross_entropy(vocab_size: int) -> None:
     torch.manual_seed(0)

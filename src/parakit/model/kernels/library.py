@@ -23,6 +23,8 @@ TRAINING_FUNCTIONS = {
     "parakit_swiglu": (c_void_p, c_void_p, c_int64, c_void_p),
     "parakit_swiglu_gradients": (c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p),
     "parakit_rotate": (POINTER(c_int64), c_void_p, c_void_p, c_void_p, c_void_p, c_int32),
+    "parakit_norm_and_rotate": (POINTER(c_int64), c_void_p, c_void_p, c_float, *[c_void_p] * 4),
+    "parakit_norm_and_rotate_gradients": (POINTER(c_int64), *[c_void_p] * 8),
     "parakit_cross_entropy": (c_void_p, c_void_p, c_int64, c_int32, c_void_p),
     "parakit_attention": (POINTER(c_int64), c_float, *[c_void_p] * 6),
     "parakit_attention_gradients": (POINTER(c_int64), c_float, *[c_void_p] * 10),

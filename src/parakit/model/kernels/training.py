@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from parakit.model.kernels.library import load_kernels
 
 PLAIN = (Tensor, nn.Parameter)
+MAX_HEAD_DIM = 512  # as in `csrc/training.h`
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor | None:
@@ -54,18 +55,33 @@ def swiglu_down(gate: Tensor, up: Tensor, down: nn.Module) -> Tensor | None:
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor | None:
     """x (B, H, T, D) rotated by the angles of its positions; cos and sin (T, D) or (B, 1, T, D)."""
-    if not (
-        served(x, cos, sin)
-        and x.ndim == 4
-        and x.stride(-1) == 1
-        and cos.is_contiguous()
-        and sin.is_contiguous()
-    ):
-        return None
-    if cos.shape[-2:] != x.shape[2:] or (cos.ndim == 4 and cos.shape[:2] != (len(x), 1)) or cos.requires_grad:
+    if not (served(x, cos, sin) and _are_angles(x, cos, sin)):
         return None
     result: Tensor = _Rotated.apply(x, cos, sin)
     return result
+
+
+def normed_and_rotated(x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor) -> Tensor | None:
+    """As `rotated`, of the RMSNorm of each head of x with weight (D,)."""
+    if not (served(x, weight, cos, sin) and _are_angles(x, cos, sin) and has_dense_rows(x)):
+        return None
+    if (
+        weight.shape != x.shape[3:]
+        or not weight.is_contiguous()
+        or x.shape[3] % 2
+        or x.shape[3] > MAX_HEAD_DIM
+    ):
+        return None
+    result: Tensor = _NormedAndRotated.apply(x, weight, eps, cos, sin)
+    return result
+
+
+def _are_angles(x: Tensor, cos: Tensor, sin: Tensor) -> bool:
+    """Whether cos and sin, constants, are those of x."""
+    if not (x.ndim == 4 and x.stride(-1) == 1 and cos.is_contiguous() and sin.is_contiguous()):
+        return False
+    of_rows = cos.ndim == 2 or cos.shape[:2] == (len(x), 1)
+    return cos.shape[-2:] == x.shape[2:] and of_rows and not cos.requires_grad
 
 
 def cross_entropy_gradient(logits: Tensor, target_ids: Tensor) -> Tensor | None:
@@ -92,8 +108,14 @@ def is_plain_matrix(layer: nn.Module) -> bool:
         and layer._parameters["bias"] is None
         and type(weight) is nn.Parameter
         and weight.requires_grad
-        and "forward" not in vars(layer)
-        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+        and not has_hooks(layer)
+    )
+
+
+def has_hooks(layer: nn.Module) -> bool:
+    """Whether calling `layer` does more than its class says."""
+    return bool(
+        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or "forward" in vars(layer)
     )
 
 
@@ -210,8 +232,29 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor, backward: bool) -> Tensor:
     if not (has_dense_rows(x)):
         x = x.contiguous()
     result = torch.empty_like(x)
-    n_batch, n_heads, n_tokens, head_dim = x.shape
-    strides = x.stride()[:3], cos.stride(0) if cos.ndim == 4 else 0
-    sizes = (c_int64 * 8)(n_batch, n_heads, n_tokens, head_dim, *strides[0], strides[1])
-    call("parakit_rotate", sizes, x, cos, sin, result, int(backward))
+    call("parakit_rotate", _heads(x, cos), x, cos, sin, result, int(backward))
     return result
+
+
+def _heads(x: Tensor, cos: Tensor) -> Any:
+    """`Heads` of `csrc/training.h`."""
+    return (c_int64 * 8)(*x.shape, *x.stride()[:3], cos.stride(0) if cos.ndim == 4 else 0)
+
+
+class _NormedAndRotated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor) -> Tensor:
+        result, inverse = torch.empty_like(x), x.new_empty(x.numel() // x.shape[3])
+        call("parakit_norm_and_rotate", _heads(x, cos), x, weight, eps, cos, sin, result, inverse)
+        ctx.save_for_backward(x, weight, cos, sin, inverse)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, cos, sin, inverse = ctx.saved_tensors
+        grad, grad_x = in_layout_of(grad, x), torch.empty_like(x)
+        grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        inputs = (grad, x, weight, cos, sin, inverse)
+        call("parakit_norm_and_rotate_gradients", _heads(x, cos), *inputs, grad_x, grad_weight)
+        return grad_x, grad_weight, None, None, None

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from parakit.model.kernels.attention import attention
-from parakit.model.layers.norms import dropout, make_query_key_norm
+from parakit.model.kernels.training import has_hooks, normed_and_rotated
+from parakit.model.layers.norms import RMSNorm, dropout, make_query_key_norm
 from parakit.model.layers.positions import rotate, rotate_first
 from parakit.model.layers.projections import project
 from parakit.model.layers.tree_attention import tree_attention
@@ -91,12 +92,20 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, D) of the new tokens, keys and values (B, G, S, D) of all."""
         query, key, value = map(self._heads, project(x, self.query, self.key, self.value))
-        query, key = self.query_norm(query), self.key_norm(key)  # (B, H, T, D), (B, G, T, D)
-        if rotation is not None:
-            query, key = self.rotate(query, *rotation), self.rotate(key, *rotation)
+        query = self._place(query, self.query_norm, rotation)  # (B, H, T, D)
+        key = self._place(key, self.key_norm, rotation)  # (B, G, T, D)
         if cache is not None:
             key, value = cache.update(self.layer, key, value)  # (B, G, S, D)
         return query, key, value
+
+    def _place(self, x: Tensor, norm: nn.Module, rotation: Rotation | None) -> Tensor:
+        """Queries or keys normalised and rotated, in one pass over memory where both are of the plain kind."""
+        if rotation is not None and self.rotate is rotate and type(norm) is RMSNorm and not has_hooks(norm):
+            placed = normed_and_rotated(x, norm.weight, norm.eps, *rotation)
+            if placed is not None:
+                return placed
+        x = norm(x)
+        return x if rotation is None else self.rotate(x, *rotation)
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, T, heads * D) -> (B, heads, T, D)"""

@@ -129,6 +129,12 @@ def _fused_log_probs(
     return found
 
 
+def _allocators(n_rows: int) -> tuple[Callable[[Tensor], Tensor], ...]:
+    """Of the gradients of rows, weight, bias and replaced rows: the chunks write the first two, if there are any."""
+    written = torch.empty_like if n_rows else torch.zeros_like
+    return written, written, torch.zeros_like, torch.zeros_like
+
+
 def _chunks(n_rows: int, vocab_size: int, n_elements: int = CHUNK_ELEMENTS) -> Iterator[slice]:
     size = max(1, n_elements // vocab_size)
     return (slice(start, start + size) for start in range(0, n_rows, size))
@@ -167,8 +173,10 @@ class _FusedLogProbs(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, target_ids, normalizers, kept = ctx.saved_tensors
         grad_hidden, grad_weight, grad_bias = (
-            torch.zeros_like(tensor) if tensor is not None and needed else None
-            for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
+            allocate(tensor) if tensor is not None and needed else None
+            for tensor, needed, allocate in zip(
+                (hidden, weight, bias), ctx.needs_input_grad, _allocators(len(hidden)), strict=False
+            )
         )
         for part in _chunks(len(hidden), len(weight)):
             if kept is not None:
@@ -205,11 +213,11 @@ class _FusedLinearLoss(torch.autograd.Function):
         if isinstance(weight, QuantizedTensor):
             return _quantized_loss(ctx, hidden, weight, bias, rows, token_ids, logits_grad)
         grad_hidden, grad_weight, grad_bias, grad_rows = (
-            torch.zeros_like(tensor) if tensor is not None and needed else None
-            for tensor, needed in zip((hidden, weight, bias, rows), ctx.needs_input_grad, strict=False)
+            allocate(tensor) if tensor is not None and needed else None
+            for tensor, needed, allocate in zip(
+                (hidden, weight, bias, rows), ctx.needs_input_grad, _allocators(len(hidden)), strict=False
+            )
         )
-        if grad_weight is not None and len(hidden):  # the first chunk writes it
-            grad_weight = torch.empty_like(weight)
         full_weight = weight
         if rows is not None and token_ids is not None:
             full_weight = weight.index_copy(

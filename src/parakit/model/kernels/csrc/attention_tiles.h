@@ -11,6 +11,8 @@
 
 namespace parakit {
 
+constexpr float LOG2_E = 1.44269504088896341f, LN_2 = 0.693147180559945309f;
+
 constexpr int TILE = 48;
 constexpr int VECTORS = TILE / LANES;  // of a row of scores
 constexpr int MAX_VECTORS = LANES == 16 ? 4 : 2;
@@ -114,6 +116,27 @@ inline void weighted_sums(const float* w, const float* b, int64_t width, int n, 
   }
 }
 
+// The larger of each lane; `b` where `a` is not a number.
+inline Floats larger(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+inline float largest_of(Floats v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)v);
+#else
+  float largest = v[0];
+  for (int lane = 1; lane < LANES; lane++) largest = v[lane] > largest ? v[lane] : largest;
+  return largest;
+#endif
+}
+
 // 2^x to about one unit in the last place; 0 below 2^-126.
 inline Floats exp2(Floats x) {
   const float magic = 12582912.0f;  // adding 1.5 * 2^23 rounds to an integer
@@ -138,10 +161,11 @@ inline Floats exp2(Floats x) {
 #endif
 }
 
-// to (n_columns, TILE) = the transpose of TILE rows (TILE, n_columns) of stride `stride`; n_columns is a multiple of 8.
-inline void transpose_tile(const float* from, int64_t stride, int64_t n_columns, float* to) {
+// to (n_columns, ROWS) = the transpose of rows (ROWS, n_columns) of stride `stride`; both sizes are multiples of 8.
+template <int ROWS>
+inline void transpose_rows(const float* from, int64_t stride, int64_t n_columns, float* to) {
 #if defined(__AVX2__)
-  for (int64_t i = 0; i < TILE; i += 8)
+  for (int64_t i = 0; i < ROWS; i += 8)
     for (int64_t j = 0; j < n_columns; j += 8) {
       __m256 a[8], b[8];
       for (int k = 0; k < 8; k++) a[k] = _mm256_loadu_ps(from + (i + k) * stride + j);
@@ -155,13 +179,13 @@ inline void transpose_tile(const float* from, int64_t stride, int64_t n_columns,
         a[4 * half + 2] = _mm256_shuffle_ps(r[1], r[3], 0x44), a[4 * half + 3] = _mm256_shuffle_ps(r[1], r[3], 0xee);
       }
       for (int k = 0; k < 4; k++) {
-        _mm256_storeu_ps(to + (j + k) * TILE + i, _mm256_permute2f128_ps(a[k], a[k + 4], 0x20));
-        _mm256_storeu_ps(to + (j + k + 4) * TILE + i, _mm256_permute2f128_ps(a[k], a[k + 4], 0x31));
+        _mm256_storeu_ps(to + (j + k) * ROWS + i, _mm256_permute2f128_ps(a[k], a[k + 4], 0x20));
+        _mm256_storeu_ps(to + (j + k + 4) * ROWS + i, _mm256_permute2f128_ps(a[k], a[k + 4], 0x31));
       }
     }
 #else
-  for (int64_t i = 0; i < TILE; i++)
-    for (int64_t j = 0; j < n_columns; j++) to[j * TILE + i] = from[i * stride + j];
+  for (int64_t i = 0; i < ROWS; i++)
+    for (int64_t j = 0; j < n_columns; j++) to[j * ROWS + i] = from[i * stride + j];
 #endif
 }
 

@@ -117,6 +117,25 @@ void parakit_rotate(const int64_t* sizes, const float* x, const float* cos, cons
   pool().run(n_threads, [&](Team& team) { rotate_rows(heads, x, cos, sin, y, backward != 0, team); });
 }
 
+// `sizes` of both: Heads.
+void parakit_norm_and_rotate(const int64_t* sizes, const float* x, const float* weight, float eps, const float* cos,
+                             const float* sin, float* y, float* inverse, int32_t n_threads) {
+  Heads heads;
+  memcpy(&heads, sizes, sizeof heads);
+  pool().run(n_threads, [&](Team& team) { norm_and_rotate_rows(heads, x, weight, eps, cos, sin, y, inverse, team); });
+}
+
+void parakit_norm_and_rotate_gradients(const int64_t* sizes, const float* dy, const float* x, const float* weight,
+                                       const float* cos, const float* sin, const float* inverse, float* dx, float* dweight,
+                                       int32_t n_threads) {
+  Heads heads;
+  memcpy(&heads, sizes, sizeof heads);
+  std::vector<float> partial(dweight ? norm_blocks(heads.n_batch * heads.n_tokens) * heads.head_dim : 0);
+  pool().run(n_threads, [&](Team& team) {
+    norm_and_rotate_gradients(heads, dy, x, weight, cos, sin, inverse, dx, dweight, partial.data(), team);
+  });
+}
+
 void parakit_cross_entropy(float* logits, const int64_t* targets, int64_t n_rows, int32_t n, float* losses,
                            int32_t n_threads) {
   pool().run(n_threads, [&](Team& team) { cross_entropy_rows(logits, targets, n_rows, n, losses, team); });

@@ -28,8 +28,6 @@ struct AttentionSizes {
 
 enum TileKind : uint8_t { HIDDEN, VISIBLE, MIXED };
 
-constexpr float LOG2_E = 1.44269504088896341f, LN_2 = 0.693147180559945309f;
-
 inline int64_t tiles_of(int64_t n) { return (n + TILE - 1) / TILE; }
 
 // What all threads know: the sizes, and for each pair of tiles whether its queries see its keys.
@@ -103,7 +101,7 @@ inline void pack_rows(const float* from, int64_t stride, int64_t n, int64_t d, i
 
 inline void transpose_tiles(const float* rows, int64_t n_tiles, int64_t width, float* to) {
   for (int64_t j = 0; j < n_tiles; j++)
-    transpose_tile(rows + j * TILE * width, width, width, to + j * TILE * width);
+    transpose_rows<TILE>(rows + j * TILE * width, width, width, to + j * TILE * width);
 }
 
 struct AttentionForward {
@@ -153,26 +151,25 @@ struct AttentionForward {
 
   // Scores become 2^(score - largest); `inverse`: 1 / their sum.
   void normalize(int n_queries, float* weights, float* normalizers, float* inverse) {
+    float largest[TILE], totals[TILE];
     for (int q = 0; q < n_queries; q++) {
       Floats most = all(-INFINITY), total = {};
       for (int64_t j : visible)
-        for (int v = 0; v < VECTORS; v++) {
-          Floats x = load(weights + (j * TILE + q) * TILE + v * LANES);
-          most = x > most ? x : most;
-        }
-      float largest = -INFINITY;
-      for (int lane = 0; lane < LANES; lane++) largest = std::max(largest, float(most[lane]));
-      if (largest == -INFINITY) largest = 0;
+        for (int v = 0; v < VECTORS; v++) most = larger(load(weights + (j * TILE + q) * TILE + v * LANES), most);
+      float shift = largest_of(most);
+      largest[q] = shift = shift == -INFINITY ? 0.0f : shift;
       for (int64_t j : visible)
         for (int v = 0; v < VECTORS; v++) {
           float* at = weights + (j * TILE + q) * TILE + v * LANES;
-          Floats e = exp2(load(at) - largest);
+          Floats e = exp2(load(at) - shift);
           total += e;
           store(at, e);
         }
-      float all_weights = sum(total);
-      inverse[q] = all_weights == 0 ? 0.0f : 1.0f / all_weights;
-      normalizers[q] = all_weights == 0 ? INFINITY : largest + std::log2(all_weights);
+      totals[q] = sum(total);
+    }
+    for (int q = 0; q < n_queries; q++) {
+      inverse[q] = totals[q] == 0 ? 0.0f : 1.0f / totals[q];
+      normalizers[q] = totals[q] == 0 ? INFINITY : largest[q] + std::log2(totals[q]);
     }
   }
 
