@@ -110,10 +110,9 @@ def _trainer(method: str, folder: Path) -> tuple[Trainer, RLConfig]:
         assert isinstance(config, PPOConfig)
         algorithm, objective = PPO(config), PPOObjective(config)
 
-    def sample(some: Any, phase: int) -> Any:
-        return rollouts.roll_out(
-            trained, reference, tokenizer, some, config, phase, values=algorithm.needs_values
-        )
+    def sample(some: Any, phase: int, part: slice) -> Any:
+        settings = (config, phase, algorithm.needs_values)
+        return rollouts.roll_out(trained, reference, tokenizer, some, *settings, part=part)
 
     reward = parse_reward(config.reward or "", "cpu")
     source = PolicyRolloutSource(prompts, sample, reward, algorithm, objective.metrics, config)

@@ -119,9 +119,9 @@ def grpo_trainer(
     objective = GRPOObjective(config, algorithm.kl_controller)
     prompts = work.prompts_of(folder, tokenizer)
 
-    def roll_given(prompts_of_phase: Sequence[Any], phase: int) -> Any:
+    def roll_given(prompts_of_phase: Sequence[Any], phase: int, part: slice) -> Any:
         if given is None:
-            return roll_out(policy, reference, tokenizer, prompts_of_phase, config, phase)
+            return roll_out(policy, reference, tokenizer, prompts_of_phase, config, phase, part=part)
         every = [prompt for prompt in prompts[: config.rollout_prompts] for _ in range(config.group_size)]
         samples = [
             SampledCompletion(prompt.messages, None, text)

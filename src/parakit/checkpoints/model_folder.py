@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -38,6 +39,8 @@ from parakit.checkpoints.sentence_encoders.pooling_files import (
     with_activation,
     write_sentence_files,
 )
+from parakit.checkpoints.sharded.streamed_tensors import TensorShape, stored_name, stream_weight_shards
+from parakit.checkpoints.sharded.tensor_parts import is_in_parts
 from parakit.common.artifacts import (
     LINEAGE,
     MANIFEST,
@@ -80,6 +83,9 @@ def save_model(
     `training/`. Weights of more than `max_shard_bytes` are split into several files with an index. What the
     publisher of a loaded model set, beyond its shape and weights, is written as it was: see `publisher`.
 
+    The weights of a model in parts are gathered and written one tensor at a time, while the other processes call
+    `take_part_in_saving`.
+
     Raises `UserError` when `path` exists (unless `overwrite`), when the tokenizer has ids without a row in the
     embedding, or when no published architecture computes such a model.
     """
@@ -115,11 +121,37 @@ def save_model(
         if head.pooling is not None:
             write_dense_layers(cast("Embedder", model), folder, target)
         write_logs_and_card(folder, logs, card)
-        tensors = weights.export_tensors(model, architecture, head, target)
-        names = (tensor.hf_name for tensor in architecture.hf_tensors(config, head))
-        kept = publisher.kept_tensors(came_with, architecture, head, names, target)
-        write_weight_shards(chain(tensors, kept.items()), folder, max_shard_bytes)
+        _write_weights(model, architecture, head, target, folder, max_shard_bytes)
     return Path(path)
+
+
+def _write_weights(
+    model: TransformerModel,
+    architecture: Architecture,
+    head: Head,
+    target: torch.dtype | None,
+    folder: Path,
+    max_shard_bytes: int,
+) -> None:
+    """The weights, and what the publisher's folder had next to them; those in parts gathered one at a time."""
+    tensors = weights.export_tensors(model, architecture, head, target)
+    names = (tensor.hf_name for tensor in architecture.hf_tensors(model.config, head))
+    kept = publisher.kept_tensors(publisher.publisher_of(model), architecture, head, names, target)
+    every = chain(tensors, kept.items())
+    if not any(map(is_in_parts, model.parameters())):
+        write_weight_shards(every, folder, max_shard_bytes)
+        return
+    shapes = weights.export_shapes(model, architecture, head, target)
+    shapes += [TensorShape(name, tuple(t.shape), stored_name(t.dtype)) for name, t in kept.items()]
+    stream_weight_shards(shapes, every, folder, max_shard_bytes)
+
+
+def take_part_in_saving(model: TransformerModel) -> None:
+    """Give the first process, which calls `save_model`, the parts that this one holds."""
+    head = head_of(model)
+    architecture = publisher.choose_architecture(model.config, head, publisher.publisher_of(model))
+    for _ in weights.export_tensors(model, architecture, head, None):
+        pass
 
 
 def _stored_dtype(model: TransformerModel, target: torch.dtype | None) -> str:
@@ -147,7 +179,9 @@ def load_full_model(
     verify: bool = True,
     accept_config: Iterable[str] = (),
 ) -> tuple[TransformerModel, Tokenizer | None]:
-    """As `loading.load_model`, for the folder of a full model only; `accept_config` as for `read_settings`."""
+    """As `loading.load_model`, for the folder of a full model only; `accept_config` as for `read_settings`. On the device
+    meta the weights are read when `fill_pending` is called, and only the parts that this process holds by then.
+    """
     import torch
 
     folder = require_model_folder(path)
@@ -160,13 +194,18 @@ def load_full_model(
 def _read_full_model(
     folder: Path, device: torch.device, dtype: torch.dtype | None, accept_config: tuple[str, ...]
 ) -> tuple[TransformerModel, Tokenizer | None]:
+    from parakit.checkpoints.sharded.empty_weights import set_pending
+
     architecture, config, head = read_settings(folder, accept_config)
     stored = match_folder(folder, architecture, config, head)
     tokenizer = _load_tokenizer(folder)
     _check_tokenizer(tokenizer, config, folder)
     target = dtype or weights.stored_dtype(stored.plain())
     model = weights.empty_model(config, head, device, target, stored.plan())
-    weights.load_into(model, architecture, head, stored, folder)
+    if device.type == "meta":
+        set_pending(model, partial(weights.load_into, model, architecture, head, stored, folder))
+    else:
+        weights.load_into(model, architecture, head, stored, folder)
     if head.pooling is not None:
         read_dense_layers(cast("Embedder", model), folder)
     hf_config = without_accepted(_read_config(folder), accept_config, folder / "config.json")

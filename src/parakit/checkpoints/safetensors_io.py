@@ -170,6 +170,11 @@ def write_weight_shards(
         n_total += tensor.nbytes
         n_params += tensor.numel()
     write()
+    name_shards(folder, shards, n_params, n_total)
+
+
+def name_shards(folder: Path, shards: list[list[str]], n_params: int, n_total: int) -> None:
+    """Give the files `0.part`, `1.part` of a folder, which hold tensors of these names, their names and an index."""
     if len(shards) == 1:
         os.replace(folder / "0.part", folder / SINGLE)
         return

@@ -28,8 +28,9 @@ from parakit.checkpoints.mapping import (
     take_rows,
 )
 from parakit.checkpoints.safetensors_io import WEIGHT_DTYPES, TensorEntry, folder_tensors, read_tensors
+from parakit.checkpoints.sharded.streamed_tensors import TensorShape, stored_name
+from parakit.checkpoints.sharded.tensor_parts import copy_part, whole
 from parakit.common.errors import CorruptArtifact, UserError
-from parakit.common.files import JsonObject
 from parakit.model.config import ModelConfig
 from parakit.model.quantized.scheme import QuantScheme
 
@@ -120,24 +121,11 @@ def empty_model(
     the dtype. The modules of `plan` are quantized, and never had plain weights.
     """
     import torch
-    from torch.overrides import TorchFunctionMode
 
+    from parakit.checkpoints.sharded.empty_weights import without_memory
     from parakit.model.quantized import QuantizedWeight, quantize_modules
 
-    class SkipInitializers(TorchFunctionMode):
-        """Initializers and position tables on the meta device would import torch's compiler, which takes seconds."""
-
-        def __torch_function__(
-            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: JsonObject | None = None
-        ) -> Any:
-            kwargs = kwargs or {}
-            if getattr(func, "__module__", "") == "torch.nn.init":
-                return args[0] if args else kwargs["tensor"]
-            if func in (torch.arange, torch.tensor):
-                kwargs = {"device": "cpu", **kwargs}
-            return func(*args, **kwargs)
-
-    with torch.device("meta"), SkipInitializers():
+    with without_memory():
         model = _build(config, head)
         if plan:
             quantize_modules(model, plan)
@@ -157,7 +145,8 @@ def empty_model(
                 module.to(device, dtype)
                 continue
             for name, buffer in module._buffers.items():
-                module._buffers[name] = None if buffer is None else buffer.to(device)
+                on_device = buffer is None or device.type == "meta"  # whose parts get memory later
+                module._buffers[name] = buffer if on_device else buffer.to(device)  # type: ignore[union-attr]
     return model
 
 
@@ -248,13 +237,26 @@ def export_tensors(
             continue
         parts = []
         for part in tensor.sorted_slices():
-            value = parameters[part.name].detach()
+            value = whole(parameters[part.name])
             value = value if part.expert is None else value[part.expert]
             parts.append(value if dtype is None else value.to(dtype))
         first = tensor.slices[0]
         joined = join_rows(parts, first.groups, int(first.stacked))
         joined = joined.mT if first.transposed else joined
         yield tensor.hf_name, joined.reshape(tensor.shape).contiguous()
+
+
+def export_shapes(
+    model: TransformerModel, architecture: Architecture, head: Head, dtype: torch.dtype | None
+) -> list[TensorShape]:
+    """What `export_tensors` yields of a model without quantized weights, before it does."""
+    parameters = dict(model.named_parameters())
+    return [
+        TensorShape(
+            tensor.hf_name, tensor.shape, stored_name(dtype or parameters[tensor.slices[0].name].dtype)
+        )
+        for tensor in architecture.hf_tensors(model.config, head)
+    ]
 
 
 def require_finite_weights(
@@ -384,8 +386,8 @@ def _fill(parameters: Mapping[str, torch.Tensor], tensor: HFTensor, values: torc
     """Copy the slices of a tensor into their parameters."""
     for part in tensor.slices:
         target = parameters[part.name]
-        target = target if part.expert is None else target[part.expert]
-        target.copy_(_take_slice(values, part).reshape(target.shape))
+        shape = target.shape if part.expert is None else target.shape[1:]
+        copy_part(target, _take_slice(values, part).reshape(shape), part.expert)
 
 
 def _take_slice(tensor: torch.Tensor, part: TensorSlice) -> torch.Tensor:

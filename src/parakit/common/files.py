@@ -164,7 +164,7 @@ def disk_errors(path: str | Path, clean_up: Callable[[], None] | None = None) ->
         if clean_up:
             clean_up()
         if isinstance(cause, shutil.Error):  # of copying a folder: every file's, in words
-            reason = str(cause.args[0][0][2])
+            reason, number = str(cause.args[0][0][2]), None
         elif not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError) or cause.errno is None:
             raise
         elif isinstance(error, OSError) and not _is_written(cause, Path(path)):
@@ -173,14 +173,19 @@ def disk_errors(path: str | Path, clean_up: Callable[[], None] | None = None) ->
                 "make it readable or leave it out; nothing was written",
             ) from None
         else:
-            reason = os.strerror(cause.errno)
+            reason, number = os.strerror(cause.errno), cause.errno
         raise UserError(
             f"{path}: cannot be written: {reason}",
-            "free some space or choose another folder; nothing that existed was changed, "
-            "and the same command resumes",
+            f"{_WAYS_OUT.get(number or 0, _OTHER_WAY_OUT)}; nothing that existed was changed, and the same command resumes",
         ) from cause
 
 
+_OTHER_WAY_OUT = "free some space or choose another folder"
+_WAYS_OUT = {
+    errno.EIO: "the disk failed to store it: look at the system's log, or choose a folder on another disk",
+    errno.EROFS: "the disk can only be read: choose a folder on another one",
+    errno.EACCES: "change the permissions or choose another folder",
+}
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 

@@ -72,6 +72,11 @@ def setup_method(
     heads = _label_heads(model)
     if training.method == "full":
         return FinetuneSetup()
+    if training.in_parts:
+        raise UserError(
+            f"in_parts and method = {training.method!r}: only all weights are trained in parts",
+            "leave one out",
+        )
     if isinstance(training, QuantizationAwareConfig):
         plan, head = _rounding_plan(model, training), head_of(model)
         architecture = choose_architecture(model.config, head, publisher_of(model))

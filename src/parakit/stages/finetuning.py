@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from parakit.checkpoints.loading import load_model
-from parakit.common.devices import pick_device
 from parakit.common.files import JsonObject
 from parakit.common.seeds import seed_everything
 from parakit.inference.folder_settings import is_chat_tuned
@@ -22,7 +20,7 @@ from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, plan_by_timing
 from parakit.stages.pretraining import add_replay, start_new, with_replayed
 from parakit.stages.run_dir import load_plan, save_plan
-from parakit.stages.task_models import set_languages, task_model
+from parakit.stages.task_models import load_to_train, set_languages, task_model
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.tokens.shards import TokenShards
@@ -90,10 +88,10 @@ class FinetuneJob:
         )
 
     def _start_finetune(self, folder: Path, run_dir: Path) -> PreparedRun:
-        """A trained model with the head of its task. Weights are trained in float32, whatever type they were stored in."""
+        """A trained model with the head of its task."""
         training = tuning_config(folder, self.training)
         check_method_fits(folder, training)
-        base, tokenizer = load_model(folder, pick_device(training.device), "float32")
+        base, tokenizer = load_to_train(folder, training)
         assert tokenizer is not None, "shards cannot be made without the model's tokenizer"
         if self.task == "embed" and isinstance(base, Embedder) and base.pooling.max_seq_len:
             # texts are cut where the model will cut them

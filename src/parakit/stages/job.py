@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Protocol
 
 from parakit.checkpoints.adapters import save_adapter
-from parakit.checkpoints.model_folder import save_model
+from parakit.checkpoints.model_folder import save_model, take_part_in_saving
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.choices import part_of
 from parakit.common.files import JsonObject
 from parakit.common.hardware import peak_memory, reset_peak_memory
-from parakit.common.processes import in_turn, is_first, wait_for_all
+from parakit.common.processes import from_first, in_turn, is_first, wait_for_all
 from parakit.common.progress import log
 from parakit.compression.merging import merge_checked
 from parakit.model.adapters import Adapter
@@ -126,11 +126,14 @@ def run_job(
         log(f"{setup.title}: {setup.plan.describe(setup.task.spec.progress_unit)}")
         predicted = predict(run.stage, run.objective, run.method, setup)
         reset_peak_memory()  # a build's earlier stages ran in this process
-        figures = _train_compared(run) if run.comparison else run.summarize(train(setup))
+        compares = run.comparison and not setup.plan.in_parts
+        figures = _train_compared(run) if compares else run.summarize(train(setup))
         figures |= predicted | {"peak_memory_bytes": peak_memory()} | resumed_changes(run_dir)
         figures |= expected_loss(run.stage, run.objective, setup.model.config, figures)
         if is_first():
             _save(run, figures, out, overwrite, run_dir.name)
+        elif run.setup.plan.in_parts:
+            take_part_in_saving(run.setup.model)
         wait_for_all("written")
     return figures
 
@@ -172,7 +175,8 @@ def _train_compared(run: PreparedRun) -> JsonObject:
         setup.budget.validation = before["validation_seconds"]
         setup.budget.after = before["seconds"] - before["validation_seconds"]
     figures = run.summarize(train(replace(setup, before=before.get("validation", setup.before))))
-    return figures | measure_after(comparison, before, model, setup.tokenizer, figures)
+    after = from_first("after", lambda: measure_after(comparison, before, model, setup.tokenizer, figures))
+    return figures | after
 
 
 def _merged(run: PreparedRun, figures: JsonObject) -> TransformerModel:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.settings import Family
 from parakit.model.heads import TransformerModel
@@ -119,6 +120,10 @@ def plan_by_timing(
 
     if seconds is None or lengths_given(training):
         return resolve_with(training)
+    if training.in_parts:
+        raise UserError(
+            "in_parts and a time: a time is planned by steps of a whole model", "set max_steps or epochs"
+        )
     if sizing.is_published:
         return plan_in_time(seconds, training, sizing, builder, trial, resolve_with)
     plan = resolve_with(training.replace(max_steps=N_TIMED_STEPS, compile="off"))

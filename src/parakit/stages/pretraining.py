@@ -12,11 +12,11 @@ import numpy as np
 
 from parakit.checkpoints.adapters.base_model import require_full_model
 from parakit.checkpoints.folder_safety import require_model_folder
-from parakit.checkpoints.loading import load_model
 from parakit.checkpoints.model_folder import require_plain_weights
+from parakit.checkpoints.sharded.empty_weights import build_without_memory
+from parakit.checkpoints.sharded.tensor_parts import copy_part
 from parakit.common.artifacts import open_artifact
 from parakit.common.choices import part_of
-from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
@@ -32,7 +32,13 @@ from parakit.stages.defaults.published import tuning_config, tuning_sizing
 from parakit.stages.job import PreparedRun
 from parakit.stages.plans import ModelSpec, choose_model_size, plan_by_timing
 from parakit.stages.run_dir import has_checkpoint, load_plan, save_plan
-from parakit.stages.task_models import build_model, continue_pretraining, warn_own_layout, with_dropout
+from parakit.stages.task_models import (
+    build_model,
+    continue_pretraining,
+    load_to_train,
+    warn_own_layout,
+    with_dropout,
+)
 from parakit.stages.tasks import ReplayData, Splits, TaskBuilder, task_settings
 from parakit.tokens.batches.replay import ReplaySource
 from parakit.tokens.batches.vocab_info import VocabInfo
@@ -98,14 +104,12 @@ class PretrainJob:
         return folder
 
     def _continue(self, run_dir: Path) -> PreparedRun:
-        """A trained model continues, with smaller steps than a new one. Weights are trained in float32, whatever type
-        they were stored in.
-        """
+        """A trained model continues, with smaller steps than a new one."""
         folder = self._start_folder()
         training = tuning_config(folder, self.training)
         require_full_model(folder, "pre-training")
         require_plain_weights(folder, "pre-training")
-        base, tokenizer = load_model(folder, pick_device(training.device), "float32")
+        base, tokenizer = load_to_train(folder, training)
         if tokenizer is None:
             raise UserError(
                 f"{folder}: has no tokenizer, so no text can be read", "put the model's tokenizer there"
@@ -172,9 +176,13 @@ def start_new(
         plan = plan_by_timing(seconds, training, sizing, builder, lambda: add_head(build_model(config)))
         save_plan(run_dir, config, plan)
     seed_everything(plan.seed)
-    model = build_model(config)
     init = part_of(training, EmbeddingInit)
     from_counts = init is not None and init.embedding_init == "cooccurrence"
+    if plan.in_parts:
+        if from_counts:
+            raise UserError("embedding_init = cooccurrence needs the whole model", "leave it or in_parts out")
+        return build_without_memory(lambda: add_head(build_model(config)), copy_part), builder, plan
+    model = build_model(config)
     if from_counts and not has_checkpoint(run_dir):  # which has the vectors
         _init_embeddings(model, splits, tokenizer, plan.seed)
     return add_head(model), builder, plan

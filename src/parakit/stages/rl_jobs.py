@@ -31,6 +31,7 @@ from parakit.common.artifacts import LINEAGE
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, sha256_file
+from parakit.common.processes import from_first
 from parakit.common.progress import log
 from parakit.common.seeds import seed_everything
 from parakit.data.conversations.conversation import Conversation
@@ -194,14 +195,13 @@ def _setup(
     algorithm, objective = _algorithm(config)
     precision = Precision(plan.precision, weight_like(policy.lm_head).device)
 
-    def sample(prompts: Sequence[RLPrompt], phase: int) -> tuple[Rollouts, np.ndarray]:
-        return roll_out(
-            trained, reference, tokenizer, prompts, config, phase, algorithm.needs_values, precision.autocast
-        )
+    def sample(prompts: Sequence[RLPrompt], phase: int, part: slice) -> tuple[Rollouts, np.ndarray]:
+        settings = (config, phase, algorithm.needs_values, precision.autocast, part)
+        return roll_out(trained, reference, tokenizer, prompts, *settings)
 
     source = PolicyRolloutSource(context.train, sample, context.reward, algorithm, objective.metrics, config)
 
-    before = measure_policy(context, reference, config)
+    before = from_first("before", lambda: measure_policy(context, reference, config))
     monitor = OveroptimizationMonitor(
         method, before, config, isinstance(context.reward, ModelReward), run_dir
     )
@@ -214,7 +214,7 @@ def _setup(
         step_metrics=source.step_metrics,
         should_stop=source.should_stop,
     )
-    samples = sample_examples(context, config)
+    samples = from_first("samples", lambda: sample_examples(context, config))
     n_phases = -(-plan.max_steps // config.steps_per_phase)
     log(
         f"{method}: {n_phases} phases of {config.n_rollouts} completions ({config.rollout_prompts} prompts),"
@@ -232,7 +232,8 @@ def _setup(
         figures |= {"task": "chat", "method": method, "reward_name": context.reward.name}
         figures |= {"before": before, "warnings": monitor.warnings()}
         figures |= {"ended_by": "kl_limit" if stopped else "max_steps"}
-        figures |= {"samples": pair_samples(samples, sample_examples(context, config))}
+        after = from_first("samples", lambda: sample_examples(context, config))
+        figures |= {"samples": pair_samples(samples, after)}
         figures |= {"rollout_seconds": source.seconds, "settings": config.model_dump(mode="json")}
         return figures | (
             {"zero_variance_groups": _zero_variance_groups(run_dir)} if method == "grpo" else {}

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
+from parakit.checkpoints.loading import load_model
 from parakit.checkpoints.mapping import Architecture, Head
-from parakit.checkpoints.model_folder import head_of
+from parakit.checkpoints.model_folder import head_of, load_full_model, require_plain_weights
 from parakit.checkpoints.publisher import carry_publisher, kept_parameters, set_generation
 from parakit.checkpoints.registry import architecture_for, incompatibilities
+from parakit.checkpoints.sharded.empty_weights import is_pending
 from parakit.common.choices import part_of
+from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.progress import log
 from parakit.inference.generation.published_rules import lacks_target, published_settings_of
@@ -40,6 +44,7 @@ from parakit.model.quantized import quantize_modules, quantized_modules
 from parakit.stages.config import FinetuneConfig, Pooled, TranslateTask
 from parakit.tokens.tokenizer.languages import LanguageTokens, language_ids, language_tokens
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
+from parakit.training.config import TrainingConfig
 from parakit.training.task_names import TaskName, check_task
 
 TASK_LEVELS: dict[str, ClassifierLevel] = {"tag": "token", "answer": "span"}  # the others label sequences
@@ -55,6 +60,16 @@ def build_model(shape: ModelConfig) -> TransformerModel:
     if isinstance(shape, EncoderDecoderConfig):
         return SequenceToSequence(shape)
     return MaskedLanguageModel(shape) if isinstance(shape, EncoderConfig) else LanguageModel(shape)
+
+
+def load_to_train(folder: Path, training: TrainingConfig) -> tuple[TransformerModel, Tokenizer | None]:
+    """The model of a folder, whose weights are trained in float32, whatever type they were stored in. For a run `in_parts`
+    its weights have no memory yet.
+    """
+    if not training.in_parts:
+        return load_model(folder, pick_device(training.device), "float32")
+    require_plain_weights(folder, "a run in parts")
+    return load_full_model(folder, "meta", "float32")
 
 
 def _predicts_tokens(model: TransformerModel) -> bool:
@@ -144,14 +159,14 @@ def embedder_config(base: TransformerModel, pooling: Pooling | None) -> Embedder
 def continue_pretraining(base: TransformerModel, dropout: float | None) -> TransformerModel:
     """`base` with its pre-training head, to continue. `UserError` for a model with another head."""
     shape = with_dropout(base.config, dropout)
+    if shape == base.config and _predicts_tokens(base):
+        return base  # before another is built, whose weights would double the memory
     model = build_model(shape)
     if type(model) is not type(base):
         raise UserError(
             f"this model is a {type(base).__name__}, but pre-training needs a {type(model).__name__}",
             "start from the model that it was tuned from",
         )
-    if shape == base.config:
-        return base
     copy_matching_weights(model, base)
     return model
 
@@ -230,6 +245,11 @@ def copy_matching_weights(model: TransformerModel, base: TransformerModel) -> No
     """Copy the weights that both have into `model`; those of a label head only where the labels are the same. A tensor of
     the base's folder that the base has no use for, and `model` has, is copied too: BERT's pooler.
     """
+    if is_pending(base):
+        raise UserError(
+            "in_parts trains a model as it is, and this one would get another head or another dropout",
+            "leave dropout and in_parts out, or take a task that needs no new head",
+        )
     known = dict(model.named_modules())
     quantized = {name: one for name, one in quantized_modules(base).items() if name in known}
     quantize_modules(

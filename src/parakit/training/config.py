@@ -15,12 +15,12 @@ from parakit.common.files import JsonObject
 from parakit.common.settings import Choices, Config
 from parakit.tokens.config import LongRowSettings
 from parakit.training.monitoring.settings import MonitoringSettings
-from parakit.training.parallel.settings import PlacementSettings
+from parakit.training.parallel.settings import PLACES, PlacementSettings
 from parakit.training.plan import OptimizerName, Revisions, ScheduleName
 from parakit.training.plan import TrainingPlan as TrainingPlan
 from parakit.training.task_names import MASK_RATE
 
-WITHOUT_EFFECT = {"keep_checkpoints", "tracker", "parallel", "offload_optimizer"}  # on what a run makes
+WITHOUT_EFFECT = {"keep_checkpoints", "tracker", *PLACES}  # on what a run makes
 
 
 class AdamBetas(Config):
@@ -369,8 +369,7 @@ def _plan(
         compile=config.compile,
         gradient_checkpointing=config.gradient_checkpointing == "on",
         checkpoint_every=config.checkpoint_every,
-        parallel=config.parallel,
-        offload_optimizer=config.offload_optimizer,
+        **{name: getattr(config, name) for name in PLACES},
         device=config.device,
         validate_every=config.validate_every or max(1, max_steps // 8),
         save_every=config.save_every,

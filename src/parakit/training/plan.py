@@ -62,6 +62,7 @@ class TrainingPlan(Config):
     offload_optimizer: bool = Field(
         default=False, description="Whether the host's memory holds the parts, and the optimizer runs there."
     )
+    in_parts: bool = Field(default=False, description="Whether no process ever holds all the weights.")
     most_steps: int | None = Field(
         default=None,
         description="What a run in a given time may grow to; None: to no more than it began with.",

@@ -23,6 +23,7 @@ N_ROUNDS, ROUND_SECONDS = 2, 0.1
 N_ROWS, WIDTH_IN, WIDTH_OUT = 1024, 128, 256  # of a product
 # glibc's malloc.h: from which size on blocks are mapped one by one; how much free memory at the end is given back
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+GATHERED_BLOCK = 2**20
 ALWAYS_KEPT, LARGEST_BLOCK = 2**31 - 1, 2**30
 USUAL_TRIM, USUAL_BLOCK = 2**17, 2**25  # the latter is what glibc raises its threshold to by itself
 
@@ -90,6 +91,20 @@ def kept_memory() -> Iterator[bool]:
         if done and library is not None:
             _set(library, USUAL_TRIM, USUAL_BLOCK)
             library.malloc_trim(0)
+
+
+@contextlib.contextmanager
+def returned_memory() -> Iterator[bool]:
+    """Inside, blocks from a MiB on are given back when they are freed, for weights that are gathered and dropped block by
+    block: the heap would keep pieces of them. Yields whether that could be set.
+    """
+    library = _glibc()
+    done = library is not None and _set(library, GATHERED_BLOCK, GATHERED_BLOCK)
+    try:
+        yield done
+    finally:
+        if done and library is not None:
+            _set(library, USUAL_TRIM, USUAL_BLOCK)
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -23,6 +23,7 @@ from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_ar
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, read_checked_json, read_json, write_json_atomic
 from parakit.common.locks import remove_partials
+from parakit.common.processes import from_first
 from parakit.common.progress import log
 from parakit.common.seeds import derive_seed, seed_everything
 from parakit.model.adapters import adapter_parameters
@@ -100,7 +101,7 @@ def load_train_state(
     A damaged checkpoint is logged and the one before is used. One made under another plan is a `UserError`. It may be of any
     number of processes.
     """
-    name = engine.from_first("checkpoint", lambda: _newest_valid(folder))
+    name = from_first("checkpoint", lambda: _newest_valid(folder))
     if name is None:
         return 0, {}
     return _load(folder / name, model, optimizer, precision, guard, engine)

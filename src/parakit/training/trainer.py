@@ -23,6 +23,7 @@ import torch
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors
+from parakit.common.processes import first_alone, from_first
 from parakit.common.progress import Bar, log, progress
 from parakit.model.backbones import set_checkpointing
 from parakit.model.heads import TransformerModel
@@ -40,12 +41,12 @@ from parakit.training.monitoring.trackers import open_tracker
 from parakit.training.optimizers.optimizer import Optimizer
 from parakit.training.pace import Pace, TimeBudget
 from parakit.training.parallel.engine import ONE_PROCESS, TrainingEngine
-from parakit.training.parallel.start import make_engine
+from parakit.training.parallel.start import agree_on_plan, check_in_parts, make_engine
 from parakit.training.plan import TrainingPlan
 from parakit.training.precision import Precision
 from parakit.training.row_sources import PlannedSource, RolloutSource, RowSource, lengths_of
 from parakit.training.run_figures import run_figures
-from parakit.training.threads import kept_memory
+from parakit.training.threads import kept_memory, returned_memory
 from parakit.training.train_state import load_train_state, save_train_state, saved_tensors
 from parakit.training.validation import with_forgetting
 
@@ -63,8 +64,9 @@ def train(setup: TrainingSetup) -> JsonObject:
     """
     task, plan = setup.task, setup.plan
     engine = make_engine(plan, sum(p.numel() for p in setup.model.parameters() if p.requires_grad))
-    if task.data is not None:
-        engine.first_alone("doctor", lambda: check_setup(setup))
+    check_in_parts(plan, setup.model, setup.monitoring)
+    if task.data is not None and not plan.in_parts:
+        first_alone("doctor", lambda: check_setup(setup))
     trainer = Trainer(
         setup.model, task.source, task.objective, plan, setup.run_dir, setup.budget, engine, setup.monitoring
     )
@@ -107,7 +109,7 @@ def train(setup: TrainingSetup) -> JsonObject:
         final = best[1] | {"best_step": best[0]}
     seconds = time.monotonic() - started
     figures = partial(run_figures, trainer, task, setup.run_dir, final, setup.before, step, seconds)
-    return engine.from_first("figures", figures)
+    return from_first("figures", figures)
 
 
 class Trainer:
@@ -134,7 +136,7 @@ class Trainer:
         self.guard = SpikeGuard(detects_spikes=not isinstance(source, RolloutSource))
         self.first_step = 0
         extra: JsonObject = {}
-        if folder is not None and engine.from_first("run directory", folder.exists):
+        if folder is not None and from_first("run directory", folder.exists):
             self.first_step, extra = load_train_state(
                 folder, self.model, self.optimizer, self.precision, self.guard, engine
             )
@@ -197,7 +199,8 @@ class Trainer:
             dynamics=self.dynamics,
         )
         self._saved_at, self._saved_step, due, record = time.monotonic(), self.first_step, False, None
-        with stop_signals() as stopped, kept_memory():
+        memory = returned_memory() if self.engine.is_sharded else kept_memory()
+        with stop_signals() as stopped, memory:
             try:
                 for record in records:
                     self._count_seconds(record)
@@ -206,9 +209,9 @@ class Trainer:
                     stopping, due = self.engine.any_of(bool(stopped), due)
                     resumable = self._resumable_at(record.step, stopping)
                     if resumable and self.pace:
-                        plan = self.engine.agree_on_plan(self.pace.revise(self.plan, record.step))
-                        self.plan = self.optimizer.plan = plan
-                        due = due or record.step == plan.max_steps
+                        plan = self.pace.revise(self.plan, record.step)
+                        self.plan = self.optimizer.plan = agree_on_plan(plan)
+                        due = due or record.step == self.plan.max_steps
                     if not resumable:
                         continue
                     # after a skipped step a save can wait for a good one, but not at the end
@@ -253,12 +256,8 @@ class Trainer:
         """What `measure` finds in the first process, with the whole model and the weights to use. Without its compiled code:
         every new shape would be compiled again.
         """
-        with (
-            compilation.without_compiled_code(self.model),
-            self.optimizer.averaged(),
-            self.engine.whole(),
-        ):
-            return self.engine.first_alone(name, measure)
+        with compilation.without_compiled_code(self.model), self.optimizer.averaged():
+            return self.engine.measure(name, measure)
 
     def save_before_validation(self, step: int) -> None:
         """Write a checkpoint that a run resumes from with the validation, unless there was one in the last seconds."""
@@ -340,7 +339,7 @@ class Trainer:
                 choice = compilation.choose_compilation(
                     self.plan.compile, self.model, self.plain_objective, batches, n_left
                 )
-            choice = type(choice)(*self.engine.from_first("compile", lambda: list(astuple(choice))))
+            choice = type(choice)(*from_first("compile", lambda: list(astuple(choice))))
         if choice.compiled:
             dynamic = compilation.lengths_vary(self.micro_batches(self.first_step))
             compilation.compile_blocks(self.model, dynamic)
@@ -394,7 +393,8 @@ def _validate(setup: TrainingSetup, trainer: Trainer, step: int, metrics: Metric
 def _measure(setup: TrainingSetup, trainer: Trainer, step: int) -> list[Any]:
     """The metrics of the validation split, and samples where the task has any; keeps the best weights."""
     task = setup.task
-    result, samples = task.validate(setup.model), task.sample(setup.model) if task.sample else None
+    result = task.validate(setup.model)
+    samples = task.sample(setup.model) if task.sample and not trainer.engine.in_parts else None
     if trainer.best.keeps(step, result):
         trainer.best.keep(step, result, saved_tensors(setup.model))
     return [result, samples]

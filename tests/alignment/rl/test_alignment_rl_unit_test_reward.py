@@ -168,8 +168,8 @@ def test_grpo_learns_to_write_what_passes() -> None:
     reference, algorithm = frozen_copy(policy), GRPO(config)
     objective = GRPOObjective(config, algorithm.kl_controller)
 
-    def roll(prompts: Any, phase: int) -> Any:
-        return roll_out(policy, reference, tiny_tokenizer(), prompts, config, phase)
+    def roll(prompts: Any, phase: int, part: slice) -> Any:
+        return roll_out(policy, reference, tiny_tokenizer(), prompts, config, phase, part=part)
 
     reward = parse_reward("unit_tests")
     source = PolicyRolloutSource(prompts, roll, reward, algorithm, objective.metrics, config)

@@ -120,8 +120,9 @@ def tiny_trainer(
         PPOObjective(config) if method == "ppo" else GRPOObjective(config, algorithm.kl_controller)
     )
 
-    def roll(prompts: Sequence[RLPrompt], phase: int) -> Any:
-        return roll_out(trained, reference, tiny_tokenizer(), prompts, config, phase, algorithm.needs_values)
+    def roll(prompts: Sequence[RLPrompt], phase: int, part: slice) -> Any:
+        settings = (config, phase, algorithm.needs_values)
+        return roll_out(trained, reference, tiny_tokenizer(), prompts, *settings, part=part)
 
     reward = reward or FunctionReward("vowels", letters)
     source = PolicyRolloutSource(tiny_prompts(), roll, reward, algorithm, objective.metrics, config)

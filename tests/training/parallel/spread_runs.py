@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from parakit.alignment.preferences.dpo import PreferenceObjective, reference_log_probs
+from parakit.alignment.rl.reward import Reward
 from parakit.common.seeds import seed_everything
 from parakit.model.adapters import LoraConfig, attach, make_lora
 from parakit.tokens.preferences.sources import PreferenceSource
@@ -29,8 +30,8 @@ def spread_trainer(name: str, folder: Path | None = None, **changes: Any) -> Tra
     """A trainer of the task `name` in the processes that there are."""
     plan = tiny_plan(**{"batch_tokens": N_ROWS * SEQ_LEN, "save_every": 4} | changes)
     seed_everything(0)
-    if name == "grpo":
-        return grpo_trainer(folder, plan)
+    if name in ("grpo", "ppo"):
+        return rl_trainer(name, folder, plan)
     model, source, objective = tuning(name) if name in ("lora", "dpo") else from_scratch(name)
     engine = make_engine(plan, sum(parameter.numel() for parameter in model.parameters()))
     return Trainer(model, source, objective, plan, folder, engine=engine)
@@ -58,11 +59,11 @@ def tuning(name: str) -> tuple[Any, Any, Any]:
     return model, source, PreferenceObjective("dpo", 0.5)
 
 
-def grpo_trainer(folder: Path | None, plan: TrainingPlan) -> Trainer:
+def rl_trainer(method: str, folder: Path | None, plan: TrainingPlan, reward: Reward | None = None) -> Trainer:
     """A policy that learns vowels; four processes have rows of a part of its minibatch each."""
     changes = {"max_steps": plan.max_steps, "parallel": plan.parallel, "save_every": 4}
     shape = {"n_heads": 4, "n_kv_heads": 2, "d_model": 16, "head_dim": 4, "d_ff": 24}
-    return tiny_trainer(folder, "grpo", plan=changes, policy=tiny_policy(**shape), in_all_processes=True)
+    return tiny_trainer(folder, method, reward, changes, tiny_policy(**shape), in_all_processes=True)
 
 
 def run_steps(

@@ -18,6 +18,9 @@ LAYOUTS = [
     (4, "data=2,tensor=2"),
     (4, "shard=2,tensor=2"),
 ]
+# A loss below it differs by a share of this: rewards make losses around zero, and PPO's is the difference of two parts of
+# about 0.3 each.
+SMALL = {"ppo": 0.1}
 
 
 def assert_equal_losses(name: str, n: int, parallel: str, tolerance: float, **changes: object) -> None:
@@ -28,9 +31,7 @@ def assert_equal_losses(name: str, n: int, parallel: str, tolerance: float, **ch
     for (step, loss, norm, *counts), (_, wanted, wanted_norm, *wanted_counts) in zip(
         found[0], alone, strict=True
     ):
-        assert loss == pytest.approx(wanted, rel=tolerance, abs=1e-3 * tolerance), (
-            step
-        )  # GRPO's are around zero
+        assert loss == pytest.approx(wanted, rel=tolerance, abs=SMALL.get(name, 1e-3) * tolerance), step
         assert norm == pytest.approx(wanted_norm, rel=100 * tolerance), step
         assert counts[0] == wanted_counts[0], "counted tokens"
 
@@ -45,7 +46,9 @@ def test_losses_of_two_processes_are_those_of_one(name: str, n: int, parallel: s
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["next_token", "masked", "span", "pairs", "prefix", "lora", "dpo", "grpo"])
+@pytest.mark.parametrize(
+    "name", ["next_token", "masked", "span", "pairs", "prefix", "lora", "dpo", "grpo", "ppo"]
+)
 @pytest.mark.parametrize(("n", "parallel"), LAYOUTS)
 def test_losses_over_fifty_steps(name: str, n: int, parallel: str) -> None:
     assert_equal_losses(name, n, parallel, 1e-5, max_steps=50)

@@ -2,14 +2,16 @@
 
 At the first step of a phase the current policy completes prompts; the phase's steps use these rollouts in `minibatches`
 parts and `ppo_epochs` orders. A phase is a pure function of its number, the seed and the policy's weights, so a run
-resumes exactly, but only at the end of a phase, where the state besides the weights is a few numbers.
+resumes exactly, but only at the end of a phase, where the state besides the weights is a few numbers. Of several processes
+each completes its part of a phase's prompts and scores its part of the groups, and all learn from the same phase.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,8 +22,9 @@ from parakit.alignment.rl.kl import kl_estimate
 from parakit.alignment.rl.overoptimization import diversity_metrics
 from parakit.alignment.rl.prompts import RLPrompt
 from parakit.alignment.rl.reward import Reward, compute_rewards, reward_metrics
-from parakit.alignment.rl.rollouts import Rollouts
+from parakit.alignment.rl.rollouts import Rollouts, TokenRows
 from parakit.common.seeds import rng
+from parakit.training.parallel.shares import shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +84,12 @@ class RLAlgorithm(Protocol):
     def load_state(self, state: dict[str, Any]) -> None: ...
 
 
-RollOut = Callable[[Sequence[RLPrompt], int], tuple[Rollouts, np.ndarray]]
+RollOut = Callable[[Sequence[RLPrompt], int, slice], tuple[Rollouts, np.ndarray]]
 
 
 class PolicyRolloutSource:
-    """Rows of rollouts, in the order of a run's steps. `roll_out(prompts, phase)` samples from the current policy;
-    `metrics` are those that the objective adds to.
+    """Rows of rollouts, in the order of a run's steps. `roll_out(prompts, phase, part)` samples a part of a phase's
+    completions from the current policy; `metrics` are those that the objective adds to.
     """
 
     def __init__(
@@ -159,8 +162,10 @@ class PolicyRolloutSource:
         """Start a phase at `step`. Nothing changes where its rollouts or rewards fail."""
         started = time.perf_counter()
         config, number = self.config, self.n_phases
-        rollouts, values = self.roll_out(self._prompts(number), number)
-        rewards = compute_rewards(self.reward, rollouts.samples)
+        prompts = self._prompts(number)
+        parts = shared("rollouts", config.n_rollouts, lambda part: self.roll_out(prompts, number, part))
+        rollouts, values = join_rollouts(parts)
+        rewards, own_metrics = self._rewards(rollouts)
         ended = rollouts.ended
         penalized = rewards - config.truncation_penalty * ~ended
         experience = self.algorithm.make_experience(rollouts, penalized, values)
@@ -175,7 +180,7 @@ class PolicyRolloutSource:
             length=float(loss_mask.sum()) / len(rewards),
             ended=float(ended.mean()),
             phase=number + 1,
-            **reward_metrics(self.reward),
+            **own_metrics,
             **diversity_metrics(
                 [row[mask] for row, mask in zip(rollouts.rows.target_ids, loss_mask, strict=True)]
             ),
@@ -183,6 +188,25 @@ class PolicyRolloutSource:
         self.experience, self.n_phases = experience, number + 1
         self.first_step, self.next_step = step, step + config.steps_per_phase
         self.seconds += time.perf_counter() - started
+
+    def _rewards(self, rollouts: Rollouts) -> tuple[np.ndarray, dict[str, float]]:
+        """The rewards (N,) and the means of the reward's own metrics. A group is scored as one: equal completions of a prompt
+        must not differ by rounding.
+        """
+        n = self.config.group_size
+
+        def score(groups: slice) -> tuple[np.ndarray, dict[str, float]]:
+            samples = rollouts.samples[groups.start * n : groups.stop * n]
+            return compute_rewards(self.reward, samples), reward_metrics(self.reward)
+
+        parts = shared("rewards", self.config.rollout_prompts, score)
+        rewards = np.concatenate([part for part, _ in parts])
+        names = parts[0][1]
+        sizes = [len(part) / len(rewards) for part, _ in parts]
+        return rewards, {
+            name: sum(size * found[name] for size, (_, found) in zip(sizes, parts, strict=True))
+            for name in names
+        }
 
     def _prompts(self, phase: int) -> list[RLPrompt]:
         """The prompts of a phase: the next ones, in a new order for each pass."""
@@ -194,6 +218,28 @@ class PolicyRolloutSource:
             order = rng(self.config.seed, "prompts", epoch).permutation(n)
             prompts += [self.prompts[i] for i in order[begin : begin + n_prompts - len(prompts)]]
         return prompts
+
+
+def join_rollouts(parts: Sequence[tuple[Rollouts, np.ndarray]]) -> tuple[Rollouts, np.ndarray]:
+    """Parts of a phase, with their values, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    longest = max(values.shape[1] for _, values in parts)
+
+    def join(arrays: Iterable[np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.pad(one, ((0, 0), (0, longest - one.shape[1]))) for one in arrays])
+
+    rollouts = [part for part, _ in parts]
+    names = [field.name for field in fields(TokenRows)]
+    joined = replace(
+        rollouts[0],
+        samples=tuple(chain.from_iterable(part.samples for part in rollouts)),
+        rows=TokenRows(*(join(getattr(part.rows, name) for part in rollouts) for name in names)),
+        log_probs=join(part.log_probs for part in rollouts),
+        reference_log_probs=join(part.reference_log_probs for part in rollouts),
+        ended=np.concatenate([part.ended for part in rollouts]),
+    )
+    return joined, join(values for _, values in parts)
 
 
 def explained_variance(values: np.ndarray, returns: np.ndarray) -> float:

@@ -111,7 +111,8 @@ def complete(
     repeated = [prompt for prompt in prompts for _ in range(group_size or config.group_size)]
     if config.uses_tools:
         return draw_episodes(policy, tokenizer, repeated, config, seed, temperature)
-    samples, choices = _draw(policy, tokenizer, repeated, config, seed, temperature)
+    seeds = request_seeds(seed, len(repeated))
+    samples, choices = _draw(policy, tokenizer, repeated, config, seeds, temperature)
     return samples, _token_ids(choices)
 
 
@@ -124,7 +125,7 @@ def _draw(
     tokenizer: Tokenizer,
     repeated: Sequence[RLPrompt],
     config: RolloutConfig,
-    seed: int,
+    seeds: Sequence[int],
     temperature: float | None = None,
     log_probabilities: bool = False,
     keep_hidden: bool = False,
@@ -137,7 +138,6 @@ def _draw(
         log_probabilities=0 if log_probabilities else None,
     )
     stops = frozenset(stop_ids(tokenizer))
-    seeds = request_seeds(seed, len(repeated))
     completions = generate_choices(
         policy,
         [prompt.token_ids for prompt in repeated],
@@ -267,20 +267,30 @@ def roll_out(
     phase: int,
     values: bool = False,
     autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    part: slice = slice(None),
 ) -> tuple[Rollouts, np.ndarray]:
-    """One phase's completions with both log-probabilities, and with `values` the value head's values (N, T). `trained` is
-    the policy, or an `ActorCritic`; `autocast` is the precision of training.
+    """One phase's completions, or a `part` of them, with both log-probabilities, and with `values` the value head's values
+    (N, T). `trained` is the policy, or an `ActorCritic`; `autocast` is the precision of training. A completion's random
+    numbers are those of its number in the phase.
     """
     policy = trained.policy if isinstance(trained, ActorCritic) else trained
     seed = derive_seed(config.seed, "rollouts", phase) % 2**63
     repeated = [prompt for prompt in prompts for _ in range(config.group_size)]
+    seeds, first = request_seeds(seed, len(repeated))[part], part.start or 0
+    repeated = repeated[part]
     if config.uses_tools:
-        samples, ids = draw_episodes(policy, tokenizer, repeated, config, seed)
+        samples, ids = draw_episodes(policy, tokenizer, repeated, config, seed, first=first)
         return score_rollouts(trained, reference, repeated, samples, ids, values, autocast)
     with autocast():
         is_exact = draws_as_trained(policy)
     samples, choices = _draw(
-        policy, tokenizer, repeated, config, seed, log_probabilities=is_exact, keep_hidden=is_exact and values
+        policy,
+        tokenizer,
+        repeated,
+        config,
+        seeds,
+        log_probabilities=is_exact,
+        keep_hidden=is_exact and values,
     )
     ids, drawn = _token_ids(choices), choices if is_exact else None
     return score_rollouts(trained, reference, repeated, samples, ids, values, autocast, drawn)

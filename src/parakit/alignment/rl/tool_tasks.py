@@ -33,8 +33,11 @@ def draw_episodes(
     config: RolloutConfig,
     seed: int,
     temperature: float | None = None,
+    first: int = 0,
 ) -> tuple[list[SampledCompletion], list[list[int]]]:
-    """A conversation of the policy with the tools of each prompt, and the ids of all that follows the prompt."""
+    """A conversation of the policy with the tools of each prompt, and the ids of all that follows the prompt. `first`: the
+    number of the first one in its phase, which its random numbers depend on.
+    """
     sampling = SamplingConfig(
         temperature=config.temperature if temperature is None else temperature,
         top_p=config.top_p,
@@ -52,7 +55,7 @@ def draw_episodes(
             )
         )
     engine = Engine(policy, tokenizer, EngineConfig(max_rows=ROWS))
-    run_episodes(engine, tokenizer, episodes, tools, sampling, seed=seed, is_constrained=False)
+    run_episodes(engine, tokenizer, episodes, tools, sampling, seed=seed, is_constrained=False, first=first)
     samples = []
     for prompt, episode in zip(prompts, episodes, strict=True):
         has_answer = episode.messages[-1].role == "assistant" and not episode.messages[-1].tool_calls

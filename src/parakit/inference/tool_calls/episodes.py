@@ -54,11 +54,13 @@ def run_episodes(
     sampling: SamplingConfig,
     *,
     seed: int = 0,
+    first: int = 0,
     max_turns: int = MAX_TURNS,
     is_constrained: bool = True,
 ) -> None:
     """Run every episode to its end; `sampling.max_new_tokens` is the limit of a turn. Without `is_constrained` the model
-    draws from its own distribution, and a call may be none. A pure function of the seed and the weights.
+    draws from its own distribution, and a call may be none. A pure function of the seed, the number
+    `first` of the first of the episodes, and the weights.
     """
     window, choice, ends = engine.model.config.max_seq_len, ToolChoice(), frozenset(stop_ids(tokenizer))
     for episode in episodes:
@@ -80,7 +82,7 @@ def run_episodes(
                 tools,
                 choice,
                 sampling.replace(max_new_tokens=room),
-                seed=derive_seed(seed, "episode", number, round_number) % 2**63,
+                seed=derive_seed(seed, "episode", first + number, round_number) % 2**63,
                 token_ids=context,
                 is_constrained=is_constrained,
             )

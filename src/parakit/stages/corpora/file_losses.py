@@ -30,7 +30,7 @@ def add_file_losses(run: PreparedRun, splits: Splits, shards: Path) -> PreparedR
 
     def summarize(figures: JsonObject) -> JsonObject:
         figures = run.summarize(figures)
-        if "bits_per_byte" not in figures:
+        if "bits_per_byte" not in figures or run.setup.plan.in_parts:
             return figures
         plan = TrainingPlan.parse(figures["plan"], "the plan of this run")
         found = losses_by_file(run.setup.model, splits.validation, shards, plan)

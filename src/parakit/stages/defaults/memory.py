@@ -68,7 +68,8 @@ def fit_memory(
 
     limit = None
     if available is not None:
-        limit = int(USABLE * available) + shape.weight_bytes  # the weights are there already
+        there = 0 if plan.in_parts else shape.weight_bytes  # the weights are there already
+        limit = int(USABLE * available) + there
     tried = _candidates(plan, training)
     fitting = next((one for one in tried if limit is None or need(one).peak <= limit), None)
     if fitting is None:
@@ -101,7 +102,10 @@ def _in_processes(shape: StepShape, plan: TrainingPlan, available: int | None) -
         return shape, 1
     layout = choose_layout(plan.parallel, world_size(), shape.n_trained, available, plan.n_rows)
     n_parts = layout.shard * layout.tensor
-    return replace(shape, n_trained=-(-shape.n_trained // n_parts)), layout.n_shares
+    weight_bytes = shape.weight_bytes // (n_parts if plan.in_parts else 1)
+    return replace(
+        shape, n_trained=-(-shape.n_trained // n_parts), weight_bytes=weight_bytes
+    ), layout.n_shares
 
 
 def _candidates(plan: TrainingPlan, training: TrainingConfig) -> list[TrainingPlan]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from parakit.training.config import TrainingPlan
+from parakit.training.parallel.settings import PLACES
 
 # What may differ between two plans with the same first steps: the lengths, of which the rates and batches below follow,
 # and when to measure and to save.
@@ -17,10 +18,6 @@ _LENGTHS = {
     *("max_steps", "warmup_steps", "decay_fraction", "final_fraction", "batch_growth"),
     *("validate_every", "save_every"),
 }
-_PLACES = {
-    "parallel",
-    "offload_optimizer",
-}  # where a run is computed, which changes nothing but the last bits
 
 
 def plan_differences(saved: TrainingPlan, plan: TrainingPlan, step: int) -> list[str]:
@@ -35,7 +32,7 @@ def plan_differences(saved: TrainingPlan, plan: TrainingPlan, step: int) -> list
         and saved.rows_at(i) == plan.rows_at(i)
         for i in range(step)
     )
-    return [name for name in different if name not in _PLACES and (not same or name not in _LENGTHS)]
+    return [name for name in different if name not in PLACES and (not same or name not in _LENGTHS)]
 
 
 def learning_rate_factor(plan: TrainingPlan, step: int) -> float:

@@ -2,7 +2,8 @@
 
 The files are safetensors (`HuggingFaceStorageWriter` with the offsets of each part), so nothing is pickled, and they load into
 any layout: one process or many, with other parts. A save copies the parts, which is all that a step waits for; a thread writes
-them, in a process group of its own. The folder is an artifact that the first process finishes when all parts are there.
+them, in a process group of its own. A run whose model is too large for a copy writes while the step waits. The folder is an
+artifact that the first process finishes when all parts are there.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from parakit.common.processes import from_first, is_first
 from parakit.training.parallel.engine import local
 
 STATE = "state.json"
+FILE_BYTES = 64 * 2**20  # from which on a process begins another file
 
 
 class ShardWriter:
-    """Writes the checkpoints of a run in the background, one after another."""
+    """Writes the checkpoints of a run one after another, in the background or (`copies` False) while the step waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, copies: bool = True) -> None:
+        self.copies = copies
         self.group = dist.new_group(backend="gloo")
         self.thread: threading.Thread | None = None
         self.error: BaseException | None = None
@@ -45,19 +48,27 @@ class ShardWriter:
         after: Callable[[], None],
     ) -> None:
         """Write `tensors` and `state` to the artifact `path`, and call `after` in the first process. Returns when the parts
-        of this process are copied; an error is raised by the next `save` or `wait`.
+        of this process are copied or written; an error is raised by the next `save` or `wait`.
         """
         self.wait()
-        copies = {name: _copied(tensor) for name, tensor in tensors.items() if tensor.ndim}
+        parts = {
+            name: _copied(tensor) if self.copies else tensor.detach()
+            for name, tensor in tensors.items()
+            if tensor.ndim
+        }
 
         def write() -> None:
             try:
-                self._write(path, lineage, copies, state)
+                self._write(path, lineage, parts, state)
                 if is_first():
                     after()
             except BaseException as error:
                 self.error = error
 
+        if not self.copies:
+            write()
+            self.wait()
+            return
         self.thread = threading.Thread(target=write, name=path.name, daemon=True)
         self.thread.start()
 
@@ -79,10 +90,21 @@ class ShardWriter:
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of PyTorch's own, about what it deprecates in itself
-                writer = HuggingFaceStorageWriter(name, save_distributed=True)
+                writer = HuggingFaceStorageWriter(name, _files_of(tensors), save_distributed=True)
                 dcp.save(tensors, storage_writer=writer, process_group=self.group)
             if is_first():
                 write_json_atomic(Path(name) / STATE, state)
+
+
+def _files_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """The number of the file, from 1, that a process writes its part of each tensor to: PyTorch builds a file in memory."""
+    files, number, n_bytes = {}, 1, 0
+    for name, tensor in tensors.items():
+        if n_bytes >= FILE_BYTES * dist.get_world_size():
+            number, n_bytes = number + 1, 0
+        files[name] = number
+        n_bytes += tensor.numel() * tensor.element_size()
+    return files
 
 
 def load_shards(path: Path, tensors: Mapping[str, Tensor]) -> None:

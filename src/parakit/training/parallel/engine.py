@@ -20,7 +20,6 @@ from parakit.common.files import JsonObject
 from parakit.model.heads import TransformerModel
 from parakit.training.micro_batches import Objective
 from parakit.training.parallel.rows import RowRange, deal_rows
-from parakit.training.plan import TrainingPlan
 
 Value = TypeVar("Value")
 MIN_EXCESS = 1e-5  # more than the 1e-6 that PyTorch adds to a norm before it divides
@@ -37,6 +36,8 @@ class TrainingEngine:
     """Whether there are several processes."""
     is_sharded = False
     """Whether a process holds a part of the weights only."""
+    in_parts = False
+    """Whether no process ever holds all the weights: measuring and writing are work of all of them."""
     is_first = True
     """Whether this process writes what the run writes."""
 
@@ -80,17 +81,9 @@ class TrainingEngine:
         """Whether each flag is set in any process."""
         return list(flags)
 
-    def from_first(self, name: str, produce: Callable[[], Value]) -> Value:
-        """What `produce` returns in the first process, of JSON's types where there are several."""
-        return produce()
-
-    def first_alone(self, name: str, produce: Callable[[], Value]) -> Value:
-        """As `from_first`; the first process does it as if there were no others."""
-        return produce()
-
-    def agree_on_plan(self, plan: TrainingPlan) -> TrainingPlan:
-        """The first process's plan."""
-        return plan
+    def measure(self, name: str, work: Callable[[], Value]) -> Value:
+        """What `work` finds with the model in the first process, in every one: of JSON's types where there are several."""
+        return work()
 
     def whole(self, everywhere: bool = False) -> contextlib.AbstractContextManager[object]:
         """The context in which the model is whole and plain, in the first process or in every one."""

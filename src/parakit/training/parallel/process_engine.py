@@ -15,8 +15,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from parakit.checkpoints.sharded.empty_weights import allocate, fill_pending, is_pending
 from parakit.common.errors import UserError
 from parakit.common.processes import first_alone, from_first
 from parakit.common.seeds import derive_seed
@@ -27,7 +29,6 @@ from parakit.training.parallel.engine import TrainingEngine, Value, local
 from parakit.training.parallel.figures import sum_figures
 from parakit.training.parallel.layout import Layout
 from parakit.training.parallel.rows import RowRange, deal_rows
-from parakit.training.plan import TrainingPlan
 
 
 class ObjectivePass(nn.Module):
@@ -90,23 +91,15 @@ class ProcessEngine(TrainingEngine):
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return [bool(flag) for flag in found]
 
-    def from_first(self, name: str, produce: Callable[[], Value]) -> Value:
-        """See `TrainingEngine.from_first`."""
-        return from_first(name, produce)
-
-    def first_alone(self, name: str, produce: Callable[[], Value]) -> Value:
-        """See `TrainingEngine.first_alone`."""
-        return first_alone(name, produce)
-
-    def agree_on_plan(self, plan: TrainingPlan) -> TrainingPlan:
-        """See `TrainingEngine.agree_on_plan`."""
-        return TrainingPlan.parse(from_first("plan", lambda: plan.model_dump(mode="json")))
+    def measure(self, name: str, work: Callable[[], Value]) -> Value:
+        """See `TrainingEngine.measure`: the others wait."""
+        return first_alone(name, work)
 
     def save_parts(self, *arguments: Any) -> None:
         """See `TrainingEngine.save_parts`."""
         from parakit.training.parallel.checkpoint import ShardWriter
 
-        self.writer = self.writer or ShardWriter()
+        self.writer = self.writer or ShardWriter(copies=not self.in_parts)
         self.writer.save(*arguments)
 
     def finish_saving(self) -> None:
@@ -144,13 +137,20 @@ class ShardedEngine(ProcessEngine):
         from parakit.training.parallel.sharding import same_start, shard_model
         from parakit.training.parallel.tensor_parallel import split_matrices
 
-        same_start(model)
+        self.in_parts = is_pending(model)
+        if not self.in_parts:
+            same_start(model)
         blocks = list(model.trunk.blocks)
         if self.layout.tensor > 1:
             self.summed = split_matrices(model, blocks, self.mesh["tensor"])
         self._spread_experts(blocks)
         root = ObjectivePass(model, objective)
         self.wrapped = shard_model(root, blocks, self.layout, self.mesh, self.offload, self.of_experts)
+        if self.in_parts:
+            place = torch.device("cpu") if self.offload else device
+            allocate(self.wrapped, place)
+            self.wrapped._apply(lambda tensor: tensor)  # PyTorch takes note of the new parts
+            fill_pending(model)
         model.to(device)  # what is in no part: buffers
         return lambda model, batch: self.wrapped(batch)
 
@@ -205,6 +205,22 @@ class ShardedEngine(ProcessEngine):
             torch._foreach_mul_([local(gradient) for gradient in gradients], grad_clip / (norm + 1e-6))
         return norm
 
+    def measure(self, name: str, work: Callable[[], Value]) -> Value:
+        """See `TrainingEngine.measure`. In parts all processes do the same work together. What is outside of the blocks is
+        gathered for all of it, because it is read without a pass of the module that was wrapped.
+        """
+        if not self.in_parts:
+            with self.whole():
+                return super().measure(name, work)
+        assert isinstance(self.wrapped, FSDPModule)
+        self.wrapped._get_fsdp_state()._lazy_init()  # or a block would take itself for the outermost module
+        self.wrapped.unshard()
+        try:
+            found = work()
+        finally:
+            self.wrapped.reshard()
+        return from_first(name, lambda: found)
+
     @contextlib.contextmanager
     def whole(self, everywhere: bool = False) -> Iterator[None]:
         """See `TrainingEngine.whole`."""
@@ -220,5 +236,6 @@ class ShardedEngine(ProcessEngine):
         """See `TrainingEngine.release`."""
         from parakit.training.parallel.whole import stay_whole
 
-        stay_whole(self.wrapped.model)
+        if not self.in_parts:
+            stay_whole(self.wrapped.model)
         super().release()

@@ -11,6 +11,12 @@ from pydantic import Field, field_validator
 from parakit.common.settings import Config
 from parakit.training.parallel.layout import parse_parallel
 
+PLACES = (
+    "parallel",
+    "offload_optimizer",
+    "in_parts",
+)  # where a run is computed: changes nothing but the last bits
+
 
 class PlacementSettings(Config):
     """How a run is spread over processes and memories."""
@@ -24,6 +30,11 @@ class PlacementSettings(Config):
         default=False,
         description="In many processes: keep weights, gradients and moments in parts in the host's memory, where the"
         " optimizer then runs.",
+    )
+    in_parts: bool = Field(
+        default=False,
+        description="In many processes that share weights: the model is read, drawn, validated and written in parts, and no"
+        " process ever holds all of it. Leaves out what needs it whole: the doctor, samples, comparisons.",
     )
     checkpoint_every: int = Field(
         default=1,
