@@ -37,6 +37,12 @@ SHAPE = {
 GPT = {"norm": "layer", "gated": False, "positions": "learned", "activation": "gelu", "query_key_norm": False}
 
 
+@pytest.fixture(autouse=True)
+def _pytorch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counter sees PyTorch's own operations only."""
+    monkeypatch.setenv("PARAKIT_KERNELS", "off")
+
+
 def decoder(**changes: object) -> LanguageModel:
     torch.manual_seed(0)
     return LanguageModel(DecoderConfig(vocab_size=64, **{**SHAPE, **changes}))

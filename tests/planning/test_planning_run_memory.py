@@ -65,11 +65,11 @@ def test_a_pair_has_two_completions() -> None:
 
 def test_checkpointing_keeps_a_vector_of_each_block() -> None:
     kept = run_bytes(FULL.changed(checkpointing=True)).activations
-    assert kept < run_bytes(FULL).activations / 2
+    assert kept < 0.6 * run_bytes(FULL).activations
     assert kept > 4 * 8 * 256 * CONFIG.n_layers * CONFIG.d_model
-    # A CPU's allocator holds 1.45 times what is kept, and its kernels of norms and SwiGLU keep less than PyTorch's operations.
+    # A CPU's allocator holds 1.44 times what is kept, and its kernels of norms and SwiGLU keep less than PyTorch's operations.
     on_card = run_bytes(FULL, find_machine("h100")).activations
-    assert on_card < run_bytes(FULL).activations < 1.45 * on_card
+    assert on_card < run_bytes(FULL).activations < 1.44 * on_card
 
 
 def test_sharding_divides_state_then_gradients_then_weights() -> None:

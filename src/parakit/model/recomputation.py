@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from parakit.model.kernels.attention import computed_again
 from parakit.model.layers.experts import MixtureOfExperts
 
 
@@ -52,7 +53,8 @@ class _Recomputed(torch.autograd.Function):
         ctx.autocast = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
         ctx.rng_state = torch.get_rng_state()
         ctx.save_for_backward(*tensors)
-        result: Tensor = block(*arguments)
+        with computed_again():
+            result: Tensor = block(*arguments)
         return result
 
     @staticmethod

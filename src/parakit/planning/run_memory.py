@@ -19,7 +19,10 @@ from parakit.planning.training_memory import activation_floats, muon_floats
 FLOAT = 4
 PROCESS_BYTES = 400_000_000  # Python, PyTorch and its buffers, the tokenizer, where it is not measured
 MOMENTS = {"adamw": 2, "muon": 1, "adam": 2, "sgd": 1, "schedule_free": 2}  # numbers per trained parameter
-CHUNK_COPIES = 3  # of a chunk of logits, see training/objectives/fused_head_loss.py
+CHUNK_COPIES, KERNEL_COPIES = (
+    3,
+    1,
+)  # of a chunk of logits, on which kernels of a CPU work in place (fused_head_loss.py)
 CHUNK, QUANTIZED_CHUNK = 2**23, 2**21  # numbers of one
 MAX_WHOLE_LOGITS = 2**25  # of preferences, see alignment/preferences/dpo.py
 DEVICE_BYTES = (
@@ -28,12 +31,13 @@ DEVICE_BYTES = (
 # On a CPU: of a trainer's own libraries, kernels and data, on top of a process that has loaded PyTorch; and what the backward
 # pass holds in passing and the C library's allocator does not give back, relative to the activations that are kept. Measured
 # of pre-training and tuning models of 1M to 25M parameters (`make bench NAME=planner`).
-TRAINER_BYTES, HELD_ACTIVATIONS = 75_000_000, 1.45
-HELD_WITH_ADAPTERS = 1.6  # their products are added to those of the matrices
-HELD_WITH_CHECKPOINTS = 2.7  # a block that is computed again holds its results and gradients at once
+TRAINER_BYTES, HELD_ACTIVATIONS = 58_000_000, 1.44
+HELD_WITH_ADAPTERS = 1.48  # their products are added to those of the matrices
+HELD_WITH_CHECKPOINTS = 3.6  # a block that is computed again holds its results and gradients at once
 GENERATOR_BYTES = 25_000_000  # of a process that generates: kernels and tokenizer
-RETAINED = 0.8  # of these the allocator keeps when they are freed, while the update takes new memory
-DIVERGENCE_COPIES = 8  # of a chunk: logits, distributions and gradients of teacher and student
+HELD_UPDATES = 2.25  # relative to what Muon computes
+RETAINED = 0.69  # of these the allocator keeps when they are freed, while the update takes new memory
+DIVERGENCE_COPIES = 6  # of a chunk: logits, distributions and gradients of teacher and student
 USABLE = 0.9  # of the memory that is there: the rest is for what the estimate misses
 WHOLE_LOGITS = 2  # copies in 16 bits and below: logits, and their gradient, in float32
 
@@ -134,7 +138,8 @@ class StepShape:
     half: bool = False
     max_whole_logits: int = 0
     """Up to so many logits exist as a whole; more are computed in chunks."""
-    chunk_copies: int = CHUNK_COPIES
+    distills: bool = False
+    """Whether the logits of a teacher are there, too."""
     on_card: bool = False
     process_bytes: int = PROCESS_BYTES
 
@@ -146,12 +151,12 @@ def step_bytes(step: StepShape) -> RunBytes:
     floats = sum(
         activation_floats(each, step.frozen, step.checkpointing, kernels) for each in stacks_of(config)
     )
-    activations, retained = FLOAT * step.n_tokens * floats, 0
+    activations, retained, held_updates = FLOAT * step.n_tokens * floats, 0, 1.0
     if not step.on_card:
         process += TRAINER_BYTES
         held = HELD_WITH_ADAPTERS if step.frozen else HELD_ACTIVATIONS
         activations = round((HELD_WITH_CHECKPOINTS if step.checkpointing else held) * activations)
-        retained = round(RETAINED * activations)
+        retained, held_updates = round(RETAINED * activations), HELD_UPDATES
     if step.half:
         activations = round(activations * 0.6)  # inputs of products are halved, residuals and norms are not
         weights += 0 if step.quantized else 2 * config.n_params()["total"]
@@ -166,7 +171,7 @@ def step_bytes(step: StepShape) -> RunBytes:
         activations=activations,
         retained=retained,
         logits=_logit_bytes(step),
-        update=0 if plain else FLOAT * muon_floats(config),
+        update=0 if plain else round(held_updates * FLOAT * muon_floats(config)),
         early_gradients=gradients if step.accumulates else head,
     )
 
@@ -176,7 +181,8 @@ def _logit_bytes(step: StepShape) -> int:
     if step.half:
         return WHOLE_LOGITS * FLOAT * n_logits
     chunk = max(QUANTIZED_CHUNK if step.quantized else CHUNK, min(n_logits, step.max_whole_logits))
-    return FLOAT * step.chunk_copies * min(n_logits, chunk)
+    copies = DIVERGENCE_COPIES if step.distills else CHUNK_COPIES if step.on_card else KERNEL_COPIES
+    return FLOAT * copies * min(n_logits, chunk)
 
 
 def _training_bytes(spec: RunSpec, process: int, on_card: bool) -> RunBytes:
@@ -199,7 +205,7 @@ def _training_bytes(spec: RunSpec, process: int, on_card: bool) -> RunBytes:
             accumulates=spec.n_rows > spec.micro_batch_size,
             half=spec.precision in ("bfloat16", "float16", "fp8"),
             max_whole_logits=MAX_WHOLE_LOGITS if spec.method == "dpo" else 0,
-            chunk_copies=DIVERGENCE_COPIES if spec.method == "distill" else CHUNK_COPIES,
+            distills=spec.method == "distill",
             on_card=on_card,
             process_bytes=process,
         )

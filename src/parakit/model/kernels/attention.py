@@ -10,6 +10,9 @@ Shapes: B batch, H heads, G key-value heads, T queries, S keys, D head_dim.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from ctypes import c_int64
 from typing import Any
 
@@ -18,6 +21,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from parakit.model.kernels.training import call, has_dense_rows, in_layout_of, served
+
+_AGAIN: ContextVar[bool] = ContextVar("attention_again", default=False)
+
+
+@contextmanager
+def computed_again() -> Iterator[None]:
+    """For a pass without a gradient that a pass with one will repeat: attention is computed as it will be then."""
+    token = _AGAIN.set(True)
+    try:
+        yield
+    finally:
+        _AGAIN.reset(token)
 
 
 def attention(
@@ -32,10 +47,11 @@ def attention(
     in memory.
 
     The mask is boolean, (B or 1, 1, T or 1, S), True = may attend; a query that sees no key gets zeros. Returns None where
-    PyTorch must compute it: without a gradient, too, and for a mask by head or of scores.
+    PyTorch must compute it: without a gradient, too, but for `computed_again`, and for a mask by head or of scores.
     """
     inputs = (query, key, value)
-    if not (torch.is_grad_enabled() and any(one.requires_grad for one in inputs) and served(*inputs)):
+    trains = torch.is_grad_enabled() and any(one.requires_grad for one in inputs)
+    if not ((trains or _AGAIN.get()) and served(*inputs)):
         return None
     if any(one.ndim != 4 for one in inputs) or key.shape != value.shape or query.shape[1] % key.shape[1]:
         return None
