@@ -204,6 +204,14 @@ INERT = [
     *_inert("index data", "INDEX --output OUT --kind embed", n_passages="2", refusal_share="0.5"),
     *_inert("ask", "MODEL INDEX water", n_reranked="5", rewrite="model"),
     *_inert("ask", "MODEL INDEX water --by words", n_candidates="5"),
+    *_inert(
+        "prompts run", "MODEL role --items TEXT", n_shots="2", select="similar", overwrite="", model_name="m"
+    ),
+    *_inert("prompts run", "MODEL role", metric="f1", checker="TEXT", limit="3", answer_field="a", seed="1"),
+    *_inert("prompts run", "MODEL role", judge="MODEL", calibrate="", examples="TEXT", output="OUT"),
+    *_inert("prompts run", "MODEL role --items TEXT", criterion="kind"),
+    *_inert("prompts compare", "MODEL role role --items TEXT", n_shots="2", select="similar", overwrite=""),
+    *_inert("prompts compare", "MODEL role role --items TEXT", criterion="kind", model_name="m"),
 ]
 
 PENALTIES = (
@@ -391,6 +399,11 @@ OTHERS = {
     },
     "index data": {"output", "kind", "wordings", "encoder", "device", "overwrite", "json"},
     "index search": {"n_passages", "by", "reranker", "encoder", "device", "json"},
+    "prompts run": {"items", "set", "device", "json"},
+    "prompts compare": {
+        *("metric", "checker", "judge", "answer_field", "limit", "examples", "calibrate", "seed"),
+        *("items", "set", "device", "output", "json"),
+    },
     "ask": {
         *("n_passages", "by", "reranker", "context_tokens", "max_new_tokens", "temperature", "threshold"),
         *("model_name", "encoder", "device", "json"),
