@@ -21,7 +21,8 @@ from parakit.inference.chat_models.locations import is_endpoint
 from parakit.stages.prompts.config import PromptRunConfig
 
 if TYPE_CHECKING:
-    from parakit.assistants.prompts.prompt import Prompt
+    from parakit.assistants.prompts.prompt import PromptTemplate
+    from parakit.stages.prompts.running import PromptJob
 
 COMMANDS = {
     "list": "The prompts of the library.",
@@ -239,8 +240,10 @@ def _measure(
 
 
 def _job(
-    command: PromptsRunCommandConfig | PromptsCompareCommandConfig, prompts: "tuple[Prompt, ...]", items: str
-):  # type: ignore[no-untyped-def]
+    command: PromptsRunCommandConfig | PromptsCompareCommandConfig,
+    prompts: "tuple[PromptTemplate, ...]",
+    items: str,
+) -> "PromptJob":
     from parakit.common.devices import pick_device
     from parakit.recipe.build_folder import model_location
     from parakit.stages.prompts.running import PromptJob
@@ -257,7 +260,7 @@ def _job(
     )
 
 
-def _prompts(names: tuple[str, ...], settings: tuple[str, ...]) -> "list[Prompt]":
+def _prompts(names: tuple[str, ...], settings: tuple[str, ...]) -> "list[PromptTemplate]":
     """Prompts by name, with the values of --set; each value is one of at least one prompt's fields."""
     from parakit.assistants.prompts.library import open_prompts
     from parakit.assistants.prompts.prompt import with_values
@@ -275,7 +278,7 @@ def _prompts(names: tuple[str, ...], settings: tuple[str, ...]) -> "list[Prompt]
 
 
 def _print(results: JsonObject) -> None:
-    from parakit.reports.prompts import prompt_notes, prompt_rows
+    from parakit.reports.prompts.compared import prompt_notes, prompt_rows
 
     rows = prompt_rows(results)
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from parakit.assistants.prompts.library import ORDER, library_prompts, open_prompt, open_prompts
-from parakit.assistants.prompts.prompt import Prompt, read_prompt, with_values
+from parakit.assistants.prompts.prompt import PromptTemplate, read_prompt, with_values
 from parakit.common.errors import UserError
 
 
-def parse(**settings: object) -> Prompt:
-    return Prompt.parse({"name": "one", "template": "Review: {{ review }}"} | settings)
+def parse(**settings: object) -> PromptTemplate:
+    return PromptTemplate.parse({"name": "one", "template": "Review: {{ review }}"} | settings)
 
 
 def test_examples_are_earlier_turns_in_the_prompts_own_form():

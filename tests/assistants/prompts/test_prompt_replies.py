@@ -7,7 +7,7 @@ import pytest
 
 from parakit.assistants.prompts.calibration import calibrated, choose_answers
 from parakit.assistants.prompts.items import PromptItem
-from parakit.assistants.prompts.prompt import Prompt
+from parakit.assistants.prompts.prompt import PromptTemplate
 from parakit.assistants.prompts.replies import requests_of, run_prompt
 from parakit.common.errors import UserError
 from parakit.inference.chat_models.local import LocalChatModel
@@ -33,7 +33,7 @@ class Scripted:
 
 
 def test_followups_are_sent_after_each_reply():
-    prompt = Prompt(name="p", template="{{ q }}", followups=("Check {{ q }}.", "Again."))
+    prompt = PromptTemplate(name="p", template="{{ q }}", followups=("Check {{ q }}.", "Again."))
     model = Scripted()
     first, second = run_prompt(model, prompt, requests_of(ITEMS))
     assert first.answer == "turn 5"
@@ -43,7 +43,7 @@ def test_followups_are_sent_after_each_reply():
 
 def test_the_tokens_of_a_local_model_are_counted(published_wide):
     model = LocalChatModel.load(published_wide)
-    prompt = Prompt.parse({"name": "p", "template": "{{ q }}", "settings": {"max_new_tokens": 3}})
+    prompt = PromptTemplate.parse({"name": "p", "template": "{{ q }}", "settings": {"max_new_tokens": 3}})
     answers = run_prompt(model, prompt, requests_of(ITEMS))
     for item, answer in zip(ITEMS, answers, strict=True):
         assert answer.n_prompt_tokens == len(prompt_ids(model.tokenizer, prompt.messages(item.fields)))
@@ -58,7 +58,7 @@ def test_the_tokens_of_a_local_model_are_counted(published_wide):
 
 def test_a_conversation_over_the_window_has_no_reply(published_decoder):
     model = LocalChatModel.load(published_decoder)
-    prompt = Prompt(name="p", template="{{ q }}")
+    prompt = PromptTemplate(name="p", template="{{ q }}")
     (answer,) = run_prompt(model, prompt, requests_of([PromptItem("1", {"q": "bird " * 3000})]))
     assert answer.reply is None
     assert answer.n_prompt_tokens > model.model.config.max_seq_len
@@ -72,7 +72,7 @@ def test_calibration_divides_by_the_choices_without_an_input():
 
 
 def test_a_biased_model_is_corrected_by_choice():
-    prompt = Prompt(name="p", template="{{ q }}", answer_choices=("yes", "no"))
+    prompt = PromptTemplate(name="p", template="{{ q }}", answer_choices=("yes", "no"))
     scores = {"N/A": (0.9, 0.1), "[MASK]": (0.8, 0.2), "": (0.7, 0.3)}
     scores |= {"the small bird": (0.7, 0.3), "the old tree": (0.95, 0.05)}
     requests = requests_of(ITEMS)

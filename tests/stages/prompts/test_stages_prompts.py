@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from parakit.assistants.prompts.items import PromptItem
-from parakit.assistants.prompts.prompt import Prompt
+from parakit.assistants.prompts.prompt import PromptTemplate
 from parakit.assistants.prompts.selection import example_pool
 from parakit.common.errors import UserError
 from parakit.evaluation.comparison.folders import read_scores
@@ -19,8 +19,8 @@ from parakit.stages.prompts.gain import select_by_gain
 from parakit.stages.prompts.running import PromptJob, measure_prompts
 from parakit.stages.prompts.scoring import last_number, make_scorer
 
-PLAIN = Prompt(name="plain", template="{{ q }}")
-LOUD = Prompt(name="loud", template="{{ q }} NOW")
+PLAIN = PromptTemplate(name="plain", template="{{ q }}")
+LOUD = PromptTemplate(name="loud", template="{{ q }} NOW")
 
 
 class Loud:
@@ -50,7 +50,7 @@ def table(tmp_path: Path) -> str:
     return str(path)
 
 
-def job(table: str, model: Loud, *prompts: Prompt, **settings: object) -> PromptJob:
+def job(table: str, model: Loud, *prompts: PromptTemplate, **settings: object) -> PromptJob:
     return PromptJob("loud", prompts or (PLAIN, LOUD), table, PromptRunConfig(**settings), opened=model)
 
 

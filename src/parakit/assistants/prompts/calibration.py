@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from parakit.assistants.prompts.prompt import Prompt
+from parakit.assistants.prompts.prompt import PromptTemplate
 from parakit.assistants.prompts.replies import PromptAnswer, PromptRequest
 from parakit.common.errors import UserError
 from parakit.common.settings import canonical_json
@@ -24,7 +24,7 @@ CONTENT_FREE = ("N/A", "[MASK]", "")
 
 
 def choose_answers(
-    model: ChatModel, prompt: Prompt, requests: Sequence[PromptRequest], *, calibrate: bool
+    model: ChatModel, prompt: PromptTemplate, requests: Sequence[PromptRequest], *, calibrate: bool
 ) -> list[PromptAnswer]:
     """The likeliest choice for each request; None where the conversation is too long or the model wrote no choice."""
     conversations = [request.messages(prompt) for request in requests]

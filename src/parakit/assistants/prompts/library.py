@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from parakit.assistants.prompts.prompt import SUFFIXES, Prompt, read_prompt
+from parakit.assistants.prompts.prompt import SUFFIXES, PromptTemplate, read_prompt
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 
@@ -21,12 +21,12 @@ ORDER = (
 )
 
 
-def library_prompts() -> list[Prompt]:
+def library_prompts() -> list[PromptTemplate]:
     """All prompts of the library, in the order in which the page explains them."""
     return [read_prompt(FOLDER / f"{name}.yaml") for name in ORDER]
 
 
-def open_prompt(name: str | Path) -> Prompt:
+def open_prompt(name: str | Path) -> PromptTemplate:
     """A prompt by its name in the library, or by its file. `UserError` names the nearest one."""
     text = str(name)
     if text in ORDER and not Path(text).is_file():
@@ -40,7 +40,7 @@ def open_prompt(name: str | Path) -> Prompt:
     )
 
 
-def open_prompts(names: tuple[str, ...]) -> list[Prompt]:
+def open_prompts(names: tuple[str, ...]) -> list[PromptTemplate]:
     """Several prompts; `UserError` where two have one name."""
     prompts = [open_prompt(name) for name in names]
     seen: dict[str, str] = {}

@@ -7,7 +7,7 @@
     examples: [{review: A joy., answer: positive}, {review: Dull., answer: negative}]
     settings: {max_new_tokens: 8}
 
-Templates are Jinja in the sandbox that chat templates have: no attributes, no imports. Values of fields are texts of a
+Templates are Jinja in the sandbox that chat templates have: no attributes, no imports. FieldValues of fields are texts of a
 message, so they never become control tokens. Imports no torch, and no numpy.
 """
 
@@ -47,10 +47,10 @@ SUFFIXES = (".yaml", ".yml", ".json")
 ANSWER = "answer"
 """The field of an example that holds its answer."""
 MAX_TEMPLATE = 100_000  # characters
-Values = Mapping[str, Any]
+FieldValues = Mapping[str, Any]
 
 
-class PromptSettings(Config):
+class ReplySettings(Config):
     """How replies are written."""
 
     max_new_tokens: int = Field(default=256, ge=1, description="Length limit of each reply in tokens.")
@@ -61,7 +61,7 @@ class PromptSettings(Config):
     )
 
 
-class Prompt(Config):
+class PromptTemplate(Config):
     """A prompt. `UserError` names an unknown key with the nearest known one, and a template's mistake."""
 
     name: str = Field(
@@ -103,7 +103,7 @@ class Prompt(Config):
     answer_choices: tuple[str, ...] = Field(
         default=(), description="The answers that there are: the likeliest is taken, and nothing is written."
     )
-    settings: PromptSettings = PromptSettings()
+    settings: ReplySettings = ReplySettings()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -140,7 +140,7 @@ class Prompt(Config):
         """Of everything but the name and the summary: equal prompts have equal ones."""
         return config_digest(self.model_dump(mode="json", exclude={"name", "summary"}))
 
-    def messages(self, item: Values, examples: Sequence[Values] = ()) -> tuple[Message, ...]:
+    def messages(self, item: FieldValues, examples: Sequence[FieldValues] = ()) -> tuple[Message, ...]:
         """The conversation before the first reply: system text, examples as turns, the user's message. `examples` stand
         before the prompt's own. `UserError` for a field that the item lacks.
         """
@@ -167,7 +167,7 @@ class Prompt(Config):
         return lines[0].strip(" \t*.\"'") if lines else ""
 
 
-def render(template: str, values: Values) -> str:
+def render(template: str, values: FieldValues) -> str:
     """A template with values; without white space at its ends. `UserError` for a field without a value."""
     from jinja2 import UndefinedError
 
@@ -238,7 +238,7 @@ def _of_json(text: str, key: str) -> str | None:
     return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def read_prompt(path: str | Path) -> Prompt:
+def read_prompt(path: str | Path) -> PromptTemplate:
     """The prompt in a file. `UserError` for a file that is missing, is neither YAML nor JSON, or is no prompt."""
     file = Path(path)
     if not file.is_file():
@@ -254,10 +254,10 @@ def read_prompt(path: str | Path) -> Prompt:
         ) from None
     if not isinstance(loaded, dict):
         raise UserError(f"{file}: holds no mapping of settings", "start with lines such as `name: my-prompt`")
-    return Prompt.parse({"name": file.stem} | loaded, str(file))
+    return PromptTemplate.parse({"name": file.stem} | loaded, str(file))
 
 
-def with_values(prompt: Prompt, values: JsonObject) -> Prompt:
+def with_values(prompt: PromptTemplate, values: JsonObject) -> PromptTemplate:
     """The prompt with other values of its fields. `UserError` for a field that no template reads."""
     for name in values:
         if name not in prompt.fields:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from parakit.assistants.prompts.items import PromptItem
-from parakit.assistants.prompts.prompt import Prompt, PromptSettings, render
+from parakit.assistants.prompts.prompt import PromptTemplate, ReplySettings, render
 from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress
 from parakit.common.seeds import derive_seed
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from parakit.inference.chat_models.openai import OpenAIChatModel
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
-Conversation = tuple[Message, ...]
+PromptMessages = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
-class Reply:
+class WrittenReply:
     """What a model wrote. `text` is None where the conversation does not fit into the context window. `is_cut`: it ended at
     the length limit.
     """
@@ -67,7 +67,7 @@ class PromptRequest:
     examples: tuple[dict[str, Any], ...] = ()
     seed: int = 0
 
-    def messages(self, prompt: Prompt) -> Conversation:
+    def messages(self, prompt: PromptTemplate) -> PromptMessages:
         """The conversation before the first reply."""
         return prompt.messages(self.item.fields, self.examples)
 
@@ -84,13 +84,16 @@ def requests_of(
 
 
 def run_prompt(
-    model: ChatModel, prompt: Prompt, requests: Sequence[PromptRequest], on_progress: OnProgress | None = None
+    model: ChatModel,
+    prompt: PromptTemplate,
+    requests: Sequence[PromptRequest],
+    on_progress: OnProgress | None = None,
 ) -> list[PromptAnswer]:
     """The answers of a model to requests, in their order."""
     conversations = [request.messages(prompt) for request in requests]
     seeds = [request.seed for request in requests]
     open_schema = prompt.settings.replace(json_schema=None)
-    turns: list[list[Reply]] = [[] for _ in requests]
+    turns: list[list[WrittenReply]] = [[] for _ in requests]
     for number in range(1 + len(prompt.followups)):
         is_last = number == len(prompt.followups)
         settings = prompt.settings if is_last else open_schema
@@ -108,7 +111,7 @@ def run_prompt(
     return [_answer(prompt, replies) for replies in turns]
 
 
-def _answer(prompt: Prompt, replies: Sequence[Reply]) -> PromptAnswer:
+def _answer(prompt: PromptTemplate, replies: Sequence[WrittenReply]) -> PromptAnswer:
     last = replies[-1]
     return PromptAnswer(
         None if last.text is None else prompt.answer_in(last.text),
@@ -121,8 +124,8 @@ def _answer(prompt: Prompt, replies: Sequence[Reply]) -> PromptAnswer:
 
 
 def write_replies(
-    model: ChatModel, conversations: Sequence[Conversation], settings: PromptSettings, seeds: Sequence[int]
-) -> list[Reply]:
+    model: ChatModel, conversations: Sequence[PromptMessages], settings: ReplySettings, seeds: Sequence[int]
+) -> list[WrittenReply]:
     """A reply to each conversation."""
     from parakit.inference.chat_models.local import LocalChatModel
     from parakit.inference.chat_models.openai import OpenAIChatModel
@@ -141,10 +144,10 @@ def write_replies(
 
 def _local(
     model: LocalChatModel,
-    conversations: Sequence[Conversation],
-    settings: PromptSettings,
+    conversations: Sequence[PromptMessages],
+    settings: ReplySettings,
     seeds: Sequence[int],
-) -> list[Reply]:
+) -> list[WrittenReply]:
     from parakit.inference.config import SamplingConfig
     from parakit.inference.generation.text import generate_batch, prompt_ids
 
@@ -156,14 +159,14 @@ def _local(
     lengths = [len(prompt_ids(model.tokenizer, messages)) for messages in conversations]
     window = model.model.config.max_seq_len
     rows = [i for i, length in enumerate(lengths) if length < window]
-    found = [Reply(None, n_prompt_tokens=length) for length in lengths]
+    found = [WrittenReply(None, n_prompt_tokens=length) for length in lengths]
     written = generate_batch(
         model.model, model.tokenizer, [conversations[i] for i in rows], config, seeds=[seeds[i] for i in rows]
     )
     for i, one in zip(rows, written, strict=True):
         reasoning, text = split_reasoning(model.tokenizer, one.token_ids)
         text = text if reasoning else one.text
-        found[i] = Reply(
+        found[i] = WrittenReply(
             text.strip(), reasoning, one.n_prompt_tokens, one.n_tokens, one.finish_reason == "length"
         )
     return found
@@ -185,22 +188,27 @@ def split_reasoning(tokenizer: Tokenizer, token_ids: Sequence[int]) -> tuple[str
 
 def _endpoint(
     model: OpenAIChatModel,
-    conversations: Sequence[Conversation],
-    settings: PromptSettings,
+    conversations: Sequence[PromptMessages],
+    settings: ReplySettings,
     seeds: Sequence[int],
-) -> list[Reply]:
+) -> list[WrittenReply]:
     from parakit.inference.chat_models.openai_stream import AnswerPiece, stream_answer
     from parakit.inference.config import SamplingSettings
 
     _ = model.model  # one request, before the concurrent ones
 
-    def one(number: int) -> Reply:
+    def one(number: int) -> WrittenReply:
         pieces: list[AnswerPiece] = []
+
+        def keep(piece: AnswerPiece) -> bool:
+            pieces.append(piece)
+            return True
+
         sampling = SamplingSettings(
             max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, seed=seeds[number]
         )
-        stream_answer(model, conversations[number], sampling, lambda piece: pieces.append(piece) is None)
-        reply = Reply(
+        stream_answer(model, conversations[number], sampling, keep)
+        reply = WrittenReply(
             "".join(piece.text for piece in pieces).strip(),
             "".join(piece.reasoning for piece in pieces).strip(),
             max((piece.n_prompt_tokens for piece in pieces), default=0),
@@ -222,9 +230,9 @@ def _endpoint(
             raise
 
 
-def _estimated(messages: Conversation, text: str | None) -> Reply:
+def _estimated(messages: PromptMessages, text: str | None) -> WrittenReply:
     """A reply whose tokens are estimated from its bytes, as those of a model whose tokenizer is not known."""
     from parakit.assistants.retrieval.asking import estimated_tokens
 
     n_new = 0 if text is None else estimated_tokens([Message("assistant", text)])
-    return Reply(text, "", estimated_tokens(messages), n_new)
+    return WrittenReply(text, "", estimated_tokens(messages), n_new)

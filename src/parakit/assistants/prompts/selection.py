@@ -17,7 +17,7 @@ from parakit.assistants.prompts.prompt import SelectBy
 from parakit.common.errors import UserError
 from parakit.common.seeds import derive_seed
 
-Example = dict[str, Any]
+ExampleFields = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def example_pool(rows: Sequence[PromptItem], items: Sequence[PromptItem], where:
 
 def select_examples(
     pool: ExamplePool, items: Sequence[PromptItem], n_shots: int, by: SelectBy, seed: int
-) -> list[tuple[Example, ...]]:
+) -> list[tuple[ExampleFields, ...]]:
     """For each item its examples in the order in which they are shown. At random all items have the same ones.
 
     `UserError` where there are fewer rows than shots.
@@ -58,7 +58,7 @@ def select_examples(
 
 def _most_similar(
     rows: Sequence[PromptItem], items: Sequence[PromptItem], n_shots: int
-) -> list[tuple[Example, ...]]:
+) -> list[tuple[ExampleFields, ...]]:
     from parakit.assistants.libraries import needs
     from parakit.assistants.retrieval.words import K1, B, tokenize, top
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from parakit.assistants.prompts.prompt import Prompt
+from parakit.assistants.prompts.prompt import PromptTemplate
 from parakit.assistants.prompts.replies import requests_of, run_prompt
 from parakit.assistants.prompts.selection import ExamplePool
 from parakit.common.errors import UserError
@@ -22,7 +22,7 @@ N_CANDIDATES, N_SCORED = 8, 32
 
 
 def select_by_gain(
-    model: ChatModel, prompt: Prompt, pool: ExamplePool, n_shots: int, scorer: Scorer, seed: int
+    model: ChatModel, prompt: PromptTemplate, pool: ExamplePool, n_shots: int, scorer: Scorer, seed: int
 ) -> tuple[dict[str, Any], ...]:
     """The examples in the order in which they are shown. `UserError` for a pool that is too small to hold rows back."""
     n_scored = min(N_SCORED, len(pool.rows) // 2)

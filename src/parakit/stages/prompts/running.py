@@ -17,7 +17,7 @@ from typing import Any
 from parakit.alignment.jsonl_cache import cached_map
 from parakit.assistants.prompts.calibration import choose_answers
 from parakit.assistants.prompts.items import PromptItem, read_items, require_fields
-from parakit.assistants.prompts.prompt import Prompt
+from parakit.assistants.prompts.prompt import PromptTemplate
 from parakit.assistants.prompts.replies import PromptAnswer, PromptRequest, requests_of, run_prompt
 from parakit.assistants.prompts.selection import ExamplePool, example_pool, select_examples
 from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
@@ -44,7 +44,7 @@ from parakit.inference.chat_models.chat_model import ChatModel
 from parakit.inference.chat_models.loading import open_chat_model
 from parakit.inference.chat_models.locations import is_endpoint
 from parakit.reports.comparison_page import write_comparison_page
-from parakit.reports.prompts import render_prompts, tokens_picture
+from parakit.reports.prompts.compared import render_prompts, tokens_picture
 from parakit.stages.judging.sources import chunk_size, file_stats
 from parakit.stages.prompts.config import PromptRunConfig
 from parakit.stages.prompts.scoring import Scorer, make_scorer
@@ -60,7 +60,7 @@ class PromptJob:
     """A model (a folder, a URL, or one that is loaded), prompts, and a table of items."""
 
     model: str
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[PromptTemplate, ...]
     items: str
     config: PromptRunConfig
     model_name: str | None = None
@@ -76,7 +76,7 @@ class PromptJob:
 class MeasuredPrompt:
     """A prompt with its answers and scores."""
 
-    prompt: Prompt
+    prompt: PromptTemplate
     answers: tuple[PromptAnswer, ...]
     result: BenchmarkResult
     n_shots: int
@@ -141,7 +141,7 @@ def _measured(job: PromptJob, work: Path) -> tuple[JsonObject, list[MeasuredProm
     return _results(job, model, items, pool, measured, comparisons), measured, comparisons
 
 
-def _n_shots(prompt: Prompt, config: PromptRunConfig) -> int:
+def _n_shots(prompt: PromptTemplate, config: PromptRunConfig) -> int:
     """How many examples are drawn for a prompt."""
     if not prompt.n_shots or config.examples is None:
         if prompt.n_shots and not prompt.examples:
@@ -177,7 +177,7 @@ def _pool(job: PromptJob, items: Sequence[PromptItem]) -> ExamplePool | None:
 def _examples(
     job: PromptJob,
     model: ChatModel,
-    prompt: Prompt,
+    prompt: PromptTemplate,
     items: Sequence[PromptItem],
     pool: ExamplePool | None,
     n_shots: int,
@@ -194,7 +194,12 @@ def _examples(
 
 
 def _answers(
-    job: PromptJob, model: ChatModel, prompt: Prompt, requests: Sequence[PromptRequest], work: Path, bar: Bar
+    job: PromptJob,
+    model: ChatModel,
+    prompt: PromptTemplate,
+    requests: Sequence[PromptRequest],
+    work: Path,
+    bar: Bar,
 ) -> list[PromptAnswer]:
     """From the cache, else from the model."""
     calibrate = job.config.calibrate and bool(prompt.answer_choices)
@@ -227,7 +232,7 @@ def _request_id(request: PromptRequest) -> str:
 
 def _result(
     job: PromptJob,
-    prompt: Prompt,
+    prompt: PromptTemplate,
     requests: Sequence[PromptRequest],
     answers: Sequence[PromptAnswer],
     scorer: Scorer,

@@ -20,9 +20,9 @@ from parakit.sandbox import Limits, SandboxError, run_python
 from parakit.stages.judging.running import open_judge
 from parakit.stages.prompts.config import ScoreConfig
 
-Answered = Sequence[tuple[PromptItem, str | None]]
+ItemAnswers = Sequence[tuple[PromptItem, str | None]]
 """Items with their answers; None scores 0."""
-Scorer = Callable[[Answered], list[float]]
+Scorer = Callable[[ItemAnswers], list[float]]
 CHECKED_AT_ONCE = 200
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?")
 _DRIVER = """
@@ -95,7 +95,7 @@ def _checker(path: str) -> Scorer:
         raise UserError(f"{path}: no such checker", f"write a Python file with {_SHAPE}")
     code = file.read_text(encoding="utf-8")
 
-    def score(answered: Answered) -> list[float]:
+    def score(answered: ItemAnswers) -> list[float]:
         rows = [
             {
                 "answer": answer,
@@ -138,7 +138,7 @@ def _run_checker(path: str, code: str, rows: Sequence[Mapping[str, object]]) -> 
 def _judge(location: str, criterion: str, device: str) -> Scorer:
     judge = open_judge(location, JudgeConfig(kind="graded", criterion=criterion), device)
 
-    def score(answered: Answered) -> list[float]:
+    def score(answered: ItemAnswers) -> list[float]:
         graded = [GradedAnswer(_question(item), answer) for item, answer in answered if answer is not None]
         found = iter(judge.grade(graded))
         scores = [None if answer is None else next(found) for _, answer in answered]
