@@ -22,7 +22,7 @@ class Inert:
     others: tuple[str, ...]
 
 
-def _inert(command: str, others: str, **flags: str) -> list[Inert]:
+def inert(command: str, others: str, **flags: str) -> list[Inert]:
     return [
         Inert(command, f"--{name.replace('_', '-')}", tuple(value.split()), tuple(others.split()))
         for name, value in flags.items()
@@ -31,22 +31,20 @@ def _inert(command: str, others: str, **flags: str) -> list[Inert]:
 
 # MODEL, CHAT..., PAIRS are replaced by folders and files of the tests.
 INERT = [
-    *_inert(
+    *inert(
         "plan", "RECIPE", method="full", family="encoder", architecture="bert", vocab_size="512", seq_len="64"
     ),
-    *_inert(
+    *inert(
         "plan", "RECIPE", batch_tokens="512", micro_batch_size="2", checkpointing="", precision="bfloat16"
     ),
-    *_inert(
-        "plan", "RECIPE", optimizer="adamw", n_gpus="2", utilization="0.5", cards="TEXT", sharding="full"
-    ),
-    *_inert(
+    *inert("plan", "RECIPE", optimizer="adamw", n_gpus="2", utilization="0.5", cards="TEXT", sharding="full"),
+    *inert(
         "plan", "--size 5m", rank="4", bits="4", teacher="9m", new_tokens="9", group_size="4", n_sequences="2"
     ),
-    *_inert("plan", "--size 5m", prices="gpt-4o", tokenizer="MODEL", output_share="1"),
-    *_inert("plan", "--size 5m --gpu h100", recalibrate=""),
-    *_inert("plan", "--tokens RECIPE", gpu="h100", price_per_hour="1", price_per_kwh="1"),
-    *_inert(
+    *inert("plan", "--size 5m", prices="gpt-4o", tokenizer="MODEL", output_share="1"),
+    *inert("plan", "--size 5m --gpu h100", recalibrate=""),
+    *inert("plan", "--tokens RECIPE", gpu="h100", price_per_hour="1", price_per_kwh="1"),
+    *inert(
         "evaluate",
         "MODEL --tokens SHARDS",
         n_suite_items="16",
@@ -62,11 +60,11 @@ INERT = [
         max_document_chars="99",
         text_start="bos",
     ),
-    *_inert("evaluate", "MODEL --text TEXT", split="train", data="TEXT", limit="3", n_shots="2", fetch=""),
-    *_inert("evaluate", "MODEL --text TEXT", system_prompt="Kind", contamination="TEXT", n_samples="3"),
-    *_inert("evaluate", "MODEL --suites --n-suite-items 8", seq_len="16", overlap="4", compare="EVALUATION"),
-    *_inert("evaluate", "MODEL --preferences PAIRS", seed="3", overwrite="", split="test", overlap="4"),
-    *_inert(
+    *inert("evaluate", "MODEL --text TEXT", split="train", data="TEXT", limit="3", n_shots="2", fetch=""),
+    *inert("evaluate", "MODEL --text TEXT", system_prompt="Kind", contamination="TEXT", n_samples="3"),
+    *inert("evaluate", "MODEL --suites --n-suite-items 8", seq_len="16", overlap="4", compare="EVALUATION"),
+    *inert("evaluate", "MODEL --preferences PAIRS", seed="3", overwrite="", split="test", overlap="4"),
+    *inert(
         "compare",
         "MODEL MODEL --tokens SHARDS",
         n_suite_items="16",
@@ -77,21 +75,21 @@ INERT = [
         max_document_chars="99",
         text_start="bos",
     ),
-    *_inert(
+    *inert(
         "compare", "MODEL MODEL --text TEXT", split="train", data="TEXT", limit="3", n_shots="2", fetch=""
     ),
-    *_inert("compare", "MODEL MODEL --text TEXT", system_prompt="Kind", n_samples="3"),
-    *_inert("compare", "MODEL MODEL --suites --n-suite-items 8", seq_len="16", overlap="4"),
-    *_inert("generate", "MODEL bird --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1"),
-    *_inert("generate", "MODEL bird --temperature 0", typical_p="0.5", n="2"),
-    *_inert("generate", "MODEL bird", log_probabilities="2"),
-    *_inert("generate", "MODEL bird --prompting plain", system="Kind"),
-    *_inert("chat", "MODEL --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1", typical_p="0.5"),
-    *_inert("chat", "MODEL", n="2", log_probabilities="2", rewrite="model"),
-    *_inert("chat", "MODEL --documents TEXT", when_full="refuse"),
-    *_inert("text", "TEXT --output OUT", statistics="", seed="4"),
-    *_inert("text", "--primer --output OUT", shares="1 2"),
-    *_inert(
+    *inert("compare", "MODEL MODEL --text TEXT", system_prompt="Kind", n_samples="3"),
+    *inert("compare", "MODEL MODEL --suites --n-suite-items 8", seq_len="16", overlap="4"),
+    *inert("generate", "MODEL bird --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1"),
+    *inert("generate", "MODEL bird --temperature 0", typical_p="0.5", n="2"),
+    *inert("generate", "MODEL bird", log_probabilities="2"),
+    *inert("generate", "MODEL bird --prompting plain", system="Kind"),
+    *inert("chat", "MODEL --temperature 0", top_k="5", top_p="0.5", min_p="0.1", seed="1", typical_p="0.5"),
+    *inert("chat", "MODEL", n="2", log_probabilities="2", rewrite="model"),
+    *inert("chat", "MODEL --documents TEXT", when_full="refuse"),
+    *inert("text", "TEXT --output OUT", statistics="", seed="4"),
+    *inert("text", "--primer --output OUT", shares="1 2"),
+    *inert(
         "text",
         "TEXT --output OUT",
         questions_model="m",
@@ -99,39 +97,39 @@ INERT = [
         n_questions="2",
         max_passages="3",
     ),
-    *_inert("text", "CHATS --output OUT --conversations", dry_run=""),
-    *_inert("text", "TEXT --dry-run", output="OUT", overwrite=""),
-    *_inert("text", "--primer --output OUT --conversations", shares="1 2"),
-    *_inert("text", "--primer --output OUT --preferences", test_fraction="0.3"),
-    *_inert("text", "CHATS --output OUT --conversations", max_document_chars="99", exclude="*.md"),
-    *_inert("tokenizer encode", "MODEL bird", family="encoder", overwrite=""),
-    *_inert("tokenizer compare", "MODEL --text bird", file="TEXT/0.txt"),
-    *_inert("doctor", "MODEL", n_documents="2"),
-    *_inert("doctor", "MODEL --data SHARDS", method="dpo"),
-    *_inert("merge", "MODEL MODEL --output OUT", base="MODEL", max_rounding_loss="0.5", prompts="TEXT/0.txt"),
-    *_inert("merge", "MODEL MODEL --output OUT", t="0.3", density="0.3", scale="2", elect_signs="", seed="3"),
-    *_inert("runs plot", "MODEL", overwrite=""),
-    *_inert("export", "MODEL --output OUT", type="F16", base="MODEL", name="bird", text_file="TEXT/0.txt"),
-    *_inert("export", "MODEL --output OUT", accept_loss="", overwrite=""),
-    *_inert(
+    *inert("text", "CHATS --output OUT --conversations", dry_run=""),
+    *inert("text", "TEXT --dry-run", output="OUT", overwrite=""),
+    *inert("text", "--primer --output OUT --conversations", shares="1 2"),
+    *inert("text", "--primer --output OUT --preferences", test_fraction="0.3"),
+    *inert("text", "CHATS --output OUT --conversations", max_document_chars="99", exclude="*.md"),
+    *inert("tokenizer encode", "MODEL bird", family="encoder", overwrite=""),
+    *inert("tokenizer compare", "MODEL --text bird", file="TEXT/0.txt"),
+    *inert("doctor", "MODEL", n_documents="2"),
+    *inert("doctor", "MODEL --data SHARDS", method="dpo"),
+    *inert("merge", "MODEL MODEL --output OUT", base="MODEL", max_rounding_loss="0.5", prompts="TEXT/0.txt"),
+    *inert("merge", "MODEL MODEL --output OUT", t="0.3", density="0.3", scale="2", elect_signs="", seed="3"),
+    *inert("runs plot", "MODEL", overwrite=""),
+    *inert("export", "MODEL --output OUT", type="F16", base="MODEL", name="bird", text_file="TEXT/0.txt"),
+    *inert("export", "MODEL --output OUT", accept_loss="", overwrite=""),
+    *inert(
         "scale", "--runs BUILD --output OUT", sizes="40k 50k 60k", tokens="1k 2k 3k", time="9s", seeds="2"
     ),
-    *_inert("scale", "--runs BUILD --output OUT", parallel="2", dry_run=""),
-    *_inert("scale", "RECIPE --sizes 40k 50k 60k --tokens 1k 2k 3k --output OUT", time="9s", text="TEXT"),
-    *_inert("build", "--text TEXT", fetch="", extend_vocab="9", gate=""),
-    *_inert(
+    *inert("scale", "--runs BUILD --output OUT", parallel="2", dry_run=""),
+    *inert("scale", "RECIPE --sizes 40k 50k 60k --tokens 1k 2k 3k --output OUT", time="9s", text="TEXT"),
+    *inert("build", "--text TEXT", fetch="", extend_vocab="9", gate=""),
+    *inert(
         "text", "TEXT --output OUT", fetch="", fetch_seconds="9", max_fetch_bytes="9", private_addresses=""
     ),
-    *_inert("build", "RECIPE", conversations="CHATS", examples="CHATS", exclude="*.md", text="TEXT"),
-    *_inert("build", "--text TEXT --size 40k --set", set="size=50k"),
-    *_inert("build", "--text TEXT --size 40k", vary="size=50k,60k", parallel="2"),
-    *_inert(
+    *inert("build", "RECIPE", conversations="CHATS", examples="CHATS", exclude="*.md", text="TEXT"),
+    *inert("build", "--text TEXT --size 40k --set", set="size=50k"),
+    *inert("build", "--text TEXT --size 40k", vary="size=50k,60k", parallel="2"),
+    *inert(
         "pretrain", "SHARDS --model MODEL --output OUT", size="40k", max_seq_len="16", architecture="bert"
     ),
-    *_inert("pretrain", "SHARDS --model MODEL --output OUT --max-steps 2", time="9s", yes=""),
-    *_inert("pretrain", "SHARDS --model MODEL --output OUT --find-rate", resume=""),
-    *_inert("finetune", "MODEL --conversations CHATS --output OUT", examples="CHATS", label_smoothing="0.1"),
-    *_inert(
+    *inert("pretrain", "SHARDS --model MODEL --output OUT --max-steps 2", time="9s", yes=""),
+    *inert("pretrain", "SHARDS --model MODEL --output OUT --find-rate", resume=""),
+    *inert("finetune", "MODEL --conversations CHATS --output OUT", examples="CHATS", label_smoothing="0.1"),
+    *inert(
         "finetune",
         "MODEL --conversations CHATS --output OUT",
         rank="4",
@@ -141,29 +139,26 @@ INERT = [
         quant_group_size="32",
         quantize_embeddings="False",
     ),
-    *_inert("align", "MODEL --method dpo --preferences PAIRS --output OUT", prompts="CHATS", group_size="4"),
-    *_inert("distill", "MODEL --shards SHARDS --output OUT", conversations="CHATS", max_new_tokens="9"),
-    *_inert("quantize", "MODEL --output OUT --bits 8", n_suite_items="9", suite_seed="3", damping="0.1"),
-    *_inert("quantize", "MODEL --output OUT --size-budget 9MB", sensitivity=""),
-    *_inert("redteam", "MODEL --attacks ATTACKS --output OUT", suites="direct", n_attacks="9"),
-    *_inert("redteam", "MODEL --output OUT", judge_model="gpt"),
-    *_inert("agent", "MODEL task", model_name="gpt", seed="3"),
-    *_inert("agent", "http://localhost:1/v1 task", device="cpu"),
-    *_inert("mcp", "TEXT", host="localhost"),
-    *_inert(
+    *inert("align", "MODEL --method dpo --preferences PAIRS --output OUT", prompts="CHATS", group_size="4"),
+    *inert("distill", "MODEL --shards SHARDS --output OUT", conversations="CHATS", max_new_tokens="9"),
+    *inert("quantize", "MODEL --output OUT --bits 8", n_suite_items="9", suite_seed="3", damping="0.1"),
+    *inert("quantize", "MODEL --output OUT --size-budget 9MB", sensitivity=""),
+    *inert("redteam", "MODEL --attacks ATTACKS --output OUT", suites="direct", n_attacks="9"),
+    *inert("redteam", "MODEL --output OUT", judge_model="gpt"),
+    *inert(
         "judge", "--answers PAIRS ATTACKS --judge MODEL --output OUT", max_new_tokens="9", judge_model="gpt"
     ),
-    *_inert("show", "SHARDS", seed="3", page="OUT", runs="TEXT"),
-    *_inert("show", "SHARDS --document 0123", search="bird"),
-    *_inert("show", "SHARDS", plot="OUT"),
-    *_inert("show", "EVALUATION --family EVALUATION", seed="3", page="OUT", document="0", search="bird"),
-    *_inert("import", "MODEL --output OUT", revision="main"),
-    *_inert("inspect attention", "MODEL --text bird", overwrite="", token="1", target="tree"),
-    *_inert("inspect attention", "MODEL --text bird --kind rollout", layer="0", head="0", output="OUT.html"),
-    *_inert("inspect heads", "MODEL", source="bird", method="mean", reference="TEXT/0.txt", patch_from="a b"),
-    *_inert("inspect heads", "MODEL", next_token="bird", against="tree"),
-    *_inert("inspect heads", "MODEL --text bird", pair="a b", n_tokens="4", n_sequences="2", seed="3"),
-    *_inert(
+    *inert("show", "SHARDS", seed="3", page="OUT", runs="TEXT"),
+    *inert("show", "SHARDS --document 0123", search="bird"),
+    *inert("show", "SHARDS", plot="OUT"),
+    *inert("show", "EVALUATION --family EVALUATION", seed="3", page="OUT", document="0", search="bird"),
+    *inert("import", "MODEL --output OUT", revision="main"),
+    *inert("inspect attention", "MODEL --text bird", overwrite="", token="1", target="tree"),
+    *inert("inspect attention", "MODEL --text bird --kind rollout", layer="0", head="0", output="OUT.html"),
+    *inert("inspect heads", "MODEL", source="bird", method="mean", reference="TEXT/0.txt", patch_from="a b"),
+    *inert("inspect heads", "MODEL", next_token="bird", against="tree"),
+    *inert("inspect heads", "MODEL --text bird", pair="a b", n_tokens="4", n_sequences="2", seed="3"),
+    *inert(
         "inspect neurons",
         "MODEL --text bird",
         source="bird",
@@ -171,10 +166,10 @@ INERT = [
         reference="TEXT/0.txt",
         pair="a b",
     ),
-    *_inert("inspect neurons", "MODEL --pair bird tree", layer="0", target="bird"),
-    *_inert("inspect activations", "MODEL --text bird", overwrite="", target="tree"),
-    *_inert("inspect behaviours", "MODEL", overwrite=""),
-    *_inert(
+    *inert("inspect neurons", "MODEL --pair bird tree", layer="0", target="bird"),
+    *inert("inspect activations", "MODEL --text bird", overwrite="", target="tree"),
+    *inert("inspect behaviours", "MODEL", overwrite=""),
+    *inert(
         "inspect lens",
         "MODEL --text bird",
         overwrite="",
@@ -185,25 +180,14 @@ INERT = [
         seed="3",
         target="tree",
     ),
-    *_inert(
+    *inert(
         "inspect lens", "MODEL --train-on TEXT --output LENS", text="bird", tuned="LENS", n_candidates="3"
     ),
-    *_inert("inspect next", "MODEL --text bird", overwrite="", target="tree"),
-    *_inert("inspect experts", "MODEL --text bird", overwrite=""),
-    *_inert("inspect diff", "MODEL MODEL --json", overwrite="", n_matrices="3"),
-    *_inert("inspect embeddings", "MODEL --words bird", overwrite="", map="pca"),
-    *_inert("inspect embeddings", "MODEL --texts bird tree", table="output", n_neighbours="3"),
-    *_inert("index search", "INDEX water", n_reranked="5"),
-    *_inert("index search", "INDEX water --by words", n_candidates="5"),
-    *_inert("index fit", "INDEX --by words", n_candidates="5", n_reranked="5"),
-    *_inert("index fit", "INDEX --questions TEXT", n_questions="5"),
-    *_inert("index eval", "INDEX --questions TEXT", n_questions="5", n_reranked="5"),
-    *_inert("index eval", "INDEX", n_passages="5", n_candidates="5", context_tokens="9", max_new_tokens="5"),
-    *_inert("index eval", "INDEX", temperature="1", threshold="1"),
-    *_inert("index data", "INDEX --output OUT", n_negatives="2"),
-    *_inert("index data", "INDEX --output OUT --kind embed", n_passages="2", refusal_share="0.5"),
-    *_inert("ask", "MODEL INDEX water", n_reranked="5", rewrite="model"),
-    *_inert("ask", "MODEL INDEX water --by words", n_candidates="5"),
+    *inert("inspect next", "MODEL --text bird", overwrite="", target="tree"),
+    *inert("inspect experts", "MODEL --text bird", overwrite=""),
+    *inert("inspect diff", "MODEL MODEL --json", overwrite="", n_matrices="3"),
+    *inert("inspect embeddings", "MODEL --words bird", overwrite="", map="pca"),
+    *inert("inspect embeddings", "MODEL --texts bird tree", table="output", n_neighbours="3"),
 ]
 
 PENALTIES = (
@@ -234,12 +218,6 @@ OTHERS = {
         "dtype",
         "json",
     },
-    "agent": {
-        *("tools", "mcp", "allow", "system", "transcripts", "json", "temperature", "parallel"),
-        *("tool_timeout", "max_result_chars", "max_steps", "max_tokens", "max_seconds", "max_repeats"),
-        *("max_calls", "max_new_tokens"),
-    },
-    "mcp": {"http", "device"},
     "chat": {
         *PENALTIES,
         *CONSTRAINTS,
@@ -378,21 +356,5 @@ OTHERS = {
         *("repetition_penalty", "n_beam_groups", "diversity_penalty"),
         *("text", "input", "n_beams", "length_penalty", "stop_when", "max_new_tokens", "n_candidates"),
         *("source_language", "target_language", "embed", "prompt_name", "device", "dtype", "json"),
-    },
-    "index": {
-        *("include", "exclude", "follow_links", "encoding", "text_field", "text_template", "clean"),
-        *("passage_chars", "overlap_chars", "language", "encoder", "output", "device", "overwrite", "json"),
-    },
-    "index eval": {
-        *("questions", "model", "reranker", "encoder", "device", "json"),
-    },
-    "index fit": {
-        *("questions", "max_refused", "n_passages", "by", "reranker", "encoder", "device", "json"),
-    },
-    "index data": {"output", "kind", "wordings", "encoder", "device", "overwrite", "json"},
-    "index search": {"n_passages", "by", "reranker", "encoder", "device", "json"},
-    "ask": {
-        *("n_passages", "by", "reranker", "context_tokens", "max_new_tokens", "temperature", "threshold"),
-        *("model_name", "encoder", "device", "json"),
     },
 }

@@ -24,10 +24,13 @@ from parakit.compression.config import DistillConfig
 from parakit.compression.quantization.config import QuantizeConfig
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.tokens.config import TokenizerConfig
-from tests.cli.flags_tried import INERT, OTHERS, Inert
+from tests.cli.assistant_flags_tried import ASSISTANT_INERT, ASSISTANT_OTHERS
+from tests.cli.flags_tried import INERT, Inert
+from tests.cli.flags_tried import OTHERS as OTHER_FLAGS
 
+OTHERS = OTHER_FLAGS | ASSISTANT_OTHERS
 BY_COMMAND: dict[str, list[Inert]] = defaultdict(list)
-for each in INERT:
+for each in (*INERT, *ASSISTANT_INERT):
     BY_COMMAND[each.command].append(each)
 # Their settings belong to choices, which refuse those of another one, and their own flags are tried here.
 TRAINING = {

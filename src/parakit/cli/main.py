@@ -38,6 +38,7 @@ VERBS = {
     "serve": "Serve models over HTTP, as OpenAI's clients speak.",
     "index": "Index documents, search them, and measure how well they are found.",
     "ask": "Answer a question from an index of documents, with checked citations.",
+    "prompts": "Run prompts on a table of inputs, and compare them: score and tokens.",
     "predict": "Classify, tag, score, translate, embed, or fill masks.",
     "bench": "Measure how fast a model reads and writes, against what memory allows.",
     "redteam": "Red-team a model: attack success by category, with transcripts.",

@@ -1,0 +1,1 @@
+"""Pages of prompts: compared by score and tokens, and sampled replies."""

@@ -1,0 +1,1 @@
+"""Prompts measured on a table of inputs: scores, costs in tokens, paired comparisons."""
