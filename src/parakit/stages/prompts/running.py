@@ -341,7 +341,7 @@ def _write(
     measured: Sequence[MeasuredPrompt],
     comparisons: Sequence[ModelComparison],
 ) -> None:
-    with writing_artifact(out, _lineage(job, "prompts", results), overwrite) as folder:
+    with writing_artifact(out, job_lineage(job, "prompts", results), overwrite) as folder:
         write_json_atomic(folder / RESULTS, results)
         write_text_atomic(folder / "tokens.svg", tokens_picture(results))
         write_text_atomic(folder / "report.html", render_prompts(results, [_shown(one) for one in measured]))
@@ -351,7 +351,7 @@ def _write(
             own = {"model": {"path": job.model}, "loss": {}, "suites": {}, "examples": None}
             own["benchmarks"] = plain_benchmarks({BENCHMARK: one.result})
             place = folder / EVALUATIONS / one.prompt.name
-            with writing_artifact(place, _lineage(job, "evaluation", one.figures())) as evaluation:
+            with writing_artifact(place, job_lineage(job, "evaluation", one.figures())) as evaluation:
                 write_json_atomic(evaluation / RESULTS, own)
                 write_items(evaluation, BENCHMARK, one.result.items)
 
@@ -372,7 +372,8 @@ def _shown(measured: MeasuredPrompt) -> JsonObject:
     return {"name": prompt.name, "templates": [one for one in templates if one[1]], "items": items}
 
 
-def _lineage(job: PromptJob, kind: str, results: JsonObject) -> Lineage:
+def job_lineage(job: PromptJob, kind: str, results: JsonObject) -> Lineage:
+    """How an artifact of prompts was made: its settings, the prompts, and the model as a parent."""
     config = job.config.model_dump(mode="json") | {
         "prompts": [one.model_dump(mode="json") for one in job.prompts]
     }
