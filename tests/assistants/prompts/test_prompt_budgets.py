@@ -7,9 +7,10 @@ import pytest
 from parakit.assistants.prompts.budget_forcing import WAIT, answer_with_budget, thinking_marks
 from parakit.assistants.prompts.items import PromptItem
 from parakit.assistants.prompts.prompt import PromptTemplate
-from parakit.assistants.prompts.replies import requests_of
+from parakit.assistants.prompts.replies import requests_of, split_reasoning
 from parakit.common.errors import UserError
 from parakit.inference.chat_models.local import LocalChatModel
+from tests.attacks.chat_templates import with_markers
 
 PLAIN = PromptTemplate(name="p", template="{{ q }}")
 MARKED = PLAIN.replace(answer_after="bird")
@@ -50,3 +51,23 @@ def test_what_cannot_be_forced_is_refused(model):
         answer_with_budget(model, MARKED.replace(followups=("And?",)), requests_of(ITEMS), 4)
     (answer,) = answer_with_budget(model, MARKED, requests_of([PromptItem("1", {"q": "bird " * 9000})]), 4)
     assert answer.reply is None
+
+
+def test_reasoning_between_a_templates_marks_is_thinking_and_no_answer(model):
+    tokenizer = with_markers(
+        model.tokenizer,
+        "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}<think>\n{{ m.reasoning_content }}\n</think>"
+        "\n\n{% endif %}{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
+    )
+    marks = thinking_marks(tokenizer, PLAIN)
+    assert tokenizer.decode(marks.opening) == "<think>" or marks.opening == (
+        tokenizer.special_tokens["<think>"],
+    )
+    ids = [
+        *marks.opening,
+        *tokenizer.encode("the small bird"),
+        *marks.closing,
+        *tokenizer.encode(" the old tree"),
+    ]
+    assert split_reasoning(tokenizer, ids) == ("the small bird", "the old tree")
+    assert split_reasoning(tokenizer, tokenizer.encode("the old tree")) == ("", "the old tree")

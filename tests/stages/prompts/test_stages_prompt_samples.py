@@ -6,12 +6,22 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from parakit.assistants.prompts.items import PromptItem
 from parakit.assistants.prompts.prompt import PromptTemplate
+from parakit.checkpoints.model_folder import save_model
+from parakit.common.artifacts import Lineage
 from parakit.common.errors import UserError
+from parakit.data.conversations.messages import Message
+from parakit.model import DecoderConfig
+from parakit.model.heads import RewardModel
 from parakit.stages.prompts.config import PromptRunConfig, SampleConfig
 from parakit.stages.prompts.running import PromptJob
 from parakit.stages.prompts.sampling import measure_samples, sizes
+from parakit.stages.prompts.verifiers import WORST, verify
+from parakit.tokens.chat.template import compile_chat
+from tests.alignment.tiny_chat_model import tiny_chat_model
 
 PLAIN = PromptTemplate(name="plain", template="{{ q }}")
 
@@ -72,6 +82,41 @@ def test_a_checker_verifies_without_the_right_answer(table, tmp_path, isolation)
     points = results["curves"][str(checker)]  # it prefers the wrong ones
     assert points[-1]["value"] == 0.0
     assert results["errors"][str(checker)] == {"ranked": 0.0, "missed": 1.0, "n_pairs": 48, "n_items": 6}
+
+
+def test_a_verifier_sees_no_column_that_the_prompt_does_not_read(tmp_path, isolation):
+    checker, table = tmp_path / "check.py", tmp_path / "items.jsonl"
+    checker.write_text(
+        "def check(answer, item):\n    assert set(item) == {'q', 'answer', 'answers'}\n    return 1\n"
+    )
+    table.write_text('{"q": "1 bird", "answer": "1", "accept": ["one"]}\n')
+    assert measure(str(table), Noisy(), verifiers=[str(checker)])["n_items"] == 1
+
+
+def test_a_reward_model_scores_each_reply(tmp_path):
+    _, tokenizer = tiny_chat_model()
+    torch.manual_seed(0)
+    model = RewardModel(
+        DecoderConfig(
+            vocab_size=tokenizer.vocab_size, d_model=16, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=8, d_ff=16,
+            max_seq_len=64,
+        )
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        model.reward_head.weight.normal_()
+    save_model(model, tokenizer, tmp_path / "reward", Lineage("model", {}))
+    items = [PromptItem("1", {"q": "How?"}), PromptItem("2", {"q": "Why?"}), PromptItem("3", {"q": "No?"})]
+    replies = [["Yes.", "No.", "Yes."], ["A", "A", "A"], [None, "B " * 99, "B"]]
+    found = verify(str(tmp_path / "reward"), items, replies)
+    for item, texts, scores in zip(items, replies, found, strict=True):
+        for text, score in zip(texts, scores, strict=True):
+            if text is None or len(text) > 9:
+                assert score == WORST
+                continue
+            messages = [Message("user", item.fields["q"]), Message("assistant", text)]
+            with torch.no_grad():
+                reward = float(model(torch.tensor([compile_chat(tokenizer, messages).token_ids]))[0])
+            assert score == pytest.approx(reward, abs=1e-4)
 
 
 def test_what_cannot_be_sampled_is_refused(table):

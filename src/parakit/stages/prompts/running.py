@@ -243,7 +243,7 @@ def _result(
     items = [
         Item(
             request.item.id,
-            shown_fields(request.item),
+            request.item.text,
             request.item.answers[0] if request.item.answers else "",
             one.reply or "",
             {metric: score, "prompt_tokens": one.n_prompt_tokens, "new_tokens": one.n_new_tokens},
@@ -270,16 +270,6 @@ def _result(
         },
     )
     return summarize_items(protocol, items, metric, lower_is_better=COSTS)
-
-
-def shown_fields(item: PromptItem) -> str:
-    """An item as text: its only field, or all by name."""
-    values = list(item.fields.values())
-    return (
-        str(values[0])
-        if len(values) == 1
-        else "\n".join(f"{key}: {value}" for key, value in item.fields.items())
-    )
 
 
 def _compared(measured: Sequence[MeasuredPrompt]) -> list[ModelComparison]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,7 +42,7 @@ from parakit.inference.chat_models.local import LocalChatModel
 from parakit.reports.prompts.samples import curve_picture, render_samples
 from parakit.stages.judging.sources import chunk_size, file_stats
 from parakit.stages.prompts.config import SampleConfig, ScoreConfig
-from parakit.stages.prompts.running import PromptJob, job_lineage, shown_fields
+from parakit.stages.prompts.running import PromptJob, job_lineage
 from parakit.stages.prompts.scoring import Scorer, last_number, make_scorer
 from parakit.stages.prompts.verifiers import VOTES, verify
 
@@ -105,7 +105,7 @@ def _measured(job: PromptJob, config: SampleConfig, work: Path) -> tuple[JsonObj
     curves: dict[str, list[JsonObject]] = {}
     errors: JsonObject = {}
     for name in config.verifiers:
-        curves[name], errors[name] = _verified(name, sampled, config, job.device)
+        curves[name], errors[name] = _verified(name, prompt, sampled, config, job.device)
     curves["coverage"] = [
         _point(coverage(sampled.scores, n), _spent(sampled, n), n) for n in sizes(config.n_samples)
     ]
@@ -189,7 +189,7 @@ def _point(by_item: np.ndarray, tokens: float, n: int) -> JsonObject:
 
 
 def _verified(
-    name: str, sampled: SampledReplies, config: SampleConfig, device: str
+    name: str, prompt: PromptTemplate, sampled: SampledReplies, config: SampleConfig, device: str
 ) -> tuple[list[JsonObject], JsonObject | None]:
     """The curve of a way to choose, and its errors. A verifier's own tokens are not counted."""
     if name == VOTES:
@@ -200,11 +200,17 @@ def _verified(
             for n in sizes(config.n_samples)
         ]
         return points, dict(verifier_errors(sampled.scores, shares))
-    by = verify(name, sampled.items, sampled.replies, device)
+    by = verify(name, [_blind(item, prompt) for item in sampled.items], sampled.replies, device)
     points = [
         _point(expected_choice(sampled.scores, by, n), _spent(sampled, n), n) for n in sizes(config.n_samples)
     ]
     return points, dict(verifier_errors(sampled.scores, by))
+
+
+def _blind(item: PromptItem, prompt: PromptTemplate) -> PromptItem:
+    """An item without its right answers and without columns that the prompt does not read, which may hold them."""
+    fields = {name: item.fields[name] for name in prompt.fields if name in item.fields}
+    return replace(item, fields=fields, answers=())
 
 
 def _vote(answer: str | None, metric: str) -> str | None:
@@ -241,7 +247,7 @@ def _lines(sampled: SampledReplies) -> list[str]:
         json.dumps(
             {
                 "id": item.id,
-                "prompt": shown_fields(item),
+                "prompt": item.text,
                 "right": list(item.answers),
                 "replies": sampled.replies[i],
                 "answers": sampled.answers[i],

@@ -149,8 +149,7 @@ def _judge(location: str, criterion: str, device: str) -> Scorer:
 
 def question_of(item: PromptItem) -> Question:
     """An item as a judge reads it, with its first right answer."""
-    text = "\n".join(f"{key}: {value}" for key, value in item.fields.items())
-    return Question(item.id, (Message("user", text),), item.answers[0] if item.answers else None)
+    return Question(item.id, (Message("user", item.text),), item.answers[0] if item.answers else None)
 
 
 def _share(scores: Sequence[float] | None) -> float:
