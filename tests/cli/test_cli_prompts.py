@@ -62,6 +62,7 @@ def test_a_prompt_is_run_on_one_input_and_on_a_table(published_wide, table, tmp_
     assert set(results["prompts"]) == {"short", "role"}
     assert results["prompts"]["role"]["comparison"]["verdict"] == "cannot tell"
     assert (tmp_path / "out" / "tokens.svg").is_file()
+    assert "role: 2 items detect a difference of" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_replies_are_sampled(published_wide, table, tmp_path, capsys):

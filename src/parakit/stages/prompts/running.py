@@ -308,16 +308,8 @@ def _differences(found: Mapping[str, Any] | None) -> JsonObject | None:
     if found is None:
         return None
     kept = (
-        "first",
-        "second",
-        "difference",
-        "low",
-        "high",
-        "p_value",
-        "corrected_p_value",
-        "n",
-        "n_better",
-        "n_worse",
+        *("first", "second", "difference", "low", "high", "p_value", "corrected_p_value", "n"),
+        *("n_better", "n_worse", "detectable", "n_needed"),
     )
     rows = {row["metric"]: {key: row[key] for key in kept} for row in found["scores"]}
     return {"verdict": found["verdict"], "scores": rows}
