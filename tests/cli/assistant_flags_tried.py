@@ -27,6 +27,7 @@ ASSISTANT_INERT: list[Inert] = [
     *inert("prompts run", "MODEL role --items TEXT", criterion="kind"),
     *inert("prompts compare", "MODEL role role --items TEXT", n_shots="2", select="similar", overwrite=""),
     *inert("prompts compare", "MODEL role role --items TEXT", criterion="kind", model_name="m"),
+    *inert("prompts sample", "MODEL role --items TEXT", criterion="kind", overwrite="", model_name="m"),
 ]
 ASSISTANT_OTHERS = {
     "agent": {
@@ -47,6 +48,10 @@ ASSISTANT_OTHERS = {
     },
     "index data": {"output", "kind", "wordings", "encoder", "device", "overwrite", "json"},
     "index search": {"n_passages", "by", "reranker", "encoder", "device", "json"},
+    "prompts sample": {
+        *("metric", "checker", "judge", "answer_field", "limit", "n_samples", "temperature", "verifiers"),
+        *("budgets", "seed", "items", "set", "device", "output", "json"),
+    },
     "prompts run": {"items", "set", "device", "json"},
     "prompts compare": {
         *("metric", "checker", "judge", "answer_field", "limit", "examples", "calibrate", "seed"),

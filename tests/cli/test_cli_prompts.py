@@ -62,6 +62,18 @@ def test_a_prompt_is_run_on_one_input_and_on_a_table(published_wide, table, tmp_
     assert set(results["prompts"]) == {"short", "role"}
     assert results["prompts"]["role"]["comparison"]["verdict"] == "cannot tell"
     assert (tmp_path / "out" / "tokens.svg").is_file()
+    assert "role: 2 items detect a difference of" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_replies_are_sampled(published_wide, table, tmp_path, capsys):
+    prompt = tmp_path / "short.yaml"
+    prompt.write_text("template: '{{ question }}'\nanswer_after: bird\nsettings: {max_new_tokens: 3}\n")
+    argv = ("sample", published_wide, prompt, "--items", table, "--n-samples", "3", "--device", "cpu")
+    results = json.loads(output(capsys, *argv, "--budgets", "2", "--output", tmp_path / "out", "--json"))
+    assert [one["n"] for one in results["curves"]["votes"]] == [1, 2, 3]
+    assert [one["n"] for one in results["curves"]["budget"]] == [2]
+    assert (tmp_path / "out" / "curve.svg").is_file()
+    assert "coverage" in output(capsys, *argv)
 
 
 @pytest.mark.parametrize(

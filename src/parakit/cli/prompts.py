@@ -18,7 +18,7 @@ from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.common.settings import Config, closest_match
 from parakit.inference.chat_models.locations import is_endpoint
-from parakit.stages.prompts.config import PromptRunConfig
+from parakit.stages.prompts.config import PromptRunConfig, SampleConfig
 
 if TYPE_CHECKING:
     from parakit.assistants.prompts.prompt import PromptTemplate
@@ -29,6 +29,7 @@ COMMANDS = {
     "show": "A prompt, as a file and with values in its fields.",
     "run": "Run a prompt on a table of inputs: replies, score, tokens.",
     "compare": "Run several prompts on the same inputs: better, worse, or cannot tell.",
+    "sample": "Several replies to each input: votes, best of n, budgets; accuracy against tokens.",
 }
 SET = "FIELD=VALUE ...: values of the prompts' fields."
 
@@ -100,6 +101,31 @@ class PromptsCompareCommandConfig(PromptRunConfig):
     )
 
 
+class PromptsSampleCommandConfig(SampleConfig):
+    """Sample several replies to each input, and measure what votes, verifiers and longer thinking bring for their tokens. The
+    same command resumes an interrupted run.
+    """
+
+    model: tyro.conf.Positional[str] = Field(
+        description="A chat model's folder, the folder of a build, or the URL of an OpenAI-compatible API."
+    )
+    prompt: tyro.conf.Positional[str] = Field(description="A prompt of the library, or a YAML or JSON file.")
+    items: str = Field(
+        description="The inputs: a CSV, JSON lines, JSON or Parquet file with a column for each field."
+    )
+    set_values: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = Field(default=(), description=SET)
+    model_name: str | None = Field(
+        default=None, description="With a URL: the model's name there. Default: the first that it lists."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+    output: str | None = Field(default=None, description="Folder for the results, the replies and a page.")
+    overwrite: bool = Field(default=False, description="Replace an existing output folder.")
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
+        default=False, description="Print one JSON object."
+    )
+
+
+Command = PromptsRunCommandConfig | PromptsCompareCommandConfig | PromptsSampleCommandConfig
 EXAMPLES = Needs(
     ("n_shots", "select"),
     lambda command: command.examples,
@@ -146,7 +172,7 @@ def main(argv: list[str]) -> int:
             f"parakit prompts: unknown verb {verb!r}",
             f"did you mean {close!r}?" if close else f"verbs: {', '.join(COMMANDS)}",
         )
-    return {"list": _list, "show": _show, "run": _run, "compare": _compare}[verb](rest)
+    return {"list": _list, "show": _show, "run": _run, "compare": _compare, "sample": _sample}[verb](rest)
 
 
 def _list(argv: list[str]) -> int:
@@ -222,6 +248,25 @@ def _compare(argv: list[str]) -> int:
     return _measure(command, command.prompts, command.items)
 
 
+def _sample(argv: list[str]) -> int:
+    command = parse_command(PromptsSampleCommandConfig, argv, "parakit prompts sample")
+    refuse_inert(command, (CRITERION, NAME, OVERWRITES))
+    prompts = _prompts((command.prompt,), command.set_values)
+    from parakit.reports.prompts.samples import error_lines, sample_rows
+    from parakit.stages.prompts.sampling import measure_samples
+
+    config = SampleConfig.parse({name: getattr(command, name) for name in SampleConfig.model_fields})
+    out = Path(command.output) if command.output else None
+    results = measure_samples(_job(command, tuple(prompts), command.items), config, out, command.overwrite)
+    if command.as_json:
+        print(json.dumps(results, ensure_ascii=False))
+    else:
+        _print_rows(sample_rows(results), error_lines(results))
+    if out:
+        log(f"replies and page: {out / 'report.html'}")
+    return 0
+
+
 def _measure(
     command: PromptsRunCommandConfig | PromptsCompareCommandConfig, names: tuple[str, ...], items: str
 ) -> int:
@@ -240,7 +285,7 @@ def _measure(
 
 
 def _job(
-    command: PromptsRunCommandConfig | PromptsCompareCommandConfig,
+    command: Command,
     prompts: "tuple[PromptTemplate, ...]",
     items: str,
 ) -> "PromptJob":
@@ -248,7 +293,9 @@ def _job(
     from parakit.recipe.build_folder import model_location
     from parakit.stages.prompts.running import PromptJob
 
-    settings = {name: getattr(command, name) for name in PromptRunConfig.model_fields}
+    settings = {
+        name: getattr(command, name) for name in PromptRunConfig.model_fields if hasattr(command, name)
+    }
     device = command.device if is_endpoint(command.model) else str(pick_device(command.device))
     return PromptJob(
         model_location(command.model),
@@ -280,7 +327,10 @@ def _prompts(names: tuple[str, ...], settings: tuple[str, ...]) -> "list[PromptT
 def _print(results: JsonObject) -> None:
     from parakit.reports.prompts.compared import prompt_notes, prompt_rows
 
-    rows = prompt_rows(results)
+    _print_rows(prompt_rows(results), prompt_notes(results))
+
+
+def _print_rows(rows: list[JsonObject], notes: list[str]) -> None:
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in rows[0]:
         table.add_column(heading, no_wrap=True, overflow="fold")
@@ -288,5 +338,5 @@ def _print(results: JsonObject) -> None:
         table.add_row(*(escape(str(value)).replace(" (", "\n(") for value in row.values()))
     console = Console()
     console.print(table)
-    for note in prompt_notes(results):
+    for note in notes:
         console.print(escape(f"{note}."), highlight=False, soft_wrap=True)

@@ -36,6 +36,14 @@ class PromptItem:
             {key: " ".join(str(value).split()).casefold() for key, value in self.fields.items()}
         )
 
+    @property
+    def text(self) -> str:
+        """As people and judges read it: its only field, or all of them by name."""
+        values = [" ".join(value) if isinstance(value, list) else value for value in self.fields.values()]
+        if len(values) == 1:
+            return str(values[0])
+        return "\n".join(f"{key}: {value}" for key, value in zip(self.fields, values, strict=True))
+
     def example(self) -> dict[str, Any]:
         """As an example of a prompt. The answer is the first right one."""
         return {**self.fields, ANSWER: self.answers[0]}

@@ -85,6 +85,12 @@ def prompt_notes(results: Mapping[str, Any]) -> list[str]:
         ):
             if one[key]:
                 lines.append(f"{name}: {one[key]} of {results['n_items']} items {what}")
+        if one["comparison"] and one["comparison"]["verdict"] == "cannot tell":
+            found = one["comparison"]["scores"][results["metric"]]
+            needed = f"; 2 points need {found['n_needed']:,}" if found["n_needed"] else ""
+            lines.append(
+                f"{name}: {found['n']:,} items detect a difference of {100 * found['detectable']:.1f} points{needed}"
+            )
     if results["n_overlapping_examples"]:
         lines.append(
             f"{results['n_overlapping_examples']} training rows are inputs of test items, and were no examples"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from parakit.assistants.prompts.prompt import ANSWER, SelectBy
 from parakit.common.settings import Config
@@ -56,3 +56,28 @@ class PromptRunConfig(ScoreConfig):
         description="Contextual calibration: divide the probabilities of answer_choices by those without an input.",
     )
     seed: int = Field(default=0, ge=0, description="Of the choice of examples and of sampled replies.")
+
+
+class SampleConfig(ScoreConfig):
+    """How replies are sampled, and how one of them is chosen."""
+
+    n_samples: int = Field(default=16, ge=2, le=1024, description="Replies to each item.")
+    temperature: float = Field(default=0.7, gt=0, le=100, description="Of the sampled replies.")
+    verifiers: tuple[str, ...] = Field(
+        default=("votes",),
+        description="What chooses among the replies: votes (the answer of most), a reward model's or a chat model's folder,"
+        " a URL, or a Python file with `def check(answer, item)`, which gets the whole reply and no right answer.",
+    )
+    budgets: tuple[int, ...] = Field(
+        default=(),
+        description="Also answer greedily after thinking of exactly so many tokens (budget forcing; local models).",
+    )
+    seed: int = Field(default=0, ge=0, description="Of the replies and of the subsets.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.verifiers)) < len(self.verifiers):
+            raise ValueError("a verifier is named twice")
+        if any(budget < 1 for budget in self.budgets):
+            raise ValueError("a budget is a number of tokens, 1 or more")
+        return self

@@ -243,7 +243,7 @@ def _result(
     items = [
         Item(
             request.item.id,
-            shown_fields(request.item),
+            request.item.text,
             request.item.answers[0] if request.item.answers else "",
             one.reply or "",
             {metric: score, "prompt_tokens": one.n_prompt_tokens, "new_tokens": one.n_new_tokens},
@@ -270,16 +270,6 @@ def _result(
         },
     )
     return summarize_items(protocol, items, metric, lower_is_better=COSTS)
-
-
-def shown_fields(item: PromptItem) -> str:
-    """An item as text: its only field, or all by name."""
-    values = list(item.fields.values())
-    return (
-        str(values[0])
-        if len(values) == 1
-        else "\n".join(f"{key}: {value}" for key, value in item.fields.items())
-    )
 
 
 def _compared(measured: Sequence[MeasuredPrompt]) -> list[ModelComparison]:
@@ -318,16 +308,8 @@ def _differences(found: Mapping[str, Any] | None) -> JsonObject | None:
     if found is None:
         return None
     kept = (
-        "first",
-        "second",
-        "difference",
-        "low",
-        "high",
-        "p_value",
-        "corrected_p_value",
-        "n",
-        "n_better",
-        "n_worse",
+        *("first", "second", "difference", "low", "high", "p_value", "corrected_p_value", "n"),
+        *("n_better", "n_worse", "detectable", "n_needed"),
     )
     rows = {row["metric"]: {key: row[key] for key in kept} for row in found["scores"]}
     return {"verdict": found["verdict"], "scores": rows}
@@ -341,7 +323,7 @@ def _write(
     measured: Sequence[MeasuredPrompt],
     comparisons: Sequence[ModelComparison],
 ) -> None:
-    with writing_artifact(out, _lineage(job, "prompts", results), overwrite) as folder:
+    with writing_artifact(out, job_lineage(job, "prompts", results), overwrite) as folder:
         write_json_atomic(folder / RESULTS, results)
         write_text_atomic(folder / "tokens.svg", tokens_picture(results))
         write_text_atomic(folder / "report.html", render_prompts(results, [_shown(one) for one in measured]))
@@ -351,7 +333,7 @@ def _write(
             own = {"model": {"path": job.model}, "loss": {}, "suites": {}, "examples": None}
             own["benchmarks"] = plain_benchmarks({BENCHMARK: one.result})
             place = folder / EVALUATIONS / one.prompt.name
-            with writing_artifact(place, _lineage(job, "evaluation", one.figures())) as evaluation:
+            with writing_artifact(place, job_lineage(job, "evaluation", one.figures())) as evaluation:
                 write_json_atomic(evaluation / RESULTS, own)
                 write_items(evaluation, BENCHMARK, one.result.items)
 
@@ -372,7 +354,8 @@ def _shown(measured: MeasuredPrompt) -> JsonObject:
     return {"name": prompt.name, "templates": [one for one in templates if one[1]], "items": items}
 
 
-def _lineage(job: PromptJob, kind: str, results: JsonObject) -> Lineage:
+def job_lineage(job: PromptJob, kind: str, results: JsonObject) -> Lineage:
+    """How an artifact of prompts was made: its settings, the prompts, and the model as a parent."""
     config = job.config.model_dump(mode="json") | {
         "prompts": [one.model_dump(mode="json") for one in job.prompts]
     }

@@ -139,7 +139,7 @@ def _judge(location: str, criterion: str, device: str) -> Scorer:
     judge = open_judge(location, JudgeConfig(kind="graded", criterion=criterion), device)
 
     def score(answered: ItemAnswers) -> list[float]:
-        graded = [GradedAnswer(_question(item), answer) for item, answer in answered if answer is not None]
+        graded = [GradedAnswer(question_of(item), answer) for item, answer in answered if answer is not None]
         found = iter(judge.grade(graded))
         scores = [None if answer is None else next(found) for _, answer in answered]
         return [_share(one) for one in scores]
@@ -147,9 +147,9 @@ def _judge(location: str, criterion: str, device: str) -> Scorer:
     return score
 
 
-def _question(item: PromptItem) -> Question:
-    text = "\n".join(f"{key}: {value}" for key, value in item.fields.items())
-    return Question(item.id, (Message("user", text),), item.answers[0] if item.answers else None)
+def question_of(item: PromptItem) -> Question:
+    """An item as a judge reads it, with its first right answer."""
+    return Question(item.id, (Message("user", item.text),), item.answers[0] if item.answers else None)
 
 
 def _share(scores: Sequence[float] | None) -> float:
