@@ -10,8 +10,10 @@ from parakit.assistants.prompts.items import PromptItem
 from parakit.assistants.prompts.prompt import PromptTemplate
 from parakit.assistants.prompts.replies import requests_of, run_prompt
 from parakit.common.errors import UserError
+from parakit.inference.chat_models.loading import open_chat_model
 from parakit.inference.chat_models.local import LocalChatModel
 from parakit.inference.generation.text import prompt_ids
+from tests.alignment.chat_server import chat_server
 
 ITEMS = [PromptItem("1", {"q": "the small bird"}), PromptItem("2", {"q": "the old tree"})]
 
@@ -54,6 +56,22 @@ def test_the_tokens_of_a_local_model_are_counted(published_wide):
     doubled = prompt.replace(followups=("Again {{ q }}.",))
     again = run_prompt(model, doubled, requests_of(ITEMS))
     assert all(two.n_prompt_tokens > 2 * one.n_prompt_tokens for one, two in zip(answers, again, strict=True))
+
+
+def test_an_endpoint_reports_its_tokens_and_its_reasoning_apart():
+    def answer(path, body, headers):
+        message = {"role": "assistant", "content": " 12 ", "reasoning_content": "7 + 5"}
+        usage = (
+            {"prompt_tokens": 9, "completion_tokens": 4} if "bird" in body["messages"][-1]["content"] else {}
+        )
+        return 200, {"choices": [{"message": message, "finish_reason": "length"}], "usage": usage}
+
+    prompt = PromptTemplate(name="p", template="{{ q }}")
+    with chat_server(answer) as url:
+        first, second = run_prompt(open_chat_model(url, model="m"), prompt, requests_of(ITEMS))
+    assert (first.answer, first.reasoning, first.n_prompt_tokens, first.n_new_tokens) == ("12", "7 + 5", 9, 4)
+    assert first.is_cut
+    assert second.n_prompt_tokens == len("the old tree") // 3 + 8  # estimated where none are reported
 
 
 def test_a_conversation_over_the_window_has_no_reply(published_decoder):
