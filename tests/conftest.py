@@ -155,3 +155,9 @@ def _quiet_torch() -> None:
 def _own_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caches and home of a test are its own: nothing is read from or written to the developer's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch computes what compiled kernels do else."""
+    monkeypatch.setenv("PARAKIT_KERNELS", "off")

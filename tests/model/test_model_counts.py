@@ -18,6 +18,8 @@ from tests.model.formulas import config_of, encoder_of, joined_of
 from tests.model.test_model_references import choices_of
 from tests.short_suite import examples
 
+pytestmark = pytest.mark.usefixtures("without_kernels")  # the counter sees PyTorch's own operations only
+
 MODELS: dict[str, Any] = {
     "decoder": LanguageModel,
     "encoder": MaskedLanguageModel,

@@ -24,6 +24,8 @@ from parakit.planning.runs import RunSpec, lora_parameters
 from parakit.training.optimizers.muon import Muon
 from parakit.training.optimizers.optimizer import is_matrix
 
+pytestmark = pytest.mark.usefixtures("without_kernels")  # the counter sees PyTorch's own operations only
+
 T = 24
 SHAPE = {
     "d_model": 48,
@@ -35,12 +37,6 @@ SHAPE = {
     "max_seq_len": T,
 }
 GPT = {"norm": "layer", "gated": False, "positions": "learned", "activation": "gelu", "query_key_norm": False}
-
-
-@pytest.fixture(autouse=True)
-def _pytorch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The counter sees PyTorch's own operations only."""
-    monkeypatch.setenv("PARAKIT_KERNELS", "off")
 
 
 def decoder(**changes: object) -> LanguageModel:
