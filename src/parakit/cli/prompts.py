@@ -52,16 +52,11 @@ class PromptsShowCommandConfig(Config):
     )
 
 
-class PromptsRunCommandConfig(PromptRunConfig):
-    """Run a prompt on a table of inputs, or with --set on one input."""
+class ModelFlags(Config):
+    """The model of a command and where its results go."""
 
     model: tyro.conf.Positional[str] = Field(
         description="A chat model's folder, the folder of a build, or the URL of an OpenAI-compatible API."
-    )
-    prompt: tyro.conf.Positional[str] = Field(description="A prompt of the library, or a YAML or JSON file.")
-    items: str | None = Field(
-        default=None,
-        description="The inputs: a CSV, JSON lines, JSON or Parquet file with a column for each field.",
     )
     set_values: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = Field(default=(), description=SET)
     model_name: str | None = Field(
@@ -75,53 +70,37 @@ class PromptsRunCommandConfig(PromptRunConfig):
     )
 
 
-class PromptsCompareCommandConfig(PromptRunConfig):
+class PromptsRunCommandConfig(PromptRunConfig, ModelFlags):
+    """Run a prompt on a table of inputs, or with --set on one input."""
+
+    prompt: tyro.conf.Positional[str] = Field(description="A prompt of the library, or a YAML or JSON file.")
+    items: str | None = Field(
+        default=None,
+        description="The inputs: a CSV, JSON lines, JSON or Parquet file with a column for each field.",
+    )
+
+
+class PromptsCompareCommandConfig(PromptRunConfig, ModelFlags):
     """Compare prompts with the first by paired tests on the same inputs, with the tokens that each costs. The same command
     resumes an interrupted run.
     """
 
-    model: tyro.conf.Positional[str] = Field(
-        description="A chat model's folder, the folder of a build, or the URL of an OpenAI-compatible API."
-    )
     prompts: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PROMPT ...")] = Field(
         description="Prompts of the library, or files; the first is the reference."
     )
     items: str = Field(
         description="The inputs: a CSV, JSON lines, JSON or Parquet file with a column for each field."
     )
-    set_values: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = Field(default=(), description=SET)
-    model_name: str | None = Field(
-        default=None, description="With a URL: the model's name there. Default: the first that it lists."
-    )
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
-    output: str | None = Field(default=None, description="Folder for the results, the replies and a page.")
-    overwrite: bool = Field(default=False, description="Replace an existing output folder.")
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print one JSON object."
-    )
 
 
-class PromptsSampleCommandConfig(SampleConfig):
+class PromptsSampleCommandConfig(SampleConfig, ModelFlags):
     """Sample several replies to each input, and measure what votes, verifiers and longer thinking bring for their tokens. The
     same command resumes an interrupted run.
     """
 
-    model: tyro.conf.Positional[str] = Field(
-        description="A chat model's folder, the folder of a build, or the URL of an OpenAI-compatible API."
-    )
     prompt: tyro.conf.Positional[str] = Field(description="A prompt of the library, or a YAML or JSON file.")
     items: str = Field(
         description="The inputs: a CSV, JSON lines, JSON or Parquet file with a column for each field."
-    )
-    set_values: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = Field(default=(), description=SET)
-    model_name: str | None = Field(
-        default=None, description="With a URL: the model's name there. Default: the first that it lists."
-    )
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
-    output: str | None = Field(default=None, description="Folder for the results, the replies and a page.")
-    overwrite: bool = Field(default=False, description="Replace an existing output folder.")
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
-        default=False, description="Print one JSON object."
     )
 
 

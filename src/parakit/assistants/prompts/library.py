@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
-from parakit.assistants.prompts.prompt import SUFFIXES, PromptTemplate, read_prompt
+from parakit.assistants.prompts.prompt import SUFFIXES, PromptKind, PromptTemplate, read_prompt
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 
 FOLDER = Path(__file__).with_name("library")
-ORDER = (
-    "instruction",
-    "zero_shot",
-    "few_shot",
-    "chain_of_thought",
-    "role",
-    "structured_output",
-    "self_critique",
-    "step_back",
-)
+ORDER = tuple(kind for kind in get_args(PromptKind) if kind != "other")
 
 
 def library_prompts() -> list[PromptTemplate]:
