@@ -184,7 +184,8 @@ def compare(accounts: Path, clients: Clients, log: list[dict[str, Any]]) -> dict
         outcome, prompt, _, completion, _, _ = rows[request_id]
         if outcome not in counted.outcomes:
             differences["outcome"].append(request_id)
-        if prompt != counted.prompt:
+        is_before_first = outcome == "interrupted" and not counted.completion  # a prompt may be half computed
+        if prompt > counted.prompt or (prompt < counted.prompt and not is_before_first):
             differences["prompt"].append(request_id)
         upper = counted.completion if counted.exact else MAX_TOKENS
         if not counted.completion <= completion <= upper:
