@@ -21,7 +21,6 @@ LAYOUTS = [
 # A loss below it differs by a share of this: rewards make losses around zero, PPO's is the difference of two parts of about
 # 0.3 each, and DPO's begins at 0.69 and falls to 0.005.
 SMALL = {"ppo": 0.1, "dpo": 0.1}
-NORM_FACTOR = 300  # of a gradient's norm to the loss: Adam divides rounding by second moments that begin at zero (LoRA's B)
 
 
 def assert_equal_losses(name: str, n: int, parallel: str, tolerance: float, **changes: object) -> None:
@@ -33,7 +32,7 @@ def assert_equal_losses(name: str, n: int, parallel: str, tolerance: float, **ch
         found[0], alone, strict=True
     ):
         assert loss == pytest.approx(wanted, rel=tolerance, abs=SMALL.get(name, 1e-3) * tolerance), step
-        assert norm == pytest.approx(wanted_norm, rel=NORM_FACTOR * tolerance), step
+        assert norm == pytest.approx(wanted_norm, rel=100 * tolerance), step
         assert counts[0] == wanted_counts[0], "counted tokens"
 
 
