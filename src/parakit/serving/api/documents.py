@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
-from parakit.assistants.retrieval.asking import DocumentAnswer, DocumentAssistant, PreparedQuestion
-from parakit.assistants.retrieval.config import AskConfig
-from parakit.assistants.retrieval.search import DocumentIndex
 from parakit.common.errors import UserError
 from parakit.common.settings import closest_match
 from parakit.data.conversations.conversation import Message
@@ -31,6 +28,10 @@ from parakit.serving.context import Account, Context, RequestId, ServingContext,
 from parakit.serving.generation.call import GenerationCall, Usage
 from parakit.serving.generation.turns import AssistantTurn
 from parakit.serving.models.served_model import ServedModel
+
+if TYPE_CHECKING:  # a server without documents starts without what reads and searches them
+    from parakit.assistants.retrieval.asking import DocumentAnswer, PreparedQuestion
+    from parakit.assistants.retrieval.search import DocumentIndex
 
 PART = "documents"  # of the context: the indexes by name
 router = APIRouter(tags=["generate"])
@@ -53,6 +54,10 @@ class AnswersRequest(ApiModel):
 
 def open_indexes(given: Sequence[str], device: str) -> dict[str, DocumentIndex]:
     """Open indexes, as NAME=PATH or PATH, by their names. `UserError` for a folder that is none, and for two of one name."""
+    if not given:
+        return {}
+    from parakit.assistants.retrieval.search import DocumentIndex
+
     found: dict[str, DocumentIndex] = {}
     for one in given:
         name, equals, path = one.partition("=")
@@ -75,6 +80,9 @@ async def create_answer(
     body: AnswersRequest, request: Request, context: Context, account: Account, request_id: RequestId
 ) -> Response:
     """Answer a question from an index."""
+    from parakit.assistants.retrieval.asking import DocumentAssistant
+    from parakit.assistants.retrieval.config import AskConfig
+
     index = _index_of(context, body.documents)
     *history, question = [
         Message(str(one["role"]), str(one["content"])) for one in template_messages(body.messages)
