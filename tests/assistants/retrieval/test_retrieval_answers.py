@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parakit.assistants.retrieval.asking import DocumentAssistant, estimated_tokens
+from parakit.assistants.retrieval.asking import DocumentAssistant
 from parakit.assistants.retrieval.citations import cite
 from parakit.assistants.retrieval.config import AskConfig, IndexConfig
 from parakit.assistants.retrieval.followups import needs_context, standalone_query
@@ -15,6 +15,7 @@ from parakit.assistants.retrieval.store import StoredPassage
 from parakit.assistants.retrieval.threshold import Threshold, fit_threshold
 from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
+from parakit.inference.chat_models.chat_model import estimated_tokens
 
 
 class Scripted:

@@ -18,6 +18,7 @@ from parakit.common.files import JsonObject
 from parakit.common.progress import OnProgress
 from parakit.common.seeds import derive_seed
 from parakit.data.conversations.messages import Message
+from parakit.inference.chat_models.chat_model import estimated_tokens
 
 if TYPE_CHECKING:
     from parakit.inference.chat_models.chat_model import ChatModel
@@ -232,7 +233,5 @@ def _endpoint(
 
 def _estimated(messages: PromptMessages, text: str | None) -> WrittenReply:
     """A reply whose tokens are estimated from its bytes, as those of a model whose tokenizer is not known."""
-    from parakit.assistants.retrieval.asking import estimated_tokens
-
     n_new = 0 if text is None else estimated_tokens([Message("assistant", text)])
     return WrittenReply(text, "", estimated_tokens(messages), n_new)

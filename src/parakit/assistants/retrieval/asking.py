@@ -26,11 +26,11 @@ from parakit.assistants.retrieval.threshold import Threshold
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.data.conversations.conversation import Message
+from parakit.inference.chat_models.chat_model import estimated_tokens
 
 if TYPE_CHECKING:
     from parakit.inference.chat_models.chat_model import ChatModel
 
-BYTES_A_TOKEN = 3  # of a model behind an endpoint, whose tokenizer is not known: a cautious estimate
 ENDPOINT_WINDOW = 4096
 Refused = Literal["threshold", "nothing found", "model"]
 
@@ -169,8 +169,3 @@ def token_counter(model: ChatModel) -> tuple[CountTokens, int]:
 
     tokenizer = model.tokenizer
     return lambda messages: len(prompt_ids(tokenizer, messages)), model.model.config.max_seq_len
-
-
-def estimated_tokens(messages: Sequence[Message]) -> int:
-    """A cautious number of tokens of a conversation."""
-    return sum(len(one.content.encode()) // BYTES_A_TOKEN + 8 for one in messages)

@@ -14,6 +14,12 @@ from parakit.common.progress import OnProgress
 from parakit.data.conversations.conversation import Message
 
 Messages = Sequence[Message]
+BYTES_A_TOKEN = 3  # of a model behind an endpoint, whose tokenizer is not known: a cautious estimate
+
+
+def estimated_tokens(messages: Messages) -> int:
+    """A cautious number of tokens of a conversation, for a model whose tokenizer is not known."""
+    return sum(len(one.content.encode()) // BYTES_A_TOKEN + 8 for one in messages)
 
 
 class ChatModel(Protocol):
