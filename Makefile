@@ -16,7 +16,7 @@ SHOW_PIP := awk '/^Collecting/ {print "  fetching " $$2} /^Installing collected/
   /^(Successfully installed|ERROR)/ {print "  " substr($$0, 1, 100)} {fflush()}'
 
 # The CPU kernels, so that the first command does not wait for them; without a compiler it says what runs instead.
-COMPILE := $(BIN)/python -c 'from parakit.model.kernels.library import load_kernels; load_kernels()'
+COMPILE := $(BIN)/python -c 'from parakit.model.kernels import load_kernels, load_training_kernels as of_training; load_kernels(), of_training()'
 
 # Each worker begins with a share of the tests in order, so that files stay together; one that is done takes over half
 # of what another has left. The slowest are printed: CONTRIBUTING.md says what a test may take.

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from parakit.model.config import DecoderConfig
-from parakit.model.kernels import load_kernels
+from parakit.model.kernels import load_training_kernels
 from parakit.model.kernels.attention import attention
 from parakit.model.layers.attention import Attention
 from parakit.model.layers.masks import document_mask
 
-pytestmark = pytest.mark.skipif(load_kernels() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(load_training_kernels() is None, reason="no C++ compiler")
 
 
 def heads(x: Tensor, n_heads: int) -> Tensor:

@@ -11,7 +11,7 @@ import sys
 import pytest
 import torch
 
-from parakit.model.kernels import build, library, load_kernels, read_bandwidth
+from parakit.model.kernels import build, library, load_kernels, load_training_kernels, read_bandwidth
 
 needs_compiler = pytest.mark.skipif(load_kernels() is None, reason="no C++ compiler")
 
@@ -19,7 +19,7 @@ needs_compiler = pytest.mark.skipif(load_kernels() is None, reason="no C++ compi
 FAKE = """#!{python}
 import shutil, sys
 if {fails}:
-    print("kernels.cpp: fatal error: no such instruction", file=sys.stderr)
+    print("inference.cpp: fatal error: no such instruction", file=sys.stderr)
     sys.exit(1)
 shutil.copy({library!r}, sys.argv[sys.argv.index("-o") + 1])
 """
@@ -29,13 +29,16 @@ shutil.copy({library!r}, sys.argv[sys.argv.index("-o") + 1])
 def fresh(monkeypatch, tmp_path):
     """An empty cache, and nothing loaded yet."""
     monkeypatch.delenv(library.SWITCH, raising=False)
-    real = build.build_library() if load_kernels() is not None else "none"
+    real = {
+        part: build.build_library(part) if load_kernels() is not None else "none"
+        for part in ("inference", "training")
+    }
     monkeypatch.setenv("PARAKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(library, "_load", library._load.__wrapped__)
 
-    def use_compiler(fails=False, library=real):
+    def use_compiler(fails=False, part="inference", library=None):
         path = tmp_path / "compiler"
-        path.write_text(FAKE.format(python=sys.executable, fails=fails, library=str(library)))
+        path.write_text(FAKE.format(python=sys.executable, fails=fails, library=str(library or real[part])))
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setenv("CXX", str(path))
         return path
@@ -46,15 +49,15 @@ def fresh(monkeypatch, tmp_path):
 @needs_compiler
 def test_a_library_is_compiled_once_and_its_name_depends_on_the_compiler(fresh, tmp_path):
     fresh()
-    first = build.build_library()
+    first = build.build_library("inference")
     assert first.parent == tmp_path / "cache" / "kernels"
     written = first.stat().st_mtime_ns
-    assert build.build_library() == first
+    assert build.build_library("inference") == first
     assert first.stat().st_mtime_ns == written
     assert [path.name for path in first.parent.iterdir()] == [first.name]
     fresh(library="another").write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(build.BuildError):
-        build.build_library()
+        build.build_library("inference")
 
 
 @needs_compiler
@@ -88,10 +91,28 @@ def test_a_library_that_does_not_load_gets_no_name(fresh, capsys, tmp_path):
 @needs_compiler
 def test_a_damaged_library_in_the_cache_is_compiled_again(fresh):
     fresh()
-    path = build.build_library()
+    path = build.build_library("inference")
     path.unlink()
     path.write_bytes(b"cut off")
     assert load_kernels() is not None
+
+
+@needs_compiler
+def test_a_training_step_does_not_wait_for_the_kernels_of_inference(fresh, tmp_path):
+    fresh(part="training")
+    loaded = load_training_kernels()
+    assert loaded is not None
+    assert hasattr(loaded, "parakit_attention_gradients")
+    assert not hasattr(loaded, "parakit_forward")
+    (made,) = (tmp_path / "cache" / "kernels").iterdir()
+    assert made.name.startswith("training-")
+
+
+@needs_compiler
+def test_a_library_of_the_other_part_is_refused(fresh, capsys):
+    fresh()
+    assert load_training_kernels() is None  # this compiler gives the library of inference
+    assert "the CPU kernels of training are not used" in capsys.readouterr().err
 
 
 @needs_compiler
@@ -99,14 +120,14 @@ def test_a_damaged_library_in_the_cache_is_compiled_again(fresh):
 def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_folder(fresh, tmp_path):
     fresh()
     (tmp_path / "cache").mkdir(mode=0o500)
-    assert build.build_library().parent != tmp_path / "cache" / "kernels"
+    assert build.build_library("inference").parent != tmp_path / "cache" / "kernels"
 
 
 @needs_compiler
 def test_a_cache_folder_that_is_a_file_is_replaced_by_a_temporary_folder(fresh, tmp_path):
     fresh()
     (tmp_path / "cache").write_text("not a folder")
-    assert build.build_library().is_file()
+    assert build.build_library("inference").is_file()
 
 
 def test_the_switch_turns_them_off(monkeypatch):

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parakit.model.kernels import load_kernels, training
+from parakit.model.kernels import load_training_kernels, training
 from parakit.model.layers.positions import RotaryPositions
 
-pytestmark = pytest.mark.skipif(load_kernels() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(load_training_kernels() is None, reason="no C++ compiler")
 
 Function = Callable[..., Tensor | None]
 

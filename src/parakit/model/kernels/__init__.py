@@ -3,7 +3,13 @@
 from parakit.common.lazy import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
-    __name__, {"load_kernels": "library", "quantized_linear": "linear", "read_bandwidth": "library"}
+    __name__,
+    {
+        "load_kernels": "library",
+        "load_training_kernels": "library",
+        "quantized_linear": "linear",
+        "read_bandwidth": "library",
+    },
 )
 
-__all__ = ["load_kernels", "quantized_linear", "read_bandwidth"]
+__all__ = ["load_kernels", "load_training_kernels", "quantized_linear", "read_bandwidth"]

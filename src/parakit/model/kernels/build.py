@@ -1,4 +1,5 @@
-"""Compiling the kernels at first use: one shared library for each source, compiler and processor, in the cache folder.
+"""Compiling the kernels at first use: a shared library for inference and one for training, of each state of the sources,
+compiler and processor, in the cache folder. They are two because the one of training compiles in a fifth of the time.
 
 The compiler writes under a temporary name, and the library is renamed when a process of its own has loaded it and
 multiplied a matrix: a library with instructions that this machine refuses never gets its name. Two processes at once
@@ -28,9 +29,11 @@ TARGETS = {
     "x86": (("-march=native",), ("-mavx2", "-mfma", "-mf16c"), ()),
     "other": (("-mcpu=native",), ()),
 }
+COMPILE_TAKES = {"inference": "some ten seconds", "training": "some seconds"}
 COMPILE_SECONDS, PROBE_SECONDS = 300, 60
-# loads the library and multiplies: an illegal instruction or another layout ends this process, not the caller
-PROBE = """
+# Each loads a library and computes with it: an illegal instruction or another layout ends this process, not the caller.
+PROBES = {
+    "inference": """
 import ctypes, sys
 sys.path.insert(0, sys.argv[2])
 import layout
@@ -45,19 +48,29 @@ for kind, one in ones.items():
     w = layout.Weight(kind, 8, n, 0, ctypes.addressof(data), ctypes.addressof(scales))
     library.parakit_matmul(ctypes.byref(w), x, ctypes.c_int64(1), y, 2)
     assert all(abs(value - n) < 0.01 for value in y), (kind, list(y))
-"""
+""",
+    "training": """
+import ctypes, sys
+library, n = ctypes.CDLL(sys.argv[1]), 96
+twos, y, inverse = (ctypes.c_float * n)(*[2.0] * n), (ctypes.c_float * n)(), (ctypes.c_float * 1)()
+library.parakit_rms_norm(twos, twos, ctypes.c_float(0), ctypes.c_int64(1), n, y, inverse, 2)
+assert all(abs(value - 2) < 1e-5 for value in y) and abs(inverse[0] - 0.5) < 1e-5, (list(y), inverse[0])
+""",
+}
 
 
 class BuildError(Exception):
     """No library; the message says why, in one line."""
 
 
-def build_library() -> Path:
-    """The path of the compiled kernels. Raises `BuildError` where there is no compiler, or none that works."""
+def build_library(part: str) -> Path:
+    """The path of the compiled kernels of "inference" or "training". Raises `BuildError` where there is no compiler, or none
+    that works.
+    """
     compiler = os.environ.get("CXX") or next((name for name in COMPILERS if shutil.which(name)), None)
     if compiler is None or shutil.which(compiler) is None:
         raise BuildError("no C++ compiler was found (g++ or clang++)")
-    name = f"kernels-{_fingerprint(compiler)}.so"
+    name = f"{part}-{_fingerprint(compiler)}.so"
     folder = cache_folder() / "kernels"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,19 +78,20 @@ def build_library() -> Path:
             return folder / name
     if not os.access(folder, os.W_OK):
         folder = Path(tempfile.mkdtemp(prefix="parakit-kernels-"))  # this process only
-    log("compiling the CPU kernels: once on this machine, some ten seconds")
-    return _compile(compiler, folder / name)
+    log(f"compiling the CPU kernels of {part}: once on this machine, {COMPILE_TAKES[part]}")
+    return _compile(part, compiler, folder / name)
 
 
-def _compile(compiler: str, path: Path) -> Path:
+def _compile(part: str, compiler: str, path: Path) -> Path:
     """Compile for the best target that works, and put the library at `path`."""
     failure = "it was not tried"
     for target in TARGETS["x86" if platform.machine().lower() in ("x86_64", "amd64", "i686") else "other"]:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(descriptor)
         try:
-            _run([compiler, *FLAGS, *target, str(SOURCES / "kernels.cpp"), "-o", temporary], COMPILE_SECONDS)
-            _run([sys.executable, "-c", PROBE, temporary, str(Path(__file__).parent)], PROBE_SECONDS)
+            source = str(SOURCES / f"{part}.cpp")
+            _run([compiler, *FLAGS, *target, source, "-o", temporary], COMPILE_SECONDS)
+            _run([sys.executable, "-c", PROBES[part], temporary, str(Path(__file__).parent)], PROBE_SECONDS)
             os.chmod(temporary, 0o755)
             os.replace(temporary, path)
             return path

@@ -1,4 +1,5 @@
-"""The compiled kernels, loaded once per process; None where there are none, and plain PyTorch runs.
+"""The compiled kernels of inference and of training, loaded once per process; None where there are none, and plain PyTorch
+runs.
 
 PARAKIT_KERNELS=off switches them off.
 """
@@ -32,8 +33,19 @@ TRAINING_FUNCTIONS = {
 
 
 def load_kernels() -> ctypes.CDLL | None:
-    """The library, compiled first where it is not in the cache; None without a compiler, or when switched off."""
-    return None if os.environ.get(SWITCH, "").lower() in ("off", "0", "no") else _load()
+    """The library of inference, compiled first where it is not in the cache; None without a compiler, or when switched
+    off.
+    """
+    return None if _is_switched_off() else _load("inference")
+
+
+def load_training_kernels() -> ctypes.CDLL | None:
+    """The library of a training step; None as of `load_kernels`."""
+    return None if _is_switched_off() else _load("training")
+
+
+def _is_switched_off() -> bool:
+    return os.environ.get(SWITCH, "").lower() in ("off", "0", "no")
 
 
 def read_bandwidth(n_bytes: int = 2**28, n_threads: int = 1, n_runs: int = 25) -> float | None:
@@ -54,23 +66,23 @@ def read_bandwidth(n_bytes: int = 2**28, n_threads: int = 1, n_runs: int = 25) -
 
 
 @functools.cache
-def _load() -> ctypes.CDLL | None:
+def _load(part: str) -> ctypes.CDLL | None:
     try:
-        path = build_library()
+        path = build_library(part)
         try:
             library = ctypes.CDLL(str(path))
         except OSError:  # damaged: compile once more
             path.unlink(missing_ok=True)
-            library = ctypes.CDLL(str(build_library()))
-        _declare(library)
+            library = ctypes.CDLL(str(build_library(part)))
+        DECLARATIONS[part](library)
         return library
     except (BuildError, OSError, AttributeError) as error:
-        log(f"the CPU kernels are not used, PyTorch computes instead: {error}")
+        log(f"the CPU kernels of {part} are not used, PyTorch computes instead: {error}")
         return None
 
 
-def _declare(library: ctypes.CDLL) -> None:
-    """Types of arguments and results, as in `csrc/kernels.cpp`."""
+def _declare_inference(library: ctypes.CDLL) -> None:
+    """Types of arguments and results, as in `csrc/inference.cpp`."""
     library.parakit_sizes.argtypes = (POINTER(c_int32),)
     library.parakit_matmul.argtypes = (POINTER(Weight), c_void_p, c_int64, c_void_p, c_int32)
     library.parakit_forward.argtypes = (
@@ -81,11 +93,18 @@ def _declare(library: ctypes.CDLL) -> None:
     )
     library.parakit_read.argtypes = (c_void_p, c_int64, c_int32)
     library.parakit_matmul.restype, library.parakit_forward.restype = None, c_int32
-    for name, argtypes in TRAINING_FUNCTIONS.items():
-        function = getattr(library, name)
-        function.argtypes, function.restype = (*argtypes, c_int32), None
     library.parakit_read.restype = c_float
     sizes = (c_int32 * len(STRUCTURES))()
     library.parakit_sizes(sizes)
     if list(sizes) != [ctypes.sizeof(structure) for structure in STRUCTURES]:
         raise OSError("a compiled library with other structures")
+
+
+def _declare_training(library: ctypes.CDLL) -> None:
+    """The same of `csrc/training.cpp`."""
+    for name, argtypes in TRAINING_FUNCTIONS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = (*argtypes, c_int32), None
+
+
+DECLARATIONS = {"inference": _declare_inference, "training": _declare_training}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from parakit.model.kernels.library import load_kernels
+from parakit.model.kernels.library import load_training_kernels
 
 PLAIN = (Tensor, nn.Parameter)
 MAX_HEAD_DIM = 512  # as in `csrc/training.h`
@@ -126,7 +126,7 @@ def served(*tensors: Tensor) -> bool:
         and tensors[0].numel() > 0
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
-        and load_kernels() is not None
+        and load_training_kernels() is not None
     )
 
 
@@ -141,7 +141,7 @@ def in_layout_of(x: Tensor, model: Tensor) -> Tensor:
 
 
 def call(name: str, *arguments: Any) -> None:
-    library = load_kernels()
+    library = load_training_kernels()
     assert library is not None
     plain = (one.data_ptr() if isinstance(one, Tensor) else one for one in arguments)
     getattr(library, name)(*plain, torch.get_num_threads())

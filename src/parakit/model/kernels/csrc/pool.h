@@ -4,6 +4,8 @@
 // that waits spins for a short time, then yields its processor, then sleeps: on a busy machine spinning takes the time
 // of the thread that is waited for. No OpenMP: torch has its own runtime, and two that spin fight for the processors.
 #pragma once
+#include <pthread.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -120,5 +122,23 @@ class Pool {
   Shared* shared_ = nullptr;
   const std::function<void(Team&)>* work_ = nullptr;
 };
+
+namespace {  // each library has its own
+
+Pool* only_pool = nullptr;  // never destroyed: its threads wait until the process ends
+
+void start_pool() { only_pool = new Pool; }
+
+Pool& pool() {
+  static bool once = [] {
+    start_pool();
+    pthread_atfork(nullptr, nullptr, start_pool);  // a forked process has no threads of ours
+    return true;
+  }();
+  (void)once;
+  return *only_pool;
+}
+
+}  // namespace
 
 }  // namespace parakit
