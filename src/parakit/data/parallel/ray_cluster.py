@@ -15,7 +15,7 @@ _DEFAULTS = {
     "RAY_raylet_start_wait_time_s": "300",  # a loaded machine needs more than Ray's half a minute
 }
 _GB_PER_TASK = 1
-_TASKS_PER_ACTOR = 8  # Ray starts a process of some seconds for each
+_TASKS_PER_PROCESS = 8  # Ray starts each in some seconds
 
 
 def run_with_ray(folder: Path, numbers: Sequence[int], workers: int) -> None:
@@ -35,14 +35,15 @@ def run_with_ray(folder: Path, numbers: Sequence[int], workers: int) -> None:
     if not ray.is_initialized():
         _start(ray)
     logger.disable("datatrove")
-    per_actor = min(_TASKS_PER_ACTOR, max(1, len(numbers) // (4 * workers)))
+    # datatrove's own `tasks_per_job` would run them all at once, each in a process, within the memory of one
+    n_tasks = min(_TASKS_PER_PROCESS, max(1, len(numbers) // (4 * workers)))
+    shares = [numbers[i : i + n_tasks] for i in range(0, len(numbers), n_tasks)]
     try:
         RayPipelineExecutor(
-            [partial(_rank, folder, tuple(numbers))],
-            tasks=len(numbers),
+            [partial(_rank, folder, shares)],
+            tasks=len(shares),
             workers=workers,
             mem_per_cpu_gb=_GB_PER_TASK,
-            tasks_per_job=per_actor,
             logging_dir=str(folder / "logs" / "ray"),
             skip_completed=False,  # the markers decide
         ).run()
@@ -63,6 +64,15 @@ def _start(ray: object) -> None:
         ) from None
 
 
-def _rank(folder: Path, numbers: Sequence[int], data: object, rank: int = 0, world_size: int = 1) -> None:
-    """One task as a step of a datatrove pipeline."""
-    run_task(folder, numbers[rank])
+def _rank(
+    folder: Path, shares: Sequence[Sequence[int]], data: object, rank: int = 0, world_size: int = 1
+) -> None:
+    """A share of the tasks, one after the other, as a step of a datatrove pipeline; one that fails does not end the others."""
+    failure: Exception | None = None
+    for number in shares[rank]:
+        try:
+            run_task(folder, number)
+        except Exception as error:
+            failure = error
+    if failure is not None:
+        raise failure
