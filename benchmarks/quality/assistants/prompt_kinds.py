@@ -1,7 +1,8 @@
 """Five kinds of prompts on four suites for several models: scores, paired differences from the bare question, tokens.
 
 The suites are the primer's, graded by its own rules in the sandbox; few-shot examples come from another seed of the suite,
-without the test items. A model that was tuned on the primer and one that never saw it have the same questions.
+without the test items. A model that was tuned on the primer and one that never saw it have the same questions; with `tune`
+a third one knows the forms of the prompts (`prompt_forms`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import kept_or_measured, run_parakit, work_folder
+from benchmarks.quality.assistants.prompt_forms import write_forms
 from benchmarks.quality.assistants.prompt_tables import CHECKER, write_tables
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
+TUNED = "tuned-to-forms"
 KINDS = ("zero_shot", "instruction", "few_shot", "chain_of_thought", "role")
 
 
@@ -24,14 +27,24 @@ KINDS = ("zero_shot", "instruction", "few_shot", "chain_of_thought", "role")
     "models.*.*.*.tokens": (NO_TARGET, "{1}, {0}: tokens of an item with {2}"),
 })  # fmt: skip
 def prompt_kinds(
-    *, models: tuple[str, ...], items: int = 200, n_shots: int = 2, work: Path | None = None
+    *,
+    models: tuple[str, ...],
+    tune: Path | None = None,
+    n_conversations: int = 12_000,
+    items: int = 200,
+    n_shots: int = 2,
+    work: Path | None = None,
 ) -> Figures:
-    """`models`: folders or URLs of chat models; `work` keeps what was measured, so that an interrupted run resumes."""
+    """`models`: folders or URLs of chat models, as NAME=PATH or PATH. `tune`: a model of the primer, which is tuned on the forms
+    of the prompts and measured as well. `work` keeps what was measured, so that an interrupted run resumes.
+    """
     found: dict[str, Any] = {}
     with work_folder(work) as folder:
         tables = write_tables(folder, items)
-        for model in models:
-            name = _short(model)
+        if tune is not None:
+            models = (*models, f"{TUNED}={_tuned(tune, n_conversations, folder)}")
+        for given in models:
+            name, model = _named(given)
             found[name] = {
                 suite: kept_or_measured(
                     folder / f"{name}-{suite}.json",
@@ -42,10 +55,22 @@ def prompt_kinds(
     return {"items": items, "n_shots": n_shots, "models": found}
 
 
-def _short(model: str) -> str:
-    """A model's name in paths of figures, which dots and slashes would divide."""
-    path = Path(model)
-    return "-".join(path.parts[-2:]).replace(".", "-").strip("-/")
+def _tuned(base: Path, n_conversations: int, folder: Path) -> Path:
+    """The model that knows the forms of the prompts."""
+    model = folder / TUNED / "model"
+    if not model.exists():
+        forms = folder / "forms.jsonl"
+        write_forms(forms, n_conversations)
+        run_parakit("finetune", base, "--conversations", forms, "--device", "cpu", "--output", model)
+    return model
+
+
+def _named(given: str) -> tuple[str, str]:
+    """The name and the path of NAME=PATH or PATH; dots and slashes would divide the paths of figures."""
+    name, equals, path = given.partition("=")
+    if not equals:
+        name, path = "-".join(Path(given).parts[-2:]), given
+    return name.replace(".", "-").strip("-/"), path
 
 
 def _measure(model: str, items: Path, train: Path, n_shots: int, out: Path) -> Figures:
