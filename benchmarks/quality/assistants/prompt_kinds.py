@@ -29,26 +29,28 @@ KINDS = ("zero_shot", "instruction", "few_shot", "chain_of_thought", "role")
 def prompt_kinds(
     *,
     models: tuple[str, ...],
+    limits: tuple[int, ...] = (),
     tune: Path | None = None,
     n_conversations: int = 12_000,
     items: int = 200,
     n_shots: int = 2,
     work: Path | None = None,
 ) -> Figures:
-    """`models`: folders or URLs of chat models, as NAME=PATH or PATH. `tune`: a model of the primer, which is tuned on the forms
-    of the prompts and measured as well. `work` keeps what was measured, so that an interrupted run resumes.
+    """`models`: folders or URLs of chat models, as NAME=PATH or PATH; `limits`: of the first ones, on how many items they are
+    measured, where that is fewer. `tune`: a model of the primer, which is tuned on the forms of the prompts and measured as
+    well. `work` keeps what was measured, so that an interrupted run resumes.
     """
     found: dict[str, Any] = {}
     with work_folder(work) as folder:
         tables = write_tables(folder, items)
         if tune is not None:
             models = (*models, f"{TUNED}={_tuned(tune, n_conversations, folder)}")
-        for given in models:
+        for given, limit in zip(models, (*limits, *[items] * len(models)), strict=False):
             name, model = _named(given)
             found[name] = {
                 suite: kept_or_measured(
-                    folder / f"{name}-{suite}.json",
-                    partial(_measure, model, *paths, n_shots, folder / f"{name}-{suite}"),
+                    folder / f"{name}-{suite}-{limit}.json",
+                    partial(_measure, model, *paths, n_shots, limit, folder / f"{name}-{suite}"),
                 )
                 for suite, paths in tables.items()
             }
@@ -73,13 +75,15 @@ def _named(given: str) -> tuple[str, str]:
     return name.replace(".", "-").strip("-/"), path
 
 
-def _measure(model: str, items: Path, train: Path, n_shots: int, out: Path) -> Figures:
+def _measure(model: str, items: Path, train: Path, n_shots: int, limit: int, out: Path) -> Figures:
     run = run_parakit(
         *("prompts", "compare", model, *KINDS, "--items", items, "--examples", train),
+        *("--limit", str(limit)),
         *("--n-shots", str(n_shots), "--metric", "checker", "--checker", CHECKER),
         *("--device", "cpu", "--output", out, "--overwrite", "--json"),
     )
-    return {name: _figures(one) for name, one in run.figures["prompts"].items()}
+    n_items = run.figures["n_items"]
+    return {name: _figures(one) | {"n_items": n_items} for name, one in run.figures["prompts"].items()}
 
 
 def _figures(one: Mapping[str, Any]) -> Figures:
