@@ -212,7 +212,7 @@ OTHERS = {
         "when_full",
         "cache_dtype",
         "stop",
-        "prompting",
+        *("prompting", "hide_thinking"),
         *("batch", "output"),  # each is refused without the other
         "device",
         "dtype",
@@ -223,7 +223,7 @@ OTHERS = {
         *CONSTRAINTS,
         *DRAFTS,
         *("repetition_penalty", "temperature", "max_new_tokens", "stop", "adapters", "system", "when_full"),
-        *("cache_dtype", "stats", "documents", "device", "dtype", "json"),
+        *("cache_dtype", "stats", "hide_thinking", "documents", "device", "dtype", "json"),
     },
     "text": {
         *("output", "primer", "conversations", "preferences", "task", "questions_from", "overwrite", "json"),
@@ -338,6 +338,7 @@ OTHERS = {
             "port",
             "adapters",
             "documents",
+            "prompts",
             "device",
             "dtype",
             "model_memory",

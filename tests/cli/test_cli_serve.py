@@ -40,6 +40,7 @@ def test_a_port_in_use_is_refused_before_a_model_is_loaded(published_decoder: Pa
         (["MODEL", "--host", "192.0.2.7"], "there is no API key"),
         (["MODEL", "--port", "70000"], "--port"),
         (["MODEL", "--adapters", "nowhere"], "no such model folder"),
+        (["MODEL", "--prompts", "nowhere.yaml"], "nowhere.yaml: no such prompt"),
         (["MODEL", "--shutdown-seconds", "nan"], "--shutdown-seconds"),
     ],
 )

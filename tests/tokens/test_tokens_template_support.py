@@ -1,23 +1,22 @@
-"""Tools and calls that the chat template does not write get the plain form, the one of inference, with the calls counted
-and the results not; reasoning that it would drop is refused; a template that writes them is followed.
+"""Tools, calls and reasoning that the chat template does not write get the plain form, the one of inference, with calls and
+reasoning counted and results not; a template that writes them is followed.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Conversation, Message
 from parakit.data.conversations.messages import ToolCall
+from parakit.inference.generation.completion import prompt_ids
 from parakit.inference.tool_calls.prompt import tool_prompt
+from parakit.inference.tool_calls.replies import read_reply
 from parakit.inference.tool_calls.syntax import call_syntax
 from parakit.inference.tool_calls.tools import parse_tool
 from parakit.tokens.chat.template import compile_chat
 from parakit.tokens.chat.template_support import supported_form
-from parakit.tokens.shards import write_shards
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 USER, YES = Message("user", "2 + 3?"), Message("assistant", "5")
@@ -47,13 +46,48 @@ SOLVED = Conversation(
 )
 
 
-def test_reasoning_that_the_template_would_drop_is_refused_by_name(
-    byte_bpe: Tokenizer, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match=r"reasoning_content.*does not write.*2 . 3") as caught:
-        write_shards({"train": [CONVERSATIONS["reasoning_content"]]}, byte_bpe, tmp_path / "out")
-    assert caught.value.hint
-    assert not (tmp_path / "out").exists()
+THOUGHT = Message("assistant", "5", reasoning_content="Count on. ")
+LAST_ONLY = (
+    "{% for m in messages %}{{ m.role }}: {% if loop.last and m.reasoning_content %}<think>{{ m.reasoning_content }}</think>"
+    "{% endif %}{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def counted_text(tokenizer: Tokenizer, conversation: Conversation) -> str:
+    """What the loss counts, after the template."""
+    chat = compile_chat(tokenizer, supported_form(tokenizer, conversation))
+    pairs = zip(chat.token_ids, chat.loss_mask, strict=True)
+    return tokenizer.decode([token_id for token_id, counts in pairs if counts])
+
+
+def test_reasoning_that_the_template_would_drop_is_written_as_inference_reads_it(byte_bpe: Tokenizer) -> None:
+    chat = compile_chat(byte_bpe, supported_form(byte_bpe, Conversation((USER, THOUGHT))))
+    begin = len(prompt_ids(byte_bpe, [USER]))
+    assert chat.token_ids[:begin] == prompt_ids(byte_bpe, [USER])
+    assert chat.loss_mask[begin:] == [True] * (len(chat.token_ids) - begin)
+    found = read_reply(byte_bpe, chat.token_ids[begin:])
+    assert (found.reasoning, found.text) == ("Count on.", "5")
+
+
+@pytest.mark.parametrize("template", [None, LAST_ONLY])
+def test_an_answer_whose_reasoning_is_left_out_is_context(template: str | None, byte_bpe: Tokenizer) -> None:
+    tokenizer = byte_bpe
+    if template is not None:
+        tokenizer = Tokenizer(
+            byte_bpe.json, kind="byte_bpe", special=byte_bpe.special, chat_template=template
+        )
+    again = Message("user", "1 + 1?")
+    both = Conversation((USER, THOUGHT, again, Message("assistant", "2", reasoning_content="Easy.")))
+    counted = counted_text(tokenizer, both)
+    assert "Easy." in counted
+    assert counted.rstrip().endswith("2")
+    assert "5" not in counted
+    served = prompt_ids(tokenizer, [USER, THOUGHT, again])
+    trained = compile_chat(tokenizer, supported_form(tokenizer, both)).token_ids
+    assert trained[: len(served)] == served
+    assert "5" in counted_text(
+        tokenizer, Conversation((USER, Message("assistant", "5"), again, both.messages[-1]))
+    )
 
 
 @pytest.mark.parametrize("key", CONVERSATIONS)

@@ -29,6 +29,18 @@ def write_forms(path: Path, n: int, seed: int = 0) -> None:
             file.write(json.dumps({"messages": _conversation(random)}) + "\n")
 
 
+def write_thinking(path: Path, n: int, seed: int = 0) -> None:
+    """Write `n` conversations whose reasoning has the steps, and whose answer is the result alone."""
+    random = Random(seed, "prompt thinking")
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(n):
+            exercise = arithmetic.draw(random)
+            steps = exercise.answer.partition(" The answer is")[0]
+            answer = {"role": "assistant", "reasoning_content": steps, "content": f"{_alone(exercise)}."}
+            messages = [{"role": "user", "content": exercise.question}, answer]
+            file.write(json.dumps({"messages": messages}) + "\n")
+
+
 def _conversation(random: Random) -> list[JsonObject]:
     skill, form = random.pick(SKILLS), random.pick(FORMS)
     prompt = open_prompt(form)

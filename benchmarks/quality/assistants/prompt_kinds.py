@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.harness import kept_or_measured, run_parakit, work_folder
 from benchmarks.quality.assistants.prompt_forms import write_forms
+from benchmarks.quality.assistants.prompt_pictures import draw_kinds
 from benchmarks.quality.assistants.prompt_tables import CHECKER, write_tables
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
@@ -54,6 +55,7 @@ def prompt_kinds(
                 )
                 for suite, paths in tables.items()
             }
+    draw_kinds(found, KINDS)
     return {"items": items, "n_shots": n_shots, "models": found}
 
 

@@ -10,12 +10,14 @@ from pydantic import Field
 
 import parakit
 from parakit.assistants.retrieval.config import Rewrite
-from parakit.cli.generate import log_probability_figures, sampling_settings
+from parakit.cli.generate import log_probability_figures, reasoning_figures, sampling_settings
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, Needs, refuse_inert
 from parakit.cli.rendering.decoding_flags import DecodingFlags, load_draft
 from parakit.cli.rendering.documents.passages import citation_lines, context_lines
+from parakit.cli.rendering.thinking import HIDE_THINKING, ReplyPrinter
 from parakit.common.errors import UserError
+from parakit.common.files import JsonObject
 from parakit.common.progress import log
 from parakit.inference.config import ChatConfig, WhenFull
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from parakit.assistants.retrieval.chatting import DocumentChat
     from parakit.inference.chat import ChatSession
     from parakit.inference.loaded_model import Model
+    from parakit.inference.tool_calls.reasoning import ReasoningDelta
 
 
 class ChatCommandConfig(DecodingFlags):
@@ -47,6 +50,7 @@ class ChatCommandConfig(DecodingFlags):
         default="drop_oldest",
         description="With a full context window: drop the oldest turns with a notice, or refuse with an error.",
     )
+    hide_thinking: bool = Field(default=False, description=HIDE_THINKING)
     stats: bool = Field(
         default=False,
         description="After each answer print the tokens of prompt and answer, the time to the first token and the speed.",
@@ -143,22 +147,23 @@ def _turn(
 
 def _print_answer(
     session: "ChatSession",
-    answer: Iterator[str],
+    answer: "Iterator[str | ReasoningDelta]",
     command: ChatCommandConfig,
     documents: "DocumentChat | None" = None,
 ) -> None:
     """Print an answer while it is generated; Ctrl-C stops it, and the history keeps what there is."""
+    printer = ReplyPrinter(command.hide_thinking)
     try:
         for piece in answer:
             if not command.as_json:
-                print(piece, end="", flush=True)
+                printer.show(piece)
     except KeyboardInterrupt:
         log("\n(stopped)")
     completion = session.last
     if completion is None:
         return
     if command.as_json:
-        figures = {
+        figures: JsonObject = {
             "text": completion.text,
             "n_prompt_tokens": completion.n_prompt_tokens,
             "n_tokens": completion.n_tokens,
@@ -166,16 +171,20 @@ def _print_answer(
             "seconds_to_first_token": round(completion.seconds_to_first_token, 4),
             "tokens_per_second": round(completion.tokens_per_second, 2),
         }
+        if not command.hide_thinking:
+            figures |= reasoning_figures(session.last_reply)
         figures |= log_probability_figures(completion, session.tokenizer)
         figures |= {"documents": documents.finish(completion.text).to_json()} if documents else {}
         print(json.dumps(figures, ensure_ascii=False), flush=True)
         return
-    print(flush=True)
+    printer.finish()
     if documents:
         checked = documents.finish(completion.text)
         for line in (*citation_lines(checked), *context_lines(checked)):
             log(line)
+    n_thinking = session.last_reply.n_reasoning_tokens
+    thinking = f", {n_thinking} of them thinking" if n_thinking else ""
     cut = ", cut at the limit" if completion.finish_reason == "length" else ""
-    log(f"({completion.n_tokens} tokens, {completion.tokens_per_second:.0f} tokens/s{cut})")
+    log(f"({completion.n_tokens} tokens{thinking}, {completion.tokens_per_second:.0f} tokens/s{cut})")
     if command.stats:
         log(session.stats_of_last())

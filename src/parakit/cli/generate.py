@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
@@ -12,6 +13,7 @@ import parakit
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, refuse_inert
 from parakit.cli.rendering.decoding_flags import DecodingFlags, load_draft, read_files
+from parakit.cli.rendering.thinking import HIDE_THINKING, ReplyPrinter
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from parakit.inference.generation.completion import Completion, Prompt
     from parakit.inference.generation.sampling import Alternative, Choice
     from parakit.inference.loaded_model import Model
+    from parakit.inference.tool_calls.replies import ReadReply
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
@@ -72,6 +75,7 @@ class GenerateCommandConfig(DecodingFlags):
         description="Contrastive search: of the --top-k likeliest tokens (4) the one that is least like the text so far,"
         " which has this weight; 0.6 is usual.",
     )
+    hide_thinking: bool = Field(default=False, description=HIDE_THINKING)
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16, float16, float64.")
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -109,29 +113,80 @@ def main(argv: list[str]) -> int:
     settings = load_draft(settings, command.device, command.dtype)
     method = {name: value for name, value in settings.items() if name not in ("draft", "prompt_lookup")}
     if isinstance(decoding_method(method, model.published), SamplingConfig) and command.n == 1:
-        stream = model.stream(prompt, **{k: v for k, v in settings.items() if k != "n_beams"})
-        for piece in stream:
-            if not command.as_json:
-                print(piece, end="", flush=True)
-        completions = [stream.completion]
-        shown = [""]
-        if (n_dropped := stream.completion.n_dropped_tokens) and not command.as_json:
+        return _print_stream(model, prompt, settings, command)
+    completions = model.completions(prompt, **settings)
+    replies = [_read(model, completion, settings) if is_chat else None for completion in completions]
+    for completion, reply in list(zip(completions, replies, strict=True))[: command.n]:
+        if not command.as_json:
+            printer = ReplyPrinter(command.hide_thinking)
+            for piece in reply.pieces if reply else (completion.text,):
+                printer.show(piece)
+            printer.finish()
+    _report(completions, replies, model, command)
+    return 0
+
+
+def _print_stream(
+    model: "Model", prompt: "Prompt", settings: DecodingSettings, command: GenerateCommandConfig
+) -> int:
+    """Print one completion while it is written."""
+    from parakit.inference.tool_calls.replies import ReplyStream
+
+    stream = model.stream(prompt, **{k: v for k, v in settings.items() if k != "n_beams"})
+    is_chat = not isinstance(prompt, str)
+    parts = ReplyStream(model.tokenizer, stream, _stop(model, settings)) if is_chat else None
+    printer = ReplyPrinter(command.hide_thinking)
+    for piece in parts or stream:
+        if not command.as_json:
+            printer.show(piece)
+    if not command.as_json:
+        if n_dropped := stream.completion.n_dropped_tokens:
             log(
                 f"\nthe context window is full: {n_dropped} tokens at the beginning of the prompt were left out"
             )
-    else:
-        completions = model.completions(prompt, **settings)
-        shown = [one.text for one in completions[: command.n]]
-    for text in shown:
-        if not command.as_json:
-            print(text)
-    for completion in completions:
-        if completion.speculation and not command.as_json:
-            log(str(completion.speculation))
-        if command.as_json:
-            figures = completion_figures(completion, model) | {"prompting": "chat" if is_chat else "plain"}
-            print(json.dumps(figures, ensure_ascii=False))
+        printer.finish()
+    _report(
+        [parts.completion if parts else stream.completion], [parts.reply if parts else None], model, command
+    )
     return 0
+
+
+def _stop(model: "Model", settings: DecodingSettings) -> Sequence[str]:
+    return {**model.published, **settings}.get("stop", ())
+
+
+def _read(model: "Model", completion: "Completion", settings: DecodingSettings) -> "ReadReply":
+    from parakit.inference.tool_calls.replies import read_reply
+
+    found = read_reply(model.tokenizer, completion.token_ids, _stop(model, settings))
+    return found if found.reasoning else replace(found, text=completion.text)
+
+
+def _report(
+    completions: "Sequence[Completion]",
+    replies: "Sequence[ReadReply | None]",
+    model: "Model",
+    command: GenerateCommandConfig,
+) -> None:
+    """Completions as JSON, or what drafts were worth."""
+    for completion, reply in zip(completions, replies, strict=True):
+        if not command.as_json:
+            if completion.speculation:
+                log(str(completion.speculation))
+            continue
+        figures = completion_figures(completion, model)
+        if reply is not None and reply.reasoning:
+            figures["text"] = reply.text
+            figures |= {} if command.hide_thinking else reasoning_figures(reply)
+        figures["prompting"] = "plain" if reply is None else "chat"
+        print(json.dumps(figures, ensure_ascii=False))
+
+
+def reasoning_figures(reply: "ReadReply") -> JsonObject:
+    """The reasoning before an answer as JSON; nothing where there is none."""
+    if not reply.reasoning:
+        return {}
+    return {"reasoning": reply.reasoning, "n_reasoning_tokens": reply.n_reasoning_tokens}
 
 
 def _answer_batch(command: GenerateCommandConfig) -> int:

@@ -22,7 +22,9 @@ from parakit.inference.engine import Engine, EngineConfig
 from parakit.inference.generation.context_window import FittedPrompt, without_oldest_turns
 from parakit.inference.generation.decoding import runs_on_engine
 from parakit.inference.generation.drafts import Speculation
-from parakit.inference.generation.text import Completion, CompletionStream, prompt_ids, stream
+from parakit.inference.generation.text import Completion, prompt_ids, stream
+from parakit.inference.tool_calls.reasoning import ReasoningDelta
+from parakit.inference.tool_calls.replies import ReadReply, ReplyStream
 from parakit.model.adapters import AdapterSet
 from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
@@ -45,10 +47,12 @@ BASE = "base"  # what `/adapter` calls the model without an adapter
 
 @dataclass(frozen=True)
 class Reply:
-    """The result of a line: a notice to the user, the pieces of an answer, or the end of the session."""
+    """The result of a line: a notice to the user, the pieces of an answer and of the reasoning before it, or the end of the
+    session.
+    """
 
     notice: str = ""
-    answer: Iterator[str] | None = None
+    answer: Iterator[str | ReasoningDelta] | None = None
     quit: bool = False
 
 
@@ -89,6 +93,8 @@ class ChatSession:
         self.sampling: SamplingConfig = config.sampling.replace(when_full=config.when_full)
         self.messages: list[Message] = []
         self.last: Completion | None = None
+        """The last answer, without its reasoning, which is in `last_reply`."""
+        self.last_reply = ReadReply("")
         self.n_answers, self.n_tokens, self.seconds = 0, 0, 0.0
         self._n_dropped = 0
         self._saved_to: str | None = None
@@ -137,15 +143,16 @@ class ChatSession:
             engine=self._engine,
             speculation=self.drafts,
         )
-        return Reply(notice, self._record(messages, pieces))
+        return Reply(notice, self._record(messages, ReplyStream(self.tokenizer, pieces, self.sampling.stop)))
 
-    def _record(self, messages: list[Message], pieces: CompletionStream) -> Iterator[str]:
+    def _record(self, messages: list[Message], pieces: ReplyStream) -> Iterator[str | ReasoningDelta]:
         """Yield the pieces; what was generated, also up to an interruption, then joins the history."""
         try:
             yield from pieces
         finally:
-            self.last = pieces.completion
-            self.messages = [*messages, Message("assistant", self.last.text)]
+            self.last, self.last_reply = pieces.completion, pieces.reply
+            reasoning = self.last_reply.reasoning or None
+            self.messages = [*messages, Message("assistant", self.last.text, reasoning_content=reasoning)]
             self.n_answers += 1
             self.n_tokens += self.last.n_tokens
             self.seconds += self.last.seconds
@@ -153,7 +160,7 @@ class ChatSession:
     def _given(self, messages: list[Message], answer: str) -> Iterator[str]:
         """An answer without the model, which joins the history too."""
         yield answer
-        self.last = Completion(answer, (), 0, "stop", 0.0)
+        self.last, self.last_reply = Completion(answer, (), 0, "stop", 0.0), ReadReply(answer)
         self.messages = [*messages, Message("assistant", answer)]
         self.n_answers += 1
 

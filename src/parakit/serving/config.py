@@ -31,6 +31,11 @@ class ServeConfig(SecurityConfig, AccountsConfig):
         default=(),
         description="Indexes of documents (parakit index) that /v1/answers answers from; NAME=PATH names one.",
     )
+    prompts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        description="Prompts (parakit prompts) that are served as MODEL:PROMPT: files, folders of files, or names of the"
+        " library.",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: str = Field(default="auto", description="auto, float32, bfloat16, float16, float64.")
     model_memory: float | None = Field(

@@ -7,9 +7,14 @@ import pytest
 from parakit.assistants.prompts.budget_forcing import WAIT, answer_with_budget, thinking_marks
 from parakit.assistants.prompts.items import PromptItem
 from parakit.assistants.prompts.prompt import PromptTemplate
-from parakit.assistants.prompts.replies import requests_of, split_reasoning
+from parakit.assistants.prompts.replies import requests_of
 from parakit.common.errors import UserError
+from parakit.data.conversations.conversation import Conversation, Message
 from parakit.inference.chat_models.local import LocalChatModel
+from parakit.inference.generation.completion import prompt_ids
+from parakit.inference.tool_calls.replies import ReadReply, read_reply
+from parakit.tokens.chat.template import compile_chat
+from parakit.tokens.chat.template_support import supported_form
 from tests.attacks.chat_templates import with_markers
 
 PLAIN = PromptTemplate(name="p", template="{{ q }}")
@@ -45,12 +50,29 @@ def test_thinking_that_ends_early_goes_on_after_wait(model, monkeypatch):
 
 
 def test_what_cannot_be_forced_is_refused(model):
-    with pytest.raises(UserError, match="marks no reasoning, and the prompt names no words"):
-        answer_with_budget(model, PLAIN, requests_of(ITEMS), 4)
     with pytest.raises(UserError, match="has followups"):
         answer_with_budget(model, MARKED.replace(followups=("And?",)), requests_of(ITEMS), 4)
     (answer,) = answer_with_budget(model, MARKED, requests_of([PromptItem("1", {"q": "bird " * 9000})]), 4)
     assert answer.reply is None
+
+
+def test_without_marks_and_words_thinking_has_the_plain_form_of_training(model):
+    marks, tokenizer = thinking_marks(model.tokenizer, PLAIN), model.tokenizer
+    question, thought = Message("user", "the bird"), "the small bird"
+    solved = Conversation((question, Message("assistant", "the tree", reasoning_content=thought)))
+    trained = compile_chat(tokenizer, supported_form(tokenizer, solved)).token_ids
+    head = prompt_ids(tokenizer, [question])
+    forced = [
+        *head,
+        *marks.opening,
+        *tokenizer.encode(thought),
+        *marks.closing,
+        *tokenizer.encode("the tree"),
+    ]
+    assert trained[: len(forced)] == forced
+    for answer in answer_with_budget(model, PLAIN, requests_of(ITEMS), 4, answer_tokens=3):
+        assert len(marks.closing) + 4 < answer.n_new_tokens <= len(marks.closing) + 7
+        assert "</think>" not in answer.reply
 
 
 def test_reasoning_between_a_templates_marks_is_thinking_and_no_answer(model):
@@ -69,5 +91,6 @@ def test_reasoning_between_a_templates_marks_is_thinking_and_no_answer(model):
         *marks.closing,
         *tokenizer.encode(" the old tree"),
     ]
-    assert split_reasoning(tokenizer, ids) == ("the small bird", "the old tree")
-    assert split_reasoning(tokenizer, tokenizer.encode("the old tree")) == ("", "the old tree")
+    found = read_reply(tokenizer, ids)
+    assert (found.reasoning, found.text) == ("the small bird", "the old tree")
+    assert read_reply(tokenizer, tokenizer.encode("the old tree")) == ReadReply("the old tree")

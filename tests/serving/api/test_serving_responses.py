@@ -185,7 +185,6 @@ def test_an_image_is_refused_with_a_reason(http: httpx.Client) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "background": ({"background": True}, "background: Parakit does not support it"),
     "conversation": ({"conversation": "conv_1"}, "conversation: Parakit"),
-    "prompt": ({"prompt": {"id": "pmpt_1"}}, "prompt: Parakit"),
     "built-in tool": ({"tools": [{"type": "web_search"}]}, "needs a service"),
     "include": ({"include": ["file_search_call.results"]}, "include:"),
     "item": ({"input": [{"type": "item_reference", "id": "x"}]}, "an item of type 'item_reference'"),

@@ -1,8 +1,9 @@
 """Budget forcing (Muennighoff et al. 2025, "s1", section 3.1): a model thinks for so many tokens, no more and no less.
 
 Thinking that would end before the budget goes on after "Wait"; thinking that reaches it is closed. Then the model writes its
-answer. Where the chat template marks reasoning (`<think>`), the thinking stands between its marks; else it is the reply
-itself, and the words after which the prompt expects the answer close it. Local models only: an endpoint takes no half reply.
+answer. Where the chat template marks reasoning (`<think>`), the thinking stands between its marks; else, with words after which
+the prompt expects the answer, it is the reply itself, and these words close it; without them it stands between tags as text,
+the plain form of training. Local models only: an endpoint takes no half reply.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ class ThinkingMarks:
 
 
 def thinking_marks(tokenizer: Tokenizer, prompt: PromptTemplate) -> ThinkingMarks:
-    """How a model's thinking is opened and closed. `UserError` where neither the template nor the prompt has a mark."""
+    """How a model's thinking is opened and closed."""
     from parakit.inference.tool_calls.reasoning import reasoning_syntax
+    from parakit.tokens.chat.rendering import response_frame
     from parakit.tokens.chat.template import stop_ids
 
     stops = frozenset(stop_ids(tokenizer))
@@ -50,10 +52,10 @@ def thinking_marks(tokenizer: Tokenizer, prompt: PromptTemplate) -> ThinkingMark
         text = "" if controls else syntax.closing_text
         return ThinkingMarks(opening, _ids(tokenizer, syntax.closing), stops | controls, text)
     if prompt.answer_after is None:
-        raise UserError(
-            f"{prompt.name}: the model's template marks no reasoning, and the prompt names no words before the answer",
-            "set answer_after in the prompt's file, as chain_of_thought does",
-        )
+        encode = (tokenizer.continuation_encoder or tokenizer).encode
+        opening_ids = tuple(encode(f"{response_frame(tokenizer).lead}{syntax.opening_text}\n"))
+        closing_ids = tuple(encode(f"\n{syntax.closing_text}\n\n"))
+        return ThinkingMarks(opening_ids, closing_ids, stops, f"\n{syntax.closing_text}")
     return ThinkingMarks((), tuple(tokenizer.encode(f"\n{prompt.answer_after}")), stops)
 
 

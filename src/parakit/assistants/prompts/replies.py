@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from parakit.inference.chat_models.chat_model import ChatModel
     from parakit.inference.chat_models.local import LocalChatModel
     from parakit.inference.chat_models.openai import OpenAIChatModel
-    from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 PromptMessages = tuple[Message, ...]
 
@@ -151,6 +150,7 @@ def _local(
 ) -> list[WrittenReply]:
     from parakit.inference.config import SamplingConfig
     from parakit.inference.generation.text import generate_batch, prompt_ids
+    from parakit.inference.tool_calls.replies import read_reply
 
     config = SamplingConfig(
         temperature=settings.temperature,
@@ -165,26 +165,12 @@ def _local(
         model.model, model.tokenizer, [conversations[i] for i in rows], config, seeds=[seeds[i] for i in rows]
     )
     for i, one in zip(rows, written, strict=True):
-        reasoning, text = split_reasoning(model.tokenizer, one.token_ids)
-        text = text if reasoning else one.text
+        reply = read_reply(model.tokenizer, one.token_ids)
+        text = reply.text if reply.reasoning else one.text
         found[i] = WrittenReply(
-            text.strip(), reasoning, one.n_prompt_tokens, one.n_tokens, one.finish_reason == "length"
+            text.strip(), reply.reasoning, one.n_prompt_tokens, one.n_tokens, one.finish_reason == "length"
         )
     return found
-
-
-def split_reasoning(tokenizer: Tokenizer, token_ids: Sequence[int]) -> tuple[str, str]:
-    """The reasoning in a completion, and its answer."""
-    from parakit.inference.tool_calls.parsing import ToolCallStream
-    from parakit.inference.tool_calls.reasoning import reasoning_syntax
-    from parakit.tokens.chat.template import response_prefix
-
-    syntax = reasoning_syntax(tokenizer)
-    parts = ToolCallStream(tokenizer, None, prefix=response_prefix(tokenizer), reasoning=syntax)
-    for token_id in token_ids:
-        parts.push(token_id)
-    parts.finish()
-    return (parts.reasoning.text if parts.reasoning else ""), parts.text
 
 
 def _endpoint(

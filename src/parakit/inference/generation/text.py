@@ -107,6 +107,11 @@ class CompletionStream:
             yield piece
 
     @property
+    def token_ids(self) -> list[int]:
+        """The ids so far, with one that ends the text."""
+        return [choice.token_id for choice in self._choices]
+
+    @property
     def completion(self) -> Completion:
         """The completion so far."""
         return Completion(

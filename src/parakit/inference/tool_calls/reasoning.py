@@ -19,17 +19,11 @@ from parakit.common.files import JsonObject
 from parakit.inference.generation.text_stream import StopStrings
 from parakit.inference.tool_calls.parts import Matcher, SyntaxParts, common_prefix, split_controls
 from parakit.tokens.chat.rendering import read_turns, render
+from parakit.tokens.chat.template_support import known_reasoning_tags
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 _USER, _THOUGHT, _ANSWER = "zqxquestion", "zqxthought", "zqxanswer"
 _CLOSING_TAG = re.compile(r"<(?P<slash>/)[^<>/]+>|\[(?P<slash_2>/)[^\[\]]+\]")
-_TAGS = (
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<thinking>", "</thinking>"),
-    ("<seed:think>", "</seed:think>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-)
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ class ReasoningSyntax:
 def reasoning_syntax(tokenizer: Tokenizer) -> ReasoningSyntax:
     """The marks of reasoning in the turns of a tokenizer's chat template."""
     prompt = _rendered(tokenizer, [{"role": "user", "content": _USER}], True)
-    opening, closing = _template_marks(tokenizer, prompt) or _known_tags(tokenizer)
+    opening, closing = _template_marks(tokenizer, prompt) or known_reasoning_tags(tokenizer)
     return ReasoningSyntax(
         split_controls(tokenizer, opening),
         split_controls(tokenizer, closing),
@@ -80,11 +74,6 @@ def _template_marks(tokenizer: Tokenizer, prompt: str) -> tuple[str, str] | None
         return tag[0].replace("/", "", 1), closing
     opening = before[len(common_prefix(prompt, before)) :].strip()
     return (opening, closing) if opening else None
-
-
-def _known_tags(tokenizer: Tokenizer) -> tuple[str, str]:
-    places = (tokenizer.chat_template or "", tokenizer.special_tokens)
-    return next((pair for pair in _TAGS if any(pair[0] in place for place in places)), _TAGS[0])
 
 
 @dataclass(frozen=True, slots=True)

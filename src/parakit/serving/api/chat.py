@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -13,6 +13,7 @@ from parakit.inference.config import SamplingSettings
 from parakit.inference.tool_calls.reasoning import ReasoningDelta
 from parakit.serving.api.answers import token_logprob, truncation_headers, usage_json
 from parakit.serving.api.messages import MAX_MESSAGES, ChatMessage, template_messages
+from parakit.serving.api.prompts import PromptReference, read_prompt_reference
 from parakit.serving.api.sampling import MAX_TOKENS, SamplingFields
 from parakit.serving.api.streaming import DONE, EventStream, closing, event
 from parakit.serving.api.tools import ToolFields, call_delta_json, call_json
@@ -22,13 +23,17 @@ from parakit.serving.generation.call import GenerationCall
 from parakit.serving.generation.generation import Generation, GenerationEvent
 from parakit.serving.generation.turns import AssistantTurn
 
+if TYPE_CHECKING:
+    from parakit.assistants.prompts.prompt import PromptTemplate
+
 router = APIRouter(tags=["generate"])
 
 
 class ChatRequest(SamplingFields, ToolFields):
     """The body of a chat request."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[ChatMessage], Field(max_length=MAX_MESSAGES)]
+    prompt: PromptReference | None = None
     max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_TOP_LOGPROBS)
@@ -49,7 +54,7 @@ async def chat_completions(
     """Answer a conversation."""
     tools, tool_choice = body.read_tools()
     call = GenerationCall(
-        model=body.model,
+        **read_prompt_reference(context, body.model, body.prompt),
         messages=template_messages(body.messages),
         sampling=body.sampling(),
         n=body.n or 1,
@@ -61,11 +66,12 @@ async def chat_completions(
         request_id=request_id,
     )
     generation = await context.service.start(call)
+    prompt = context.registry.prompt_of(call.model)
     headers = truncation_headers(generation)
     if body.stream:
-        return EventStream(_chunks(generation, body), generation, headers=headers)
+        return EventStream(_chunks(generation, body, prompt), generation, headers=headers)
     async with closing(request, generation):
-        answers = [_Answer(generation) for _ in range(call.n)]
+        answers = [_Answer(generation, prompt) for _ in range(call.n)]
         async for one in generation:
             answers[one.number].add(one, generation)
         return JSONResponse(_whole(generation, body, answers), headers=headers)
@@ -74,8 +80,8 @@ async def chat_completions(
 class _Answer:
     """One completion as far as it is."""
 
-    def __init__(self, generation: Generation) -> None:
-        self.turn = AssistantTurn(generation)
+    def __init__(self, generation: Generation, prompt: PromptTemplate | None = None) -> None:
+        self.turn, self._prompt = AssistantTurn(generation), prompt
         self.logprobs: list[dict[str, Any]] = []
 
     def add(self, one: GenerationEvent, generation: Generation) -> None:
@@ -88,6 +94,7 @@ class _Answer:
         """The assistant's message."""
         turn = self.turn
         message = {"role": "assistant", "content": turn.text, "refusal": None}
+        message |= _answer_in(turn.text, self._prompt)
         if turn.reasoning:
             message["reasoning_content"] = turn.reasoning
         if not turn.calls:
@@ -96,6 +103,13 @@ class _Answer:
             "content": turn.text or None,
             "tool_calls": [call_json(call) for call in turn.calls],
         }
+
+
+def _answer_in(text: str, prompt: PromptTemplate | None) -> dict[str, Any]:
+    """The answer in a reply, where the prompt's file states where it is; null where the reply has not this form."""
+    if prompt is None or (prompt.answer_after is None and prompt.answer_key is None):
+        return {}
+    return {"answer": prompt.answer_in(text)}
 
 
 def _logprobs(one: GenerationEvent, generation: Generation) -> list[dict[str, Any]]:
@@ -134,7 +148,9 @@ def _whole(generation: Generation, body: ChatRequest, answers: list[_Answer]) ->
     return head | {"choices": choices, "usage": usage_json(generation.usage, n_reasoning)}
 
 
-async def _chunks(generation: Generation, body: ChatRequest) -> AsyncIterator[bytes]:
+async def _chunks(
+    generation: Generation, body: ChatRequest, prompt: PromptTemplate | None
+) -> AsyncIterator[bytes]:
     """The answer as events: the role first, then the text, the reason to stop, and the usage where it is wanted."""
     head = _head(generation, body, "chat.completion.chunk")
     wants_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
@@ -162,7 +178,7 @@ async def _chunks(generation: Generation, body: ChatRequest) -> AsyncIterator[by
         if logprobs:
             yield chunk(one.number, {"content": ""}, None, _content_logprobs(logprobs))
         if one.finish_reason is not None:
-            yield chunk(one.number, {}, turn.finish_reason)
+            yield chunk(one.number, _answer_in(turn.text, prompt), turn.finish_reason)
     if wants_usage:
         n_reasoning = sum(turn.n_reasoning_tokens for turn in turns)
         yield event(head | {"choices": [], "usage": usage_json(generation.usage, n_reasoning)})

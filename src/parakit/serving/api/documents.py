@@ -22,6 +22,7 @@ from parakit.inference.config import SamplingSettings
 from parakit.serving.api.answers import usage_json
 from parakit.serving.api.errors import ApiError
 from parakit.serving.api.messages import MAX_MESSAGES, ChatMessage, template_messages
+from parakit.serving.api.prompts import refuse_prompt
 from parakit.serving.api.sampling import MAX_TOKENS, ApiModel, ModelName, ShortText
 from parakit.serving.api.streaming import closing
 from parakit.serving.context import Account, Context, RequestId, ServingContext, client_name
@@ -83,6 +84,7 @@ async def create_answer(
     from parakit.assistants.retrieval.asking import DocumentAssistant
     from parakit.assistants.retrieval.config import AskConfig
 
+    refuse_prompt(context, body.model, "answers from documents")
     index = _index_of(context, body.documents)
     *history, question = [
         Message(str(one["role"]), str(one["content"])) for one in template_messages(body.messages)

@@ -20,6 +20,7 @@ from parakit.inference.capabilities import require_capability
 from parakit.inference.prediction.embeddings import EmbeddedTexts, embed_texts, vector_width
 from parakit.model.config import EmbedderPooling
 from parakit.serving.api.errors import ApiError
+from parakit.serving.api.prompts import refuse_prompt
 from parakit.serving.api.sampling import ApiModel, ModelName, ShortText
 from parakit.serving.context import Account, Context, RequestId
 from parakit.serving.generation.call import GenerationCall, Usage
@@ -56,6 +57,7 @@ async def create_embeddings(
     body: EmbeddingsRequest, context: Context, account: Account, request_id: RequestId
 ) -> JSONResponse:
     """The vector of each text."""
+    refuse_prompt(context, body.model, "vectors")
     call = GenerationCall(
         model=body.model, prompt="", account=account, client=body.user or "", request_id=request_id
     )

@@ -1,4 +1,4 @@
-"""`/v1/models`: which models, and which of their adapters, a request may name."""
+"""`/v1/models`: which models, adapters and prompts a request may name."""
 
 from __future__ import annotations
 
@@ -28,11 +28,16 @@ def _describe(context: ServingContext, name: str) -> dict[str, Any]:
     location, adapter = context.registry.resolve(name)
     folder = location.path if adapter is None else location.adapters[adapter]
     loaded = {one.name for one in context.registry.loaded}
-    return {
+    prompt = context.registry.prompt_of(name)
+    described = {
         "id": name,
         "object": "model",
         "created": int(folder.stat().st_mtime) if folder.exists() else 0,
         "owned_by": "parakit",
-        "parent": None if adapter is None else location.name,
+        "parent": None if name == location.name else name.rpartition(":")[0],
         "loaded": location.name in loaded,
     }
+    if prompt is None:
+        return described
+    keys = ("name", "version", "kind", "summary", "digest", "fields", "required")
+    return described | {"prompt": {key: getattr(prompt, key) for key in keys}}

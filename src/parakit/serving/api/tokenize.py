@@ -13,6 +13,7 @@ from parakit.serving.api.errors import ApiError
 from parakit.serving.api.messages import MAX_MESSAGES, ChatMessage, template_messages
 from parakit.serving.api.sampling import ApiModel, ModelName
 from parakit.serving.context import Account, Context
+from parakit.serving.generation.call import GenerationCall
 from parakit.serving.models.served_model import ServedModel
 
 router = APIRouter(tags=["tokens"])
@@ -23,7 +24,7 @@ class TokenizeRequest(ApiModel):
 
     model: ModelName
     prompt: PromptText | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)] | None = None
+    messages: Annotated[list[ChatMessage], Field(max_length=MAX_MESSAGES)] | None = None
     add_special_tokens: bool = True
     return_token_strs: bool = False
 
@@ -41,9 +42,14 @@ async def tokenize(body: TokenizeRequest, context: Context, account: Account) ->
     if (body.prompt is None) == (body.messages is None):
         raise ApiError("a request has either a prompt or messages", "set one of the two", param="prompt")
 
+    messages = None if body.messages is None else template_messages(body.messages)
+    call = await context.service.filled(
+        GenerationCall(model=body.model, messages=messages, prompt=body.prompt)
+    )
+
     def encode(served: ServedModel) -> list[int]:
-        if body.messages is not None:
-            return prompt_ids(served.tokenizer, template_messages(body.messages))
+        if call.messages is not None:
+            return prompt_ids(served.tokenizer, call.messages)
         text = body.prompt or ""
         return (
             prompt_ids(served.tokenizer, text) if body.add_special_tokens else served.tokenizer.encode(text)

@@ -19,9 +19,15 @@ class GenerationCall:
     """What to complete, with which model, and how: `messages`, or a `prompt`, or its `token_ids`."""
 
     model: str
-    """As the request names it: `MODEL` or `MODEL:ADAPTER`."""
+    """As the request names it: `MODEL` or `MODEL:ADAPTER`, with a prompt `MODEL:PROMPT` or `MODEL:ADAPTER:PROMPT`."""
     messages: tuple[Mapping[str, Any], ...] | None = None
     """Of a conversation, in the form that chat templates get."""
+    prompt_values: Mapping[str, str] = field(default_factory=dict)
+    """Values of a served prompt's fields."""
+    followups: tuple[str, ...] = ()
+    """Messages of the user's that are sent after the replies, one after each."""
+    is_prompted: bool = False
+    """Whether `messages` are in the form of a served prompt, whose settings hold instead of the publisher's."""
     prompt: str | None = None
     token_ids: tuple[int, ...] | None = None
     sampling: SamplingSettings = field(default_factory=SamplingSettings)

@@ -47,6 +47,8 @@ class Generation:
         self.stack = AsyncExitStack()
         """What is held until the end: the model's place in memory, the meter's row."""
         self.row: MeterRow | None = None
+        self.earlier = Usage()
+        """Of the replies before this one that the same request needs."""
         self.is_closed = False
         self.is_refused = False
         """The engine did not take the request, by the user's mistake."""
@@ -162,9 +164,9 @@ class Generation:
         if self._final_usage is not None:
             return self._final_usage
         if handle is None:
-            return Usage()
+            return self.earlier
         n_generated = sum(len(row.tokens) - row.n_prompt for row in handle.rows)
-        return Usage(handle.n_read_tokens, handle.n_cached_tokens, n_generated)
+        return self.earlier + Usage(handle.n_read_tokens, handle.n_cached_tokens, n_generated)
 
     @property
     def texts(self) -> list[str]:

@@ -7,13 +7,14 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from parakit.common.errors import UserError
 from parakit.serving.errors import ShuttingDown
 from parakit.serving.generation.call import GenerationCall, GenerationOutcome, Meter, MeterRow, Usage
 from parakit.serving.generation.generation import Generation
+from parakit.serving.generation.turns import AssistantTurn
 from parakit.serving.models.registry import ModelUse, Registry
 
 CONSTRAINED = ("json_schema", "regex", "grammar")
@@ -60,20 +61,70 @@ class GenerationService:
         async with contextlib.AsyncExitStack() as opening:
             # first of all: what a quota refuses loads no model
             row = await self._enter_meter(opening, call)
+            call = await self.filled(call)
             use = await opening.enter_async_context(self.registry.open(call.model))
+            earlier = Usage()
+            if call.followups:
+                call, earlier = await self._follow_up(call, use, row)
             generation = Generation(call, use.served, use.adapter)
+            generation.earlier = earlier
             generation.row, generation.stack = row, opening.pop_all()
+        await self._submit(generation)
+        return generation
+
+    async def filled(self, call: GenerationCall) -> GenerationCall:
+        """The call in the form of the prompt that its model's name ends with. `UserError` where the two do not fit."""
+        prompt = self.registry.prompt_of(call.model)
+        if prompt is not None:
+            from parakit.serving.generation.prompt_filling import fill_prompt  # imports the prompts
+
+            return await self.in_thread(fill_prompt, prompt, call)
+        if call.prompt_values:
+            raise UserError(
+                f"prompt.variables: {call.model} is served without a prompt", f"name one: {call.model}:PROMPT"
+            )
+        if call.messages == ():
+            raise UserError("messages: there are none", "send one of role user at least")
+        return call
+
+    async def _follow_up(
+        self, call: GenerationCall, use: ModelUse, row: MeterRow | None
+    ) -> tuple[GenerationCall, Usage]:
+        """The call for the last reply, after the replies before it, and what these used."""
+        from parakit.serving.generation.prompt_filling import followed_up, last_reply, with_turn
+
+        messages, earlier = call.messages or (), Usage()
+        for number, followup in enumerate(call.followups):
+            step = replace(followed_up(call, number), messages=messages)
+            generation = Generation(step, use.served, use.adapter)
+            await self._submit(generation, is_last=False)
+            turn = AssistantTurn(generation)
+            try:
+                async for event in generation:
+                    turn.read(event)
+                    if row is not None:
+                        row.count(earlier + generation.usage)
+            finally:
+                earlier += generation.usage
+                if row is not None:
+                    row.count(earlier)
+                await generation.close()
+            messages = with_turn(messages, turn.text, followup)
+        return last_reply(call, messages), earlier
+
+    async def _submit(self, generation: Generation, is_last: bool = True) -> None:
+        """Hand a generation to the engine; one that fails is closed. `is_last`: its end is that of the request."""
+        call = generation.call
         self.running.add(generation)
         self._idle.clear()
-        generation.stack.callback(self._ended, generation)
+        generation.stack.callback(self._ended, generation, is_last)
         try:
             is_constrained = call.may_call or any(call.sampling.get(name) is not None for name in CONSTRAINED)
             await generation.submit(self._compiling if is_constrained else self._preparing)
         except BaseException as error:
-            generation.is_refused = isinstance(error, UserError)
+            generation.is_refused = isinstance(error, UserError) and not generation.earlier.total_tokens
             await generation.close()
             raise
-        return generation
 
     async def _enter_meter(self, stack: contextlib.AsyncExitStack, call: GenerationCall) -> MeterRow | None:
         if self.meter is None:
@@ -113,11 +164,11 @@ class GenerationService:
         """Run what takes milliseconds or more outside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._preparing, function, *arguments)
 
-    def _ended(self, generation: Generation) -> None:
+    def _ended(self, generation: Generation, is_last: bool) -> None:
         self.running.discard(generation)
         if not self.running:
             self._idle.set()
-        for listener in self.on_end:
+        for listener in self.on_end if is_last else ():
             listener(generation)
 
     async def drain(self, seconds: float) -> int:

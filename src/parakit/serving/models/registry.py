@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from parakit.common.errors import UserError
 from parakit.common.formatting import byte_size
@@ -21,6 +21,10 @@ from parakit.serving.config import ServeConfig
 from parakit.serving.errors import ModelUnavailable, OutOfMemory, UnknownModel
 from parakit.serving.models.locations import ModelLocation
 from parakit.serving.models.served_model import GIB, ServedModel
+from parakit.serving.models.served_prompts import open_served_prompts
+
+if TYPE_CHECKING:
+    from parakit.assistants.prompts.prompt import PromptTemplate
 
 _logger = logging.getLogger("parakit.serving")
 
@@ -42,10 +46,18 @@ class _Entry:
 
 
 class Registry:
-    """The models of a server."""
+    """The models of a server, and the prompts that each of them is served with."""
 
     def __init__(self, locations: Sequence[ModelLocation], config: ServeConfig | None = None) -> None:
+        """`UserError` for prompts that cannot be served, and for one with the name of an adapter."""
         self.config = config or ServeConfig()
+        self.prompts = open_served_prompts(self.config.prompts)
+        for location in locations:
+            if both := [name for name in location.adapters if name in self.prompts]:
+                raise UserError(
+                    f"{location.name}:{both[0]} would be an adapter and a prompt",
+                    f"rename one of them: --adapters NAME={location.adapters[both[0]]}",
+                )
         self._entries = {location.name: _Entry(location) for location in locations}
         self._clock = itertools.count(1)
         self._making_room = asyncio.Lock()
@@ -53,10 +65,11 @@ class Registry:
     # --- names
     @property
     def names(self) -> list[str]:
-        """Every name that a request may give, `MODEL:ADAPTER` among them."""
+        """Every name that a request may give: `MODEL`, `MODEL:ADAPTER`, and both with `:PROMPT`."""
         names = []
         for name, entry in self._entries.items():
-            names += [name, *(f"{name}:{adapter}" for adapter in entry.location.adapters)]
+            own = [name, *(f"{name}:{adapter}" for adapter in entry.location.adapters)]
+            names += [*own, *(f"{one}:{prompt}" for one in own for prompt in self.prompts)]
         return names
 
     @property
@@ -82,12 +95,19 @@ class Registry:
         entry, adapter = self._find(name)
         return entry.location, adapter
 
+    def prompt_of(self, name: str) -> PromptTemplate | None:
+        """The prompt that a name ends with; None for a model alone. `UnknownModel` where there is no such name."""
+        self._find(name)
+        return self.prompts.get(name.rpartition(":")[2]) if ":" in name else None
+
     def _find(self, name: str) -> tuple[_Entry, str | None]:
-        model, colon, adapter = name.partition(":")
+        model, *parts = name.split(":")
         entry = self._entries.get(model)
-        if entry is None or (colon and adapter not in entry.location.adapters):
+        if parts and parts[-1] in self.prompts:
+            parts.pop()
+        if entry is None or len(parts) > 1 or (parts and parts[0] not in entry.location.adapters):
             raise UnknownModel(name, self.names)
-        return entry, adapter or None
+        return entry, parts[0] if parts else None
 
     # --- use
     @contextlib.asynccontextmanager

@@ -127,6 +127,8 @@ class ServedModel:
     def sampling(self, call: GenerationCall) -> SamplingConfig:
         """The request's settings over those of the server and of the publisher."""
         settings: dict[str, Any] = {"when_full": self.config.when_full}
+        if call.is_prompted:  # as it was measured: the publisher's settings are not the prompt's
+            settings |= {key: value for key, value in SamplingConfig() if key in self.model.published}
         if "max_new_tokens" not in self.model.published:
             settings["max_new_tokens"] = self.max_seq_len
         if self.config.max_new_tokens is not None:

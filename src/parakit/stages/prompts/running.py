@@ -102,9 +102,17 @@ def measure_prompts(job: PromptJob, out: Path | None = None, overwrite: bool = F
     """Run, score and compare the prompts of a job; returns the content of `results.json`. With `out` the folder is written,
     and an interrupted run resumes. `UserError` for prompts and items that do not fit, before any model is loaded.
     """
+    return run_prompt_job(job, out, overwrite)[0]
+
+
+def run_prompt_job(
+    job: PromptJob, out: Path | None = None, overwrite: bool = False
+) -> tuple[JsonObject, list[MeasuredPrompt]]:
+    """As `measure_prompts`, with the answers and the scores of the items."""
     if out is None:
         with TemporaryDirectory() as folder:
-            return _measured(job, Path(folder))[0]
+            results, measured, _ = _measured(job, Path(folder))
+        return results, measured
     if out.exists() and not overwrite:
         raise UserError(f"{out}: exists already", "choose another folder, or pass --overwrite to replace it")
     with disk_errors(out), output_lock(out):
@@ -112,7 +120,7 @@ def measure_prompts(job: PromptJob, out: Path | None = None, overwrite: bool = F
         results, measured, comparisons = _measured(job, work)
         _write(job, out, overwrite, results, measured, comparisons)
         shutil.rmtree(work, ignore_errors=True)
-    return results
+    return results, measured
 
 
 def _measured(job: PromptJob, work: Path) -> tuple[JsonObject, list[MeasuredPrompt], list[ModelComparison]]:

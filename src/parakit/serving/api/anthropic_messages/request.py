@@ -18,6 +18,7 @@ from parakit.common.files import JsonObject
 from parakit.data.conversations.messages import Message, parse_messages
 from parakit.inference.config import SamplingSettings, WhenFull
 from parakit.inference.tool_calls.tools import MAX_TOOLS, Tool, ToolChoice, parse_tool
+from parakit.serving.api.prompts import PromptReference
 from parakit.serving.api.sampling import MAX_TOKENS, ApiModel, ModelName, ShortText
 
 Blocks = str | list[dict[str, Any]]
@@ -43,6 +44,7 @@ class CountTokensRequest(ApiModel):
     cache_control: Any = None
     context_management: Any = None
     mcp_servers: list[Any] | None = None
+    prompt: PromptReference | None = None
 
 
 class MessagesRequest(CountTokensRequest):

@@ -18,6 +18,7 @@ from parakit.serving.api.anthropic_messages.request import (
     read_messages,
     read_tools,
 )
+from parakit.serving.api.prompts import read_prompt_reference
 from parakit.serving.api.streaming import EventStream, closing, event, stream_error
 from parakit.serving.context import Account, Context, RequestId
 from parakit.serving.generation.call import GenerationCall
@@ -34,7 +35,7 @@ async def create_message(
     """Answer a conversation of content blocks."""
     tools, tool_choice = read_tools(body)
     call = GenerationCall(
-        model=body.model,
+        **read_prompt_reference(context, body.model, body.prompt),
         messages=tuple(message.to_row() for message in read_messages(body)),
         sampling=body.sampling(),
         tools=tuple(tools),
@@ -61,12 +62,13 @@ async def count_tokens(body: CountTokensRequest, context: Context, account: Acco
     """The tokens that a conversation has as a prompt, tools and template included."""
     tools, tool_choice = read_tools(body)
     call = GenerationCall(
-        model=body.model,
+        **read_prompt_reference(context, body.model, body.prompt),
         messages=tuple(message.to_row() for message in read_messages(body)),
         tools=tuple(tools),
         tool_choice=tool_choice,
     )
-    async with context.registry.open(body.model) as use:
+    call = await context.service.filled(call)
+    async with context.registry.open(call.model) as use:
         n_tokens = await asyncio.to_thread(use.served.n_prompt_tokens, call)
     return JSONResponse({"input_tokens": n_tokens})
 

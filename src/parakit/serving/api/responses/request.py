@@ -18,6 +18,7 @@ from parakit.common.files import JsonObject
 from parakit.data.conversations.messages import Message, parse_messages
 from parakit.inference.config import SamplingSettings, WhenFull
 from parakit.inference.tool_calls.tools import MAX_TOOLS, Tool, ToolChoice, parse_tool
+from parakit.serving.api.prompts import PromptReference
 from parakit.serving.api.sampling import MAX_TOKENS, ApiModel, ModelName, ShortText, StreamSettings
 from parakit.tokens.tokenizer.fast_encoding import fix_surrogates
 
@@ -73,7 +74,7 @@ class ResponsesRequest(ApiModel):
     reasoning: dict[str, Any] | None = None
     background: bool | None = None
     conversation: Any = None
-    prompt: Any = None
+    prompt: PromptReference | None = None
     user: ShortText | None = None
     safety_identifier: ShortText | None = None
     prompt_cache_key: ShortText | None = None
@@ -109,7 +110,6 @@ class ResponsesRequest(ApiModel):
         refused = {
             "background": (self.background, "send the request without it, or use /v1/batches"),
             "conversation": (self.conversation is not None, "send the items, or previous_response_id"),
-            "prompt": (self.prompt is not None, "send the text as instructions"),
         }
         for name, (is_set, hint) in refused.items():
             if is_set:

@@ -13,6 +13,7 @@ from parakit.data.conversations.messages import Message, ToolCall
 from parakit.inference.tool_calls.parsing import ParsedCall
 from parakit.serving.api.answers import token_logprob, truncation_headers
 from parakit.serving.api.errors import ApiError
+from parakit.serving.api.prompts import read_prompt_reference
 from parakit.serving.api.responses.events import ResponseEvents
 from parakit.serving.api.responses.request import (
     ResponsesRequest,
@@ -38,12 +39,15 @@ async def create_response(
     """Answer input items."""
     body.refuse_unsupported()
     tools, tool_choice = read_tools(body)
-    conversation = [*_earlier(context, account, body), *read_items(body.input)]
+    named = read_prompt_reference(context, body.model, body.prompt)
+    is_prompted = context.registry.prompt_of(named["model"]) is not None
+    new = [] if is_prompted and not body.input else read_items(body.input)
+    conversation = [*_earlier(context, account, body), *new]
     messages = with_instructions(body.instructions, conversation)
-    if not messages:
+    if not messages and not is_prompted:
         raise ApiError("input: there are no items, and no instructions", "send a text", param="input")
     call = GenerationCall(
-        model=body.model,
+        **named,
         messages=tuple(message.to_row() for message in messages),
         sampling=body.sampling(),
         tools=tuple(tools),
