@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from parakit.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from parakit import prompts as prompts
+    from parakit import api_prompts as prompts
     from parakit.api import load as load
     from parakit.api_agents import agent as agent
     from parakit.api_comparison import compare as compare
@@ -56,7 +56,7 @@ __getattr__, __dir__ = lazy_exports(
         "load": "api",
         "merge_models": "compression.merging.models",
         "pretrain": "api_training",
-        "prompts": "prompts",
+        "prompts": "api_prompts",
         "quantize": "api_training",
         "scale": "api_scaling",
         "sweep": "api_training",

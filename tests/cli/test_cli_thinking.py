@@ -10,8 +10,10 @@ import pytest
 
 import parakit
 from parakit.cli.main import main
-from parakit.cli.rendering.thinking import ReplyPrinter
+from parakit.cli.rendering.decoding.thinking import ReplyPrinter
+from parakit.data.conversations.messages import Message
 from parakit.inference.chat import ChatSession
+from parakit.inference.chat_models.local import LocalChatModel
 from parakit.inference.config import ChatConfig
 from parakit.inference.tool_calls.reasoning import ReasoningDelta
 from tests.tiny_published import write_decoder
@@ -93,3 +95,8 @@ def test_reasoning_is_dimmed_on_a_terminal(capsys, monkeypatch) -> None:
     found = capsys.readouterr()
     assert found.out == "A bird\n"
     assert found.err == "\x1b[2mTwo \ufffd[2Jbirds.\x1b[0m\n\n"
+
+
+def test_a_reply_that_is_only_reasoning_is_no_answer(folder: Path) -> None:
+    model = LocalChatModel.load(folder)
+    assert model.generate([(Message("user", "the small bird"),)], max_new_tokens=5) == [""]

@@ -13,9 +13,9 @@ from parakit.assistants.retrieval.config import Rewrite
 from parakit.cli.generate import log_probability_figures, reasoning_figures, sampling_settings
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, Needs, refuse_inert
-from parakit.cli.rendering.decoding_flags import DecodingFlags, load_draft
+from parakit.cli.rendering.decoding.decoding_flags import DecodingFlags, load_draft
+from parakit.cli.rendering.decoding.thinking import HIDE_THINKING, ReplyPrinter
 from parakit.cli.rendering.documents.passages import citation_lines, context_lines
-from parakit.cli.rendering.thinking import HIDE_THINKING, ReplyPrinter
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log

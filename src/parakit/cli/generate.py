@@ -12,8 +12,8 @@ from pydantic import Field
 import parakit
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import GREEDY, LOG_PROBABILITIES, refuse_inert
-from parakit.cli.rendering.decoding_flags import DecodingFlags, load_draft, read_files
-from parakit.cli.rendering.thinking import HIDE_THINKING, ReplyPrinter
+from parakit.cli.rendering.decoding.decoding_flags import DecodingFlags, load_draft, read_files
+from parakit.cli.rendering.decoding.thinking import HIDE_THINKING, ReplyPrinter
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log
@@ -30,8 +30,9 @@ from parakit.inference.config import (
 if TYPE_CHECKING:
     from parakit.inference.generation.completion import Completion, Prompt
     from parakit.inference.generation.sampling import Alternative, Choice
+    from parakit.inference.generation.text import CompletionStream
     from parakit.inference.loaded_model import Model
-    from parakit.inference.tool_calls.replies import ReadReply
+    from parakit.inference.tool_calls.replies import ReadReply, ReplyStream
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
 
@@ -113,49 +114,56 @@ def main(argv: list[str]) -> int:
     settings = load_draft(settings, command.device, command.dtype)
     method = {name: value for name, value in settings.items() if name not in ("draft", "prompt_lookup")}
     if isinstance(decoding_method(method, model.published), SamplingConfig) and command.n == 1:
-        return _print_stream(model, prompt, settings, command)
+        stream = model.stream(prompt, **{k: v for k, v in settings.items() if k != "n_beams"})
+        parts = _parts(model, stream, settings) if is_chat else None
+        printer = ReplyPrinter(command.hide_thinking)
+        for piece in parts or stream:
+            if not command.as_json:
+                printer.show(piece)
+        if not command.as_json:
+            if n_dropped := stream.completion.n_dropped_tokens:
+                log(
+                    f"\nthe context window is full: {n_dropped} tokens at the beginning of the prompt were left out"
+                )
+            printer.finish()
+        _report(
+            [parts.completion if parts else stream.completion],
+            [parts.reply if parts else None],
+            model,
+            command,
+        )
+        return 0
     completions = model.completions(prompt, **settings)
     replies = [_read(model, completion, settings) if is_chat else None for completion in completions]
-    for completion, reply in list(zip(completions, replies, strict=True))[: command.n]:
-        if not command.as_json:
-            printer = ReplyPrinter(command.hide_thinking)
-            for piece in reply.pieces if reply else (completion.text,):
-                printer.show(piece)
-            printer.finish()
+    if not command.as_json:
+        _print(completions[: command.n], replies, command)
     _report(completions, replies, model, command)
     return 0
 
 
-def _print_stream(
-    model: "Model", prompt: "Prompt", settings: DecodingSettings, command: GenerateCommandConfig
-) -> int:
-    """Print one completion while it is written."""
+def _parts(model: "Model", stream: "CompletionStream", settings: JsonObject) -> "ReplyStream":
     from parakit.inference.tool_calls.replies import ReplyStream
 
-    stream = model.stream(prompt, **{k: v for k, v in settings.items() if k != "n_beams"})
-    is_chat = not isinstance(prompt, str)
-    parts = ReplyStream(model.tokenizer, stream, _stop(model, settings)) if is_chat else None
-    printer = ReplyPrinter(command.hide_thinking)
-    for piece in parts or stream:
-        if not command.as_json:
+    return ReplyStream(model.tokenizer, stream, _stop(model, settings))
+
+
+def _print(
+    completions: "Sequence[Completion]",
+    replies: "Sequence[ReadReply | None]",
+    command: GenerateCommandConfig,
+) -> None:
+    for completion, reply in zip(completions, replies, strict=False):
+        printer = ReplyPrinter(command.hide_thinking)
+        for piece in reply.pieces if reply else (completion.text,):
             printer.show(piece)
-    if not command.as_json:
-        if n_dropped := stream.completion.n_dropped_tokens:
-            log(
-                f"\nthe context window is full: {n_dropped} tokens at the beginning of the prompt were left out"
-            )
         printer.finish()
-    _report(
-        [parts.completion if parts else stream.completion], [parts.reply if parts else None], model, command
-    )
-    return 0
 
 
-def _stop(model: "Model", settings: DecodingSettings) -> Sequence[str]:
+def _stop(model: "Model", settings: JsonObject) -> Sequence[str]:
     return {**model.published, **settings}.get("stop", ())
 
 
-def _read(model: "Model", completion: "Completion", settings: DecodingSettings) -> "ReadReply":
+def _read(model: "Model", completion: "Completion", settings: JsonObject) -> "ReadReply":
     from parakit.inference.tool_calls.replies import read_reply
 
     found = read_reply(model.tokenizer, completion.token_ids, _stop(model, settings))

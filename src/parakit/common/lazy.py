@@ -14,14 +14,11 @@ from typing import Any
 def lazy_exports(
     package: str, where: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` for `package`; `where` maps an exported name to its submodule, which is the export
-    itself where it has no such name.
-    """
+    """Return `__getattr__` and `__dir__` for `package`; `where` maps an exported name to its submodule."""
 
     def getattr_(name: str) -> Any:
         if name in where:
-            module = importlib.import_module(f"{package}.{where[name]}")
-            return getattr(module, name, module) if where[name] == name else getattr(module, name)
+            return getattr(importlib.import_module(f"{package}.{where[name]}"), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     def dir_() -> list[str]:

@@ -1,7 +1,7 @@
 """Reasoning in a conversation whose chat template does not write it: the plain form, as a model writes it when it is used.
 
-The last answer begins with its reasoning between tags. Earlier answers lose theirs, as they do in use, where a template gets
-the history without it, and are context: without their reasoning they would teach the model to answer without any.
+The last answer begins with its reasoning between tags. Earlier answers lose their reasoning, as they do in use,
+where a template gets the history without it, and are context: they would teach the model to answer without reasoning.
 """
 
 from __future__ import annotations

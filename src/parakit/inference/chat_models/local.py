@@ -17,6 +17,7 @@ from parakit.inference.chat_models.chat_model import Messages
 from parakit.inference.config import SamplingConfig
 from parakit.inference.generation.text import generate_batch, prompt_ids
 from parakit.inference.scoring import log_likelihoods
+from parakit.inference.tool_calls.replies import read_reply
 from parakit.model.heads import LanguageModel
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -52,7 +53,9 @@ class LocalChatModel:
         seeds: Sequence[int] | None = None,
         on_progress: OnProgress | None = None,
     ) -> list[str | None]:
-        """Complete answers, `MICRO_BATCH_SIZE` at a time; greedy at temperature 0."""
+        """Complete answers, `MICRO_BATCH_SIZE` at a time; greedy at temperature 0. Reasoning before an answer counts as its
+        tokens and is no part of it.
+        """
         config = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens, seed=0)
         answers: list[str | None] = [None] * len(conversations)
         fitting = [i for i, messages in enumerate(conversations) if self._fits(messages)]
@@ -62,7 +65,8 @@ class LocalChatModel:
             prompts = [conversations[i] for i in rows]
             completions = generate_batch(self.model, self.tokenizer, prompts, config, seeds=row_seeds)
             for i, completion in zip(rows, completions, strict=True):
-                answers[i] = completion.text.strip()
+                reply = read_reply(self.tokenizer, completion.token_ids)
+                answers[i] = (reply.text if reply.reasoning else completion.text).strip()
             if on_progress is not None:
                 on_progress(len(rows))
         return answers

@@ -19,7 +19,7 @@ from parakit.inference.config import SamplingSettings
 from parakit.serving.generation.call import GenerationCall
 
 CONSTRAINTS = ("json_schema", "regex", "grammar")
-Row = Mapping[str, Any]
+TurnRow = Mapping[str, Any]
 
 
 def fill_prompt(prompt: PromptTemplate, call: GenerationCall) -> GenerationCall:
@@ -31,7 +31,7 @@ def fill_prompt(prompt: PromptTemplate, call: GenerationCall) -> GenerationCall:
             f"{call.model} is a prompt for conversations, and the request continues a text",
             "send messages to /v1/chat/completions, or name the model alone",
         )
-    named = dict(with_values(prompt, call.prompt_values).values) if call.prompt_values else {}
+    named = dict(with_values(prompt, dict(call.prompt_values)).values) if call.prompt_values else {}
     prompt = prompt.replace(values={**prompt.values, **named})
     rows = list(call.messages)
     field = _open_field(prompt, rows)
@@ -60,7 +60,7 @@ def fill_prompt(prompt: PromptTemplate, call: GenerationCall) -> GenerationCall:
     )
 
 
-def _open_field(prompt: PromptTemplate, rows: Sequence[Row]) -> str | None:
+def _open_field(prompt: PromptTemplate, rows: Sequence[TurnRow]) -> str | None:
     """The field that the user's messages fill; None where every field has a value."""
     left = prompt.required
     asks = next((row["role"] for row in rows if row["role"] != "system"), None) == "user"
@@ -86,7 +86,7 @@ def _open_field(prompt: PromptTemplate, rows: Sequence[Row]) -> str | None:
     return left[0]
 
 
-def _in_form(prompt: PromptTemplate, field: str, row: Row) -> Row:
+def _in_form(prompt: PromptTemplate, field: str, row: TurnRow) -> TurnRow:
     """A message of the conversation; the user's in the form of the prompt's template."""
     if row["role"] != "user":
         return row
@@ -113,7 +113,7 @@ def followed_up(call: GenerationCall, number: int) -> GenerationCall:
     return replace(call, sampling=_seeded(sampling, number), followups=(), n=1, tools=())
 
 
-def last_reply(call: GenerationCall, messages: Sequence[Row]) -> GenerationCall:
+def last_reply(call: GenerationCall, messages: Sequence[TurnRow]) -> GenerationCall:
     """The call for the reply to the last followup, with the conversation before it."""
     sampling = _seeded(dict(call.sampling), len(call.followups))
     return replace(call, messages=tuple(messages), sampling=sampling, followups=())
@@ -126,7 +126,7 @@ def _seeded(sampling: dict[str, Any], number: int) -> SamplingSettings:
     return sampling  # type: ignore[return-value]
 
 
-def with_turn(messages: Sequence[Row], reply: str, followup: str) -> tuple[Row, ...]:
+def with_turn(messages: Sequence[TurnRow], reply: str, followup: str) -> tuple[TurnRow, ...]:
     """The conversation with a reply and the next message."""
     turns = (Message("assistant", reply.strip()), Message("user", followup))
     return (*messages, *(one.to_row() for one in turns))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -294,3 +295,7 @@ def _table(items: PromptRows) -> Iterator[str]:
         path = Path(folder) / "items.jsonl"
         path.write_text("".join(json.dumps(dict(row)) + "\n" for row in items), encoding="utf-8")
         yield str(path)
+
+
+prompts = sys.modules[__name__]
+"""What `parakit.prompts` is: this module, imported on first use."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from parakit.inference.tool_calls.reasoning import ReasoningDelta
 
 HIDE_THINKING = "Do not show what a reasoning model writes before its answer."
-_DIM, _RESET = "\x1b[2m", "\x1b[0m"
+_FAINT, _RESET = "\x1b[2m", "\x1b[0m"
 
 
 class ReplyPrinter:
@@ -30,7 +30,7 @@ class ReplyPrinter:
         text = plain(piece.text)
         if not self._is_thinking:
             self._is_thinking = True
-            text = f"{_DIM}{text}" if self._is_dimmed else f"thinking: {text}"
+            text = f"{_FAINT}{text}" if self._is_dimmed else f"thinking: {text}"
         print(text, end="", file=sys.stderr, flush=True)
 
     def finish(self) -> None:

@@ -1,0 +1,1 @@
+"""Flags of decoding, and replies on the terminal."""
