@@ -157,9 +157,9 @@ def _serve(
     on_ready: Callable[[str], object] | None,
     studio_root: Path | None,
 ) -> None:
+    registry = Registry(locations, config)
     listener = bind_socket(config)
     set_up_logs()
-    registry = Registry(locations, config)
     app = create_app(registry, config, accounts=accounts)
     host, port = listener.getsockname()[:2]
     if config.studio:
