@@ -58,18 +58,16 @@ def agent(
     messages.append(Message("user", task))
     with open_tools(tools, mcp, allow, config) as box:
         opened = open_agent_model(model, device=device)
-        record = (
-            None if transcripts is None else RunTranscript(transcripts, opened.name, messages, box, config)
-        )
+        if transcripts is None:
+            return run_agent(opened, messages, box, config, confirm=confirm, on_step=on_step)
+        with RunTranscript(transcripts, opened.name, messages, box, config) as record:
 
-        def add(step: AgentStep) -> None:
-            if record is not None:
+            def add(step: AgentStep) -> None:
                 record.add(step)
-            if on_step is not None:
-                on_step(step)
+                if on_step is not None:
+                    on_step(step)
 
-        run = run_agent(opened, messages, box, config, confirm=confirm, on_step=add)
-        if record is not None:
+            run = run_agent(opened, messages, box, config, confirm=confirm, on_step=add)
             record.finish(run)
     return run
 

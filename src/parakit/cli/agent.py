@@ -74,6 +74,7 @@ def main(argv: list[str]) -> int:
         raise UserError("the task is empty", "parakit agent MODEL 'What is 12 * 34?' --tools calculator")
     from parakit.api_agents import open_agent_model, open_tools
     from parakit.assistants.agent.loop import run_agent
+    from parakit.assistants.agent.models import LocalAgentModel
     from parakit.assistants.agent.transcripts import RunTranscript
     from parakit.data.conversations.messages import Message
 
@@ -84,16 +85,18 @@ def main(argv: list[str]) -> int:
         if not command.as_json:
             log("tools: " + (", ".join(_described(tool) for tool in box.tools) or "none"))
         model = open_agent_model(command.model, device=command.device, name=command.model_name)
-        record = RunTranscript(command.transcripts, model.name, messages, box, config)
+        if isinstance(model, LocalAgentModel) and box.tools and not model.has_tool_form:
+            log("the chat template has no form for tools: the system prompt describes them")
         console = Console(stderr=command.as_json, highlight=False)
+        with RunTranscript(command.transcripts, model.name, messages, box, config) as record:
 
-        def show(step: "AgentStep") -> None:
-            record.add(step)
-            if not command.as_json:
-                _show(console, step)
+            def show(step: "AgentStep") -> None:
+                record.add(step)
+                if not command.as_json:
+                    _show(console, step)
 
-        run = run_agent(model, messages, box, config, confirm=_confirm, on_step=show)
-        record.finish(run)
+            run = run_agent(model, messages, box, config, confirm=_confirm, on_step=show)
+            record.finish(run)
     if command.as_json:
         rows = [one.to_row() for one in run.calls]
         print(json.dumps(run.to_row() | {"calls": rows, "transcript": str(record.path)}, ensure_ascii=False))

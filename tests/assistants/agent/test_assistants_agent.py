@@ -127,7 +127,6 @@ def test_every_run_is_kept_line_by_line_and_as_a_conversation_to_tune_on(tmp_pat
     (conversation,) = read_conversations(tmp_path / CONVERSATIONS)
     assert list(conversation.messages) == run.messages
     assert [one["function"]["name"] for one in json.loads(conversation.tools or "")] == ["add", "send"]
-    broken = RunTranscript(tmp_path, model.name, TASK, box, config)
 
     class Interrupted(ScriptedModel):
         def turn(self, *args: object, **kwargs: object):  # type: ignore[override, no-untyped-def]
@@ -135,6 +134,11 @@ def test_every_run_is_kept_line_by_line_and_as_a_conversation_to_tune_on(tmp_pat
                 raise KeyboardInterrupt
             return super().turn(*args, **kwargs)  # type: ignore[arg-type]
 
-    with pytest.raises(KeyboardInterrupt):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        RunTranscript(tmp_path, model.name, TASK, box, config) as broken,
+    ):
         run_agent(Interrupted([("add", "{}")]), TASK, box, config, on_step=broken.add)
-    assert [json.loads(line)["event"] for line in broken.path.read_text().splitlines()] == ["start", "step"]
+    lines = [json.loads(line) for line in broken.path.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["start", "step", "end"]
+    assert lines[-1]["outcome"] == "interrupted"

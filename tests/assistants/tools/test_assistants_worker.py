@@ -11,6 +11,7 @@ from parakit.assistants.tools.tool import ToolBox
 from parakit.assistants.tools.worker_client import FunctionFile
 from parakit.common.errors import UserError
 
+HUGE = 50_000_000
 FUNCTIONS = '''
 import os, sys, time
 from parakit.assistants.tools.functions import read_only
@@ -58,6 +59,8 @@ def test_whatever_the_functions_do_the_next_call_is_answered(tmp_path: Path) -> 
         assert box.call("shout", '{"megabytes": "many"}').is_error
         huge = box.call("huge", "{}")
         assert len(huge.text) < 1100
+        assert huge.n_omitted_chars == HUGE - 1000
+        assert f"[{HUGE - 1000:,} characters were left out]" in huge.text
         assert box.call("count", "{}").text == "2"
         assert "has ended" in box.call("die", "{}").text
         assert box.call("count", "{}").text == "1"  # a new process

@@ -21,6 +21,7 @@ from parakit.inference.config import SamplingConfig
 from parakit.inference.engine import Engine, EngineConfig
 from parakit.inference.loaded_model import Model
 from parakit.inference.tool_calls.parsing import new_call_id
+from parakit.inference.tool_calls.syntax import call_syntax
 from parakit.inference.tool_calls.tools import Tool, ToolChoice
 from parakit.inference.tool_calls.turn import read_turn, turn_request
 
@@ -64,6 +65,11 @@ class LocalAgentModel:
     @property
     def name(self) -> str:
         return str(self.model.path)
+
+    @property
+    def has_tool_form(self) -> bool:
+        """Whether the chat template writes tools and calls; otherwise the system prompt describes them."""
+        return call_syntax(self.model.tokenizer).is_templates
 
     @cached_property
     def engine(self) -> Engine:

@@ -16,6 +16,7 @@ from parakit.assistants.agent.loop import AgentRun, AgentStep
 from parakit.assistants.tools.tool import ToolBox
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
+from parakit.common.progress import log
 from parakit.data.conversations.conversation import Conversation
 from parakit.data.conversations.messages import Message
 
@@ -23,7 +24,9 @@ CONVERSATIONS = "conversations.jsonl"
 
 
 class RunTranscript:
-    """One run's file in a folder. Each line is there as soon as its step is over, so an interrupted run is kept too."""
+    """One run's file in a folder. Each line is there as soon as its step is over, so a run that an error or an interruption
+    ends is kept too; leaving the record's block then writes why it ended.
+    """
 
     def __init__(
         self, folder: str | Path, model: str, messages: Sequence[Message], box: ToolBox, config: AgentConfig
@@ -46,6 +49,15 @@ class RunTranscript:
                 "settings": config.model_dump(mode="json"),
             }
         )
+
+    def __enter__(self) -> RunTranscript:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            reason = error.message if isinstance(error, UserError) else type(error).__name__
+            self._write({"event": "end", "outcome": "interrupted", "reason": f"ended: {reason}"})
+            log(f"the record up to here is {self.path}")
 
     def add(self, step: AgentStep) -> None:
         """A turn with its calls."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from parakit.assistants.tools.config import ToolLimits
@@ -30,7 +30,9 @@ class ToolError(Exception):
 
 @dataclass(frozen=True)
 class AgentTool:
-    """A function with its schema. `run` gets the arguments as they were parsed; what it returns becomes text."""
+    """A function with its schema. `run` gets the arguments as they were parsed; what it returns becomes text, a `ToolResult`
+    stays as it is.
+    """
 
     schema: Tool
     run: Callable[[JsonObject], object]
@@ -40,6 +42,8 @@ class AgentTool:
     """Where it comes from, for people: function, built-in, the MCP server's name."""
     stop: Callable[[], object] | None = None
     """Ends a call that takes too long; None where nothing can."""
+    prepare: Callable[[], object] | None = None
+    """Comes before a call, outside its time: starts again what `stop` has ended."""
 
     @property
     def name(self) -> str:
@@ -93,6 +97,8 @@ class ToolBox:
         except ToolError as error:
             text, n_omitted_chars = _bounded(f"error: {error}", self.limits.max_result_chars)
             return ToolResult(text, True, time.perf_counter() - started, n_omitted_chars)
+        if isinstance(value, ToolResult):
+            return replace(value, seconds=time.perf_counter() - started)
         text, n_omitted_chars = _bounded(value, self.limits.max_result_chars)
         return ToolResult(text, False, time.perf_counter() - started, n_omitted_chars)
 
@@ -130,6 +136,11 @@ class ToolBox:
     def _within_time(self, tool: AgentTool, values: JsonObject) -> object:
         """What the tool returns; `ToolError` where it raises, or takes longer than it may."""
         done, outcome = threading.Event(), list[Any]()
+        if tool.prepare is not None:
+            try:
+                tool.prepare()
+            except UserError as error:
+                raise ToolError(f"{error.message}; {error.hint}") from None
 
         def run() -> None:
             try:
@@ -148,7 +159,7 @@ class ToolBox:
         if isinstance(outcome[0], ToolError):
             raise outcome[0]
         if isinstance(outcome[0], BaseException):
-            raise ToolError(f"{type(outcome[0]).__name__}: {outcome[0]}") from outcome[0]
+            raise ToolError(f"{type(outcome[0]).__name__}: {outcome[0]}".removesuffix(": ")) from outcome[0]
         return outcome[0]
 
 
@@ -195,7 +206,4 @@ def allowed(tools: Iterable[AgentTool], names: Sequence[str]) -> list[AgentTool]
                 f"did you mean {close}?" if close else f"the tools: {', '.join(known) or 'none'}",
             )
     free = set(known) if "all" in names else set(names)
-    return [
-        AgentTool(tool.schema, tool.run, tool.changes and tool.name not in free, tool.origin, tool.stop)
-        for tool in found
-    ]
+    return [replace(tool, changes=tool.changes and tool.name not in free) for tool in found]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from parakit.assistants.tools.config import ToolLimits
-from parakit.assistants.tools.tool import AgentTool, ToolError
+from parakit.assistants.tools.tool import AgentTool, ToolError, ToolResult
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.inference.tool_calls.tools import parse_tool
@@ -32,7 +32,7 @@ class FunctionFile:
     def __post_init__(self) -> None:
         if not self.path.is_file():
             raise UserError(f"{self.path}: there is no such file", "name a Python file with functions")
-        self._lock = threading.Lock()
+        self._lock, self._starting = threading.Lock(), threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._rows = self._start()
 
@@ -47,19 +47,22 @@ class FunctionFile:
         def run(values: JsonObject) -> object:
             return self._call(name, values)
 
-        return AgentTool(parse_tool(row), run, bool(row["changes"]), self.path.name, self.close)
+        return AgentTool(parse_tool(row), run, bool(row["changes"]), self.path.name, self.close, self._ready)
 
-    def _call(self, name: str, values: JsonObject) -> str:
+    def _call(self, name: str, values: JsonObject) -> ToolResult:
         with self._lock:
-            if self._process is None:
-                self._start()
+            self._ready()
             answer = self._exchange({"name": name, "arguments": values})
         if answer is None:
             self.close()
             raise ToolError("the process of the function has ended; it is started again for the next call")
-        if answer["is_error"]:
-            raise ToolError(answer["text"].removeprefix("error: "))
-        return str(answer["text"])
+        return ToolResult(answer["text"], answer["is_error"], n_omitted_chars=answer["n_omitted_chars"])
+
+    def _ready(self) -> None:
+        """Start the process where it was ended."""
+        with self._starting:
+            if self._process is None:
+                self._start()
 
     def _start(self) -> list[JsonObject]:
         """Start the process; the rows of its tools. `UserError` where the file cannot be imported."""
