@@ -8,7 +8,6 @@ reasoning (`<think>`).
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from benchmarks.harness import kept_or_measured, run_parakit, work_folder
@@ -74,13 +73,11 @@ def best_of_n(
                 thinker, folder / "thinking.yaml", tables["arithmetic"], words, folder / "thought"
             )
             curves["thinking"] = thought["curves"]["budget"]
-    names = {"votes": "votes", str(STEPS): "steps", str(reward_model): "reward_model"}
-    draw_curves({names.get(key, key): points for key, points in curves.items()})
+    draw_curves({_name(key, reward_model): points for key, points in curves.items()})
     found: Figures = {"items": items, "n_samples": n_samples, "temperature": temperature}
     for key, points in curves.items():
-        name = names.get(key, re.sub(r"\W+", "_", key))
         curve = {str(one["n"]): one["value"] for one in points}
-        found[name] = {
+        found[_name(key, reward_model)] = {
             "curve": curve,
             "gain": points[-1]["value"] - points[0]["value"],
             "points": points,
@@ -88,6 +85,12 @@ def best_of_n(
         }
     found["other_suites"] = {suite: _votes(one["curves"]["votes"]) for suite, one in votes.items()}
     return found
+
+
+def _name(key: str, reward_model: Path | None) -> str:
+    """A choice without the path of its file."""
+    names = {STEPS.name: "steps", **({reward_model.name: "reward_model"} if reward_model else {})}
+    return names.get(Path(key).name, key)
 
 
 def _votes(points: list[Figures]) -> Figures:
