@@ -102,9 +102,9 @@ def _sample(model: Path, prompt: Path, table: Path, options: tuple[str, ...], ou
 
     def measure() -> Figures:
         run = run_parakit(
-            *("prompts", "sample", model, prompt, "--items", table),
-            *("--metric", "checker", "--checker", CHECKER, *options),
-            *("--device", "cpu", "--output", out, "--overwrite", "--json"),
+            *("prompts", "sample", str(model), str(prompt), "--items", str(table)),
+            *("--metric", "checker", "--checker", str(CHECKER), *options),
+            *("--device", "cpu", "--output", str(out), "--overwrite", "--json"),
         )
         return {key: run.figures[key] for key in ("curves", "errors")}
 

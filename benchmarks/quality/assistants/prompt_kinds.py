@@ -25,7 +25,6 @@ KINDS = ("zero_shot", "instruction", "few_shot", "chain_of_thought", "role")
 
 @benchmark("prompt_kinds", {
     "models.*.*.*.score": (NO_TARGET, "{1}, {0}: right answers with {2}"),
-    "models.*.*.*.tokens": (NO_TARGET, "{1}, {0}: tokens of an item with {2}"),
 })  # fmt: skip
 def prompt_kinds(
     *,
