@@ -1,5 +1,5 @@
 """Indexing and searching documents: text a second for words, passages a second for vectors against transformers' own batches,
-the memory and the milliseconds of 100,000 passages.
+the memory and the milliseconds of 100,000 passages. Seconds are those of the processor, on one core.
 
 Words: books of Project Gutenberg, as often as needed. Vectors: passages of the same books by all-MiniLM-L6-v2, next to
 `transformers` with padded batches of the same size, in turns. The large index has made-up vectors, so that its size and not
@@ -103,10 +103,10 @@ def measure_words(folder: Path, data: Path, megabytes: float) -> Figures:
     from parakit.assistants.retrieval.indexing import index_documents
 
     n_bytes = _write_books(folder / "books", data, int(megabytes * 1e6))
-    started = time.perf_counter()
+    started = time.process_time()
     config = IndexConfig(paths=(str(folder / "books"),), encoder="none")
     report = index_documents(config, folder / "words")
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return {
         "megabytes_per_second": round(n_bytes / 1e6 / seconds, 2),
         "passages": report["n_passages"],
@@ -146,16 +146,16 @@ def measure_large(folder: Path, data: Path, passages: float) -> Figures:
         text = "\n\n".join(f"# {start + i}\n\n{one}" for i, one in enumerate(found[start : start + 500]))
         (books / f"{start}.md").write_text(text, encoding="utf-8")
     del found
-    started = time.perf_counter()
+    started = time.process_time()
     config = IndexConfig(paths=(str(books),), encoder=str(encoder), passage_chars=1000)
     report = indexing.index_documents(config, folder / "large")
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     index = search.DocumentIndex(folder / "large")
     times = []
     for question in QUESTIONS * 5:
-        started = time.perf_counter()
+        started = time.process_time()
         index.search(question)
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return {
         "passages": report["n_passages"],
         "seconds": round(seconds, 1),
@@ -175,12 +175,12 @@ def _vectors(source: Path, texts: Sequence[str], repeats: int) -> Figures:
     ordered = sorted(texts, key=len, reverse=True)
 
     def parakit_side() -> dict[str, float]:
-        started = time.perf_counter()
+        started = time.process_time()
         own.documents(ordered)
-        return {"per_second": len(texts) / (time.perf_counter() - started)}
+        return {"per_second": len(texts) / (time.process_time() - started)}
 
     def transformers_side() -> dict[str, float]:
-        started = time.perf_counter()
+        started = time.process_time()
         with torch.inference_mode():
             for first in range(0, len(ordered), 32):
                 batch = tokenizer(
@@ -191,7 +191,7 @@ def _vectors(source: Path, texts: Sequence[str], repeats: int) -> Figures:
                     return_tensors="pt",
                 )
                 model(**batch)
-        return {"per_second": len(texts) / (time.perf_counter() - started)}
+        return {"per_second": len(texts) / (time.process_time() - started)}
 
     found = interleaved({"parakit": parakit_side, "transformers": transformers_side}, repeats)
     medians = {name: side["per_second"]["median"] for name, side in found.items()}

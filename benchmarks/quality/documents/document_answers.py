@@ -12,10 +12,12 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.harness import run_parakit, work_folder
+from benchmarks.harness import kept_or_measured, run_parakit, work_folder
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 N_DOCUMENTS, N_QUESTIONS = 200, 100
+N_PASSAGES = 2  # of an answer, in training and in measuring
+TUNING = "--method lora --rank 16 --learning-rate 1e-3 --batch-tokens 2048 --validate-every 1000 --before-after none"
 _STARTS = [
     "Al",
     "Bren",
@@ -65,9 +67,10 @@ class Place:
         """Its document."""
         name, facts = self.name, self.facts
         return (
-            f"# {name}\n\n{name} is a small town with a market. {name} was founded in {facts['founded']}. The town has"
-            f" {facts['bridges']} bridges. Its town hall was designed by {facts['architect']}. {name} lies on the river in"
-            f" {facts['river']} Valley, and the river is the {facts['river']}. Most people there work in the mills.\n"
+            f"# {name}\n\n{name} is a small town with a market. The town of {name} was founded in {facts['founded']}. There"
+            f" are {facts['bridges']} bridges in the town. Its town hall was designed by {facts['architect']}. {name} lies on"
+            f" the river in {facts['river']} Valley, and the river is the {facts['river']}. Most people there work in the"
+            " mills.\n"
         )
 
 
@@ -85,7 +88,7 @@ def document_answers(
     encoder: Path | None = None,
     work: Path | None = None,
     questions: int = N_QUESTIONS,
-    max_steps: int = 120,
+    max_steps: int = 60,
     tune: bool = True,
     seed: int = 0,
 ) -> Figures:
@@ -118,7 +121,10 @@ def document_answers(
             asked_of["tuned"] = _tuned(folder, base, max_steps)
         figures: Figures = {"documents": len(places), "threshold": fitted.to_json()}
         for name, path in asked_of.items():
-            figures[name] = _measured(path, index, places, questions, seed)
+            figures[name] = kept_or_measured(
+                folder / f"{name}.json" if work else None,
+                lambda path=path: _measured(path, index, places, questions, seed),  # type: ignore[misc]
+            )
     return figures
 
 
@@ -168,11 +174,21 @@ def _questions(index, places: list[Place], n: int, seed: int):  # type: ignore[n
 def _tuned(folder: Path, base: Path, max_steps: int) -> Path:
     tuned, rows = folder / "tuned", folder / "cited"
     if not rows.exists():
-        run_parakit("index", "data", folder / "index", "--output", rows)
+        run_parakit(
+            "index",
+            "data",
+            folder / "index",
+            "--output",
+            rows,
+            "--n-passages",
+            str(N_PASSAGES),
+            "--refusal-share",
+            "0.4",
+        )
     if not tuned.exists():
         run_parakit(
-            *("finetune", base, "--conversations", rows, "--method", "lora", "--max-steps", str(max_steps)),
-            *("--output", tuned),
+            *("finetune", base, "--conversations", rows, "--output", tuned, "--max-steps", str(max_steps)),
+            *TUNING.split(),
             timeout=7200,
         )
     return tuned
@@ -182,7 +198,9 @@ def _measured(model: Path, index, places: list[Place], n: int, seed: int) -> Fig
     import parakit
     from parakit.stages.documents.measuring import measure_answers
 
-    assistant = parakit.document_assistant(model, index, device="cpu", n_passages=3, max_new_tokens=48)
+    assistant = parakit.document_assistant(
+        model, index, device="cpu", n_passages=N_PASSAGES, max_new_tokens=48
+    )
     found = measure_answers(assistant, _questions(index, places, n, seed))
     shares = ("closed_book", "open_book", "with_the_passage", "refused_answerable", "refused_unanswerable")
     figures: Figures = {name: round(found[name]["value"], 4) for name in shares}

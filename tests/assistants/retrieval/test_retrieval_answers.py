@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from parakit.assistants.retrieval.asking import DocumentAssistant
@@ -178,3 +179,26 @@ def test_the_threshold_refuses_most_without_an_answer_and_few_with_one():
     assert not fitted.refuses({"vectors": 0.0})
     with pytest.raises(UserError, match="needs 10 questions of each kind"):
         fit_threshold(with_answer[:3], without)
+
+
+def test_the_threshold_is_in_the_widest_gap_and_refuses_nobody_without_need():
+    with_answer = [{"words": 0.5 + i / 100} for i in range(40)]
+    without = [{"words": i / 100} for i in range(40)]
+    fitted = fit_threshold(with_answer, without)
+    assert fitted.value == pytest.approx(0.445)
+    assert fitted.figures["refused_answerable"] == fitted.figures["held_out_refused_answerable"] == 0.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_threshold_is_the_best_of_all_that_refuse_few_enough(seed):
+    generator = np.random.default_rng(seed)
+    with_answer, without = (generator.normal(mean, 1, 60).round(1).tolist() for mean in (1.0, 0.0))
+    fitted = fit_threshold([{"vectors": one} for one in with_answer], [{"vectors": one} for one in without])
+
+    def shares(value: float) -> tuple[float, float]:
+        return tuple(sum(one < value for one in side) / 60 for side in (with_answer, without))
+
+    allowed = [pair for pair in map(shares, np.arange(-4, 4, 0.05)) if pair[0] <= 0.1]
+    refused = shares(fitted.value)
+    assert refused[0] <= 0.1
+    assert refused[1] - refused[0] == pytest.approx(max(pair[1] - pair[0] for pair in allowed))

@@ -2,8 +2,10 @@
 have none.
 
 A question without an answer is made of one with: its own documents are left out of the search. The score is the words'
-share of their highest possible score, the cosine, a mean of both in one of five weights, or the reranker's score: that
-which refuses most of the questions without an answer while it refuses at most a tenth of the others.
+share of their highest possible score, the cosine, a mean of both in one of three weights, or the reranker's score: that
+which tells the two kinds apart best. The threshold is where the share of refused questions without an answer exceeds that
+of the others by most (Youden 1950, "Index for rating diagnostic tests"), and refuses at most a tenth of the others; between
+two scores it is in the middle of the widest gap, since new questions are worded differently.
 """
 
 from __future__ import annotations
@@ -92,24 +94,33 @@ def fit_threshold(
 def _fit(
     answerable: Sequence[Mapping[str, float]], unanswerable: Sequence[Mapping[str, float]], max_refused: float
 ) -> tuple[dict[str, float], float]:
-    best: tuple[int, dict[str, float], float] | None = None
+    best: tuple[float, float, dict[str, float], float] | None = None
     for weights in _MIXTURES:
         probe = Threshold(weights, 0.0, {})
-        scores = [probe.score(one) for one in answerable]
-        others = [probe.score(one) for one in unanswerable]
-        if any(score is None for score in (*scores, *others)):
+        scores, others = ([probe.score(one) for one in side] for side in (answerable, unanswerable))
+        known = [[score for score in side if score is not None] for side in (scores, others)]
+        if [len(side) for side in known] != [len(scores), len(others)]:
             continue
-        value = _lowest_allowed([score for score in scores if score is not None], max_refused)
-        n_refused = sum(score is not None and score < value for score in others)
-        if best is None or n_refused > best[0]:
-            best = n_refused, weights, value
+        gain, gap, value = _best_value(np.sort(known[0]), np.sort(known[1]), max_refused)
+        if best is None or (gain, gap) > best[:2]:
+            best = gain, gap, weights, value
     assert best is not None, "every search has one of the signals"
-    return best[1], best[2]
+    return best[2], best[3]
 
 
-def _lowest_allowed(scores: Sequence[float], max_refused: float) -> float:
-    """The highest threshold that at most this share of the scores is below."""
-    return float(sorted(scores)[int(max_refused * len(scores))])
+def _best_value(scores: np.ndarray, others: np.ndarray, max_refused: float) -> tuple[float, float, float]:
+    """Of sorted scores of questions with and without an answer: how much larger the refused share of the latter is, the gap
+    around the threshold as a share of all scores' range, and the threshold.
+    """
+    both = np.unique(np.concatenate([scores, others]))
+    below = np.concatenate([both[:1], both[:-1]])  # a threshold at the lowest score refuses nothing
+    values, gaps = (below + both) / 2, both - below
+    refused = np.searchsorted(scores, values) / len(scores)
+    gains = np.searchsorted(others, values) / len(others) - refused
+    gains[refused > max_refused] = -np.inf
+    best = max(range(len(values)), key=lambda i: (round(float(gains[i]), 9), gaps[i]))
+    spread = float(both[-1] - both[0]) or 1.0
+    return round(float(gains[best]), 9), float(gaps[best]) / spread, float(values[best])
 
 
 def _refused(

@@ -32,7 +32,9 @@ from parakit.data.sources import GeneratedSource
 
 LACKS = 0.5  # of an answer's content words: with fewer a passage lacks the answer
 N_SEARCHED = 20
-OWN_DOCUMENT = 0.5  # of the refusals are about a document that is there and does not say
+OWN_DOCUMENT = (
+    0.7  # of the refusals are about a document that is there and does not say: the threshold finds no others
+)
 MIN_SILENT = 60  # characters
 _SENTENCE = re.compile(r".*?(?:[.!?]\s+|\n+|$)", re.DOTALL)
 
@@ -51,9 +53,13 @@ class TrainingDataConfig:
 
 
 def encoder_pairs(index: DocumentIndex, config: TrainingDataConfig) -> Iterator[JsonObject]:
-    """Rows of `--task embed`: a question, and the passage that answers it as the index searches it."""
+    """Rows of `--task embed`: a question, the passage that answers it as the index searches it, and hard ones that do not."""
     for passage, pair in _pairs(index, config):
-        yield {"text": pair.question, "positive": _searched(passage)}
+        row: JsonObject = {"text": pair.question, "positive": _searched(passage)}
+        searched = map(_searched, _hard(index, passage, pair, config.n_negatives))
+        if negatives := [text for text in dict.fromkeys(searched) if text != row["positive"]]:
+            row["negatives"] = negatives
+        yield row
 
 
 def reranker_pairs(index: DocumentIndex, config: TrainingDataConfig) -> Iterator[JsonObject]:
