@@ -362,5 +362,6 @@ def example_texts(examples: Path, split: str) -> Iterator[str]:
         for key in ("text", "text_pair", "positive", "source", "target"):
             if key in row:
                 yield row[key]
+        yield from row.get("negatives", ())
         if "words" in row:
             yield " ".join(row["words"])

@@ -76,14 +76,15 @@ def cited_conversations(index: DocumentIndex, config: TrainingDataConfig) -> Ite
         others = _hard(index, passage, pair, config.n_passages)
         if not others:
             continue
-        if _part(pair.question, "refusal") < config.refusal_share:
-            silent = _without_answer(passage, pair) if _part(pair.question, "silent") < OWN_DOCUMENT else None
-            shown = [*others[:1], silent, *others[1:]] if silent else others
-            yield _conversation(pair.question, shown[: config.n_passages], REFUSAL)
-            continue
+        shown: StoredPassage | None = passage
+        is_refusal = _part(pair.question, "refusal") < config.refusal_share
+        if is_refusal:
+            silent = _part(pair.question, "silent") < OWN_DOCUMENT
+            shown = _without_answer(passage, pair) if silent else None
         place = int(_part(pair.question, "place") * min(config.n_passages, len(others) + 1))
-        shown = [*others[:place], passage, *others[place:]][: config.n_passages]
-        yield _conversation(pair.question, shown, f"{_sentence(pair.answer)} [{shown.index(passage) + 1}]")
+        passages = [*others[:place], *([shown] if shown else []), *others[place:]][: config.n_passages]
+        answer = REFUSAL if is_refusal else f"{_sentence(pair.answer)} [{place + 1}]"
+        yield _conversation(pair.question, passages, answer)
 
 
 def write_training_data(
