@@ -48,7 +48,7 @@ def log_event(message: str, **fields: Any) -> None:
 def log_work(work: MeteredWork) -> None:
     """The line of a request that used a model without generating, such as for vectors."""
     log_event(
-        f"embeddings {work.outcome}",
+        f"{work.kind} {work.outcome}",
         request_id=work.call.request_id,
         model=work.call.model,
         outcome=work.outcome,

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from parakit.assistants.retrieval.config import IndexConfig
 from parakit.assistants.retrieval.indexing import index_documents
+from parakit.serving.accounts.accounts import Accounts
+from parakit.serving.accounts.database import open_database
+from parakit.serving.accounts.keys import Quota, add_key
+from parakit.serving.logs import LOGGER
 from tests.serving.conftest import RunningServer, start_server
 
 
@@ -62,6 +70,71 @@ def test_an_update_of_the_index_is_seen_by_the_next_question(served, docs):
     with served.http as client:
         (listed,) = client.get("/v1/documents").json()["data"]
     assert (listed["id"], listed["n_files"], listed["has_vectors"]) == ("handbook", 2, False)
+
+
+def events(server: RunningServer, content: str, **body: object) -> list[dict]:
+    messages = [{"role": "user", "content": content}]
+    sent = {"model": "wide", "documents": "handbook", "messages": messages, "max_tokens": 4, "stream": True}
+    with server.http as client, client.stream("POST", "/v1/answers", json=sent | body) as reply:
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        lines = [line.removeprefix("data: ") for line in reply.iter_lines() if line]
+    assert lines.pop() == "[DONE]"
+    return [json.loads(line) for line in lines]
+
+
+def test_a_stream_has_the_passages_then_the_text_and_the_checked_answer(served):
+    whole = answer(served, "Which port does it listen on?")
+    first, *pieces, last = events(served, "Which port does it listen on?")
+    assert (first["object"], last["object"]) == ("answer.passages", "answer")
+    assert first["passages"] == whole["passages"] == last["passages"]
+    assert {one["object"] for one in pieces} == {"answer.delta"}
+    assert last.keys() == whole.keys()
+    assert (last["answer"], last["citations"]) == (whole["answer"], whole["citations"])
+    assert last["usage"]["completion_tokens"] == 4
+    assert len({one["id"] for one in (first, *pieces, last)}) == 1
+
+
+def test_a_refusal_is_streamed_without_text(served):
+    first, last = events(served, "Which zebra eats grass?")
+    assert (first["object"], first["passages"]) == ("answer.passages", [])
+    assert (last["refused"], last["usage"]["total_tokens"]) == ("nothing found", 0)
+
+
+def test_every_question_has_a_row_and_a_quota_comes_before_the_model(
+    make_server: Callable[..., RunningServer],
+    docs: Path,
+    published_wide: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+):
+    path = tmp_path / "accounts.sqlite"
+    connection = open_database(path)
+    headers = {"Authorization": f"Bearer {add_key(connection, 'small', Quota(requests_per_minute=3))}"}
+    connection.close()
+    accounts = Accounts(path)
+    models = [f"wide={published_wide}", f"other={published_wide}"]
+    server = make_server(models, None, accounts, documents=[str(docs.parent / "handbook")])
+    sent = {"documents": "handbook", "max_tokens": 2}
+    statuses = []
+    with (
+        caplog.at_level(logging.INFO, LOGGER),
+        httpx.Client(base_url=server.url, timeout=60, headers=headers) as client,
+    ):
+        for model, content in (
+            ("wide", "Which port?"),
+            ("wide", "Which zebra eats grass?"),
+            ("wide", "port " * 6000),
+            ("other", "Which port?"),
+        ):
+            body = sent | {"model": model, "messages": [{"role": "user", "content": content}]}
+            statuses.append(client.post("/v1/answers", json=body).status_code)
+    assert statuses == [200, 200, 400, 429]
+    assert [one.name for one in server.context.registry.loaded] == ["wide"]
+    server.stop()
+    rows = accounts.connection.execute("SELECT outcome, prompt_tokens > 0 FROM requests ORDER BY clock")
+    assert [tuple(row) for row in rows] == [("finished", 1), ("finished", 0), ("refused", 0), ("refused", 0)]
+    accounts.close()
+    assert "answers finished" in [one.message for one in caplog.records]
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,21 @@ class PreparedQuestion:
     n_dropped: int = 0
     """Messages of the conversation, its oldest, that the budget could not hold with passages."""
 
+    def to_json(self) -> JsonObject:
+        """Plain values: what is known before the model answers."""
+        context = self.context
+        return {
+            "question": self.question,
+            "query": self.query,
+            "passages": [hit.to_json() for hit in (context.used if context else self.hits)],
+            "omitted": [hit.to_json() for hit in (context.omitted if context else ())],
+            "context": {"n_tokens": context.n_tokens, "budget": context.budget} if context else None,
+            "dropped_messages": self.n_dropped,
+            "signals": self.signals,
+            "score": self.score,
+            "threshold": self.threshold,
+        }
+
 
 @dataclass(frozen=True)
 class DocumentAnswer:
@@ -62,22 +77,13 @@ class DocumentAnswer:
 
     def to_json(self) -> JsonObject:
         """Plain values."""
-        prepared, context = self.prepared, self.prepared.context
         return {
             "answer": self.text,
             "refused": self.refused,
-            "question": prepared.question,
-            "query": prepared.query,
             "citations": [one.to_json() for one in self.cited.citations],
             "unsupported": list(self.cited.unsupported),
             "wrong_marks": self.cited.n_wrong_marks,
-            "passages": [hit.to_json() for hit in (context.used if context else prepared.hits)],
-            "omitted": [hit.to_json() for hit in (context.omitted if context else ())],
-            "context": {"n_tokens": context.n_tokens, "budget": context.budget} if context else None,
-            "dropped_messages": prepared.n_dropped,
-            "signals": prepared.signals,
-            "score": prepared.score,
-            "threshold": prepared.threshold,
+            **self.prepared.to_json(),
         }
 
 

@@ -1,12 +1,15 @@
 """`/v1/answers`: answers from an index of documents, with checked citations; `/v1/documents`: the indexes.
 
-The question is searched and prepared in a thread, and the model answers like any chat request: metered, in turn with others.
-A question that is refused without the model costs no tokens. An index that is brought up to date meanwhile is read again.
+A quota is looked at before the model is opened. The question is searched and prepared in a thread, and the model answers like
+any chat request: metered, in turn with others. A question that is refused without the model is a request of no tokens. A
+stream has the passages first, then the model's text as it comes, then the answer with its checked citations. An index that
+is brought up to date meanwhile is read again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,19 +22,21 @@ from parakit.common.settings import closest_match
 from parakit.data.conversations.conversation import Message
 from parakit.inference.chat_models.local import LocalChatModel
 from parakit.inference.config import SamplingSettings
+from parakit.inference.tool_calls.reasoning import ReasoningDelta
 from parakit.serving.api.answers import usage_json
 from parakit.serving.api.errors import ApiError
 from parakit.serving.api.messages import MAX_MESSAGES, ChatMessage, template_messages
 from parakit.serving.api.prompts import refuse_prompt
 from parakit.serving.api.sampling import MAX_TOKENS, ApiModel, ModelName, ShortText
-from parakit.serving.api.streaming import closing
+from parakit.serving.api.streaming import DONE, EventStream, closing, event
 from parakit.serving.context import Account, Context, RequestId, ServingContext, client_name
 from parakit.serving.generation.call import GenerationCall, Usage
+from parakit.serving.generation.generation import Generation
 from parakit.serving.generation.turns import AssistantTurn
 from parakit.serving.models.served_model import ServedModel
 
 if TYPE_CHECKING:  # a server without documents starts without what reads and searches them
-    from parakit.assistants.retrieval.asking import DocumentAnswer, PreparedQuestion
+    from parakit.assistants.retrieval.asking import DocumentAnswer, DocumentAssistant, PreparedQuestion
     from parakit.assistants.retrieval.search import DocumentIndex
 
 PART = "documents"  # of the context: the indexes by name
@@ -50,6 +55,7 @@ class AnswersRequest(ApiModel):
     by: Literal["fused", "words", "vectors"] = "fused"
     threshold: float | None = None
     rewrite: Literal["words", "none"] = "words"
+    stream: bool = False
     user: ShortText | None = None
 
 
@@ -98,27 +104,36 @@ async def create_answer(
         threshold=body.threshold,
         rewrite=body.rewrite,
     )
-    async with context.registry.open(body.model) as use:
-        assistant = DocumentAssistant(index, _chat_model(use.served), config)
+    if context.registry.prompt_of(body.model) is not None:
+        raise ApiError(
+            f"{body.model}: a question to documents has its own prompt", "name the model alone", param="model"
+        )
+    call = GenerationCall(
+        model=body.model,
+        sampling=SamplingSettings(max_new_tokens=body.max_tokens, temperature=body.temperature),
+        account=account,
+        client=client_name(account, body.user),
+        request_id=request_id,
+    )
+    async with context.service.work(call, "answers") as work:
+        assistant = DocumentAssistant(index, _chat_model(work.use.served), config)
         prepared = await context.service.in_thread(assistant.prepare, question.content, history)
         if prepared.context is None:
-            return JSONResponse(_whole(body, request_id, assistant.finish(prepared, ""), Usage()))
-        sampling = SamplingSettings(max_new_tokens=body.max_tokens, temperature=body.temperature)
-        call = GenerationCall(
-            model=body.model,
-            messages=_mappings(prepared),
-            sampling=sampling,
-            account=account,
-            client=client_name(account, body.user),
-            request_id=request_id,
-        )
-        generation = await context.service.start(call)
-        async with closing(request, generation):
-            turn = AssistantTurn(generation)
-            async for one in generation:
-                turn.read(one)
-            answer = await context.service.in_thread(assistant.finish, prepared, turn.text)
-            return JSONResponse(_whole(body, request_id, answer, generation.usage))
+            whole = _whole(body, request_id, assistant.finish(prepared, ""), Usage())
+            return (
+                EventStream(_refusal(body, request_id, prepared, whole))
+                if body.stream
+                else JSONResponse(whole)
+            )
+        generation = await context.service.start(replace(call, messages=_mappings(prepared)), work)
+    if body.stream:
+        return EventStream(_chunks(body, context, assistant, prepared, generation), generation)
+    async with closing(request, generation):
+        turn = AssistantTurn(generation)
+        async for one in generation:
+            turn.read(one)
+        answer = await context.service.in_thread(assistant.finish, prepared, turn.text)
+        return JSONResponse(_whole(body, request_id, answer, generation.usage))
 
 
 def _chat_model(served: ServedModel) -> LocalChatModel:
@@ -130,10 +145,44 @@ def _mappings(prepared: PreparedQuestion) -> tuple[dict[str, Any], ...]:
     return tuple({"role": one.role, "content": one.content} for one in prepared.context.messages)
 
 
-def _whole(body: AnswersRequest, request_id: str, answer: DocumentAnswer, usage: Usage) -> dict[str, Any]:
-    head = {"id": request_id.replace("req-", "answer-"), "object": "answer"}
+def _head(body: AnswersRequest, request_id: str, kind: str) -> dict[str, Any]:
     names = {"model": body.model, "documents": body.documents}
-    return head | names | answer.to_json() | {"usage": usage_json(usage)}
+    return {"id": request_id.replace("req-", "answer-"), "object": kind} | names
+
+
+def _whole(body: AnswersRequest, request_id: str, answer: DocumentAnswer, usage: Usage) -> dict[str, Any]:
+    return _head(body, request_id, "answer") | answer.to_json() | {"usage": usage_json(usage)}
+
+
+async def _refusal(
+    body: AnswersRequest, request_id: str, prepared: PreparedQuestion, whole: dict[str, Any]
+) -> AsyncIterator[bytes]:
+    """The events of a question that is refused without the model."""
+    yield event(_head(body, request_id, "answer.passages") | prepared.to_json())
+    yield event(whole)
+    yield DONE
+
+
+async def _chunks(
+    body: AnswersRequest,
+    context: ServingContext,
+    assistant: DocumentAssistant,
+    prepared: PreparedQuestion,
+    generation: Generation,
+) -> AsyncIterator[bytes]:
+    """The passages, the text as the model writes it, whose marks are not checked yet, and the answer."""
+    request_id, turn = generation.call.request_id, AssistantTurn(generation)
+    yield event(_head(body, request_id, "answer.passages") | prepared.to_json())
+    head = _head(body, request_id, "answer.delta")
+    async for one in generation:
+        for found in turn.read(one):
+            if isinstance(found, ReasoningDelta):
+                yield event(head | {"reasoning_content": found.text})
+            elif isinstance(found, str):
+                yield event(head | {"delta": found})
+    answer = await context.service.in_thread(assistant.finish, prepared, turn.text)
+    yield event(_whole(body, request_id, answer, generation.usage))
+    yield DONE
 
 
 def _indexes(context: ServingContext) -> dict[str, DocumentIndex]:

@@ -29,9 +29,21 @@ class MeteredWork:
 
     call: GenerationCall
     use: ModelUse
+    kind: str
+    """What it is for, in the log."""
+    row: MeterRow | None
+    stack: contextlib.AsyncExitStack
+    """What is held: the model's place in memory, the meter's row."""
     usage: Usage = field(default_factory=Usage)
     outcome: GenerationOutcome = "failed"
     seconds: float = 0.0
+    is_handed_over: bool = False
+    """A generation has taken over the model and the row."""
+
+    def hand_over(self) -> tuple[MeterRow | None, contextlib.AsyncExitStack]:
+        """The row and what is held, for a generation that ends them."""
+        self.is_handed_over = True
+        return self.row, self.stack.pop_all()
 
 
 class GenerationService:
@@ -49,12 +61,18 @@ class GenerationService:
         self._compiling = ThreadPoolExecutor(1, "parakit-compile")  # a schema may take seconds
         self._idle = asyncio.Event()
 
-    async def start(self, call: GenerationCall) -> Generation:
-        """A running generation, which the caller must `close`, whatever happens.
+    async def start(self, call: GenerationCall, work: MeteredWork | None = None) -> Generation:
+        """A running generation, which the caller must `close`, whatever happens. `work`: of the same request, whose model
+        and row it takes over.
 
         Raises `UnknownModel`, `ContextOverflow`, `OutOfMemory`, `ShuttingDown`, the engine's `QueueFull`, and `UserError`
         for other requests that cannot run.
         """
+        if work is not None:
+            generation = Generation(call, work.use.served, work.use.adapter)
+            generation.row, generation.stack = work.hand_over()
+            await self._submit(generation)
+            return generation
         if self.is_draining:
             raise ShuttingDown
         self.registry.resolve(call.model)
@@ -132,9 +150,9 @@ class GenerationService:
         return await stack.enter_async_context(self.meter.meter(call.account, call))
 
     @contextlib.asynccontextmanager
-    async def work(self, call: GenerationCall) -> AsyncIterator[MeteredWork]:
-        """The block of a request that uses a model without generating: the model is open, and `usage`, which the block
-        sets, is metered.
+    async def work(self, call: GenerationCall, kind: str = "embeddings") -> AsyncIterator[MeteredWork]:
+        """The block of a request that uses a model before it generates, or without: the model is open, and `usage`, which
+        the block sets, is metered, unless a generation takes the request over.
         """
         if self.is_draining:
             raise ShuttingDown
@@ -143,7 +161,7 @@ class GenerationService:
         async with contextlib.AsyncExitStack() as stack:
             row = await self._enter_meter(stack, call)
             use = await stack.enter_async_context(self.registry.open(call.model))
-            done = MeteredWork(call, use)
+            done = MeteredWork(call, use, kind, row, stack)
             try:
                 yield done
                 done.outcome = "finished"
@@ -154,11 +172,12 @@ class GenerationService:
                 done.outcome = "refused"
                 raise
             finally:
-                done.seconds = time.perf_counter() - started
-                if row is not None:
-                    row.finish(done.usage, done.outcome)
-                for listener in self.on_work:
-                    listener(done)
+                if not done.is_handed_over:
+                    done.seconds = time.perf_counter() - started
+                    if row is not None:
+                        row.finish(done.usage, done.outcome)
+                    for listener in self.on_work:
+                        listener(done)
 
     async def in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Run what takes milliseconds or more outside the event loop."""
