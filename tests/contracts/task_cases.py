@@ -30,7 +30,8 @@ from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.batches.span_corruption import SpanCorruptionSource
 from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.examples.shards import EncodedTexts, ExampleShards
-from parakit.tokens.examples.sources import LabelledSource, PairSource, QuestionSource, TextPairSource
+from parakit.tokens.examples.sources import LabelledSource, PairSource, QuestionSource
+from parakit.tokens.examples.text_pairs import TextPairSource
 from parakit.tokens.shards import TokenShards
 from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer

@@ -121,14 +121,14 @@ class IndexDataCommandConfig(Config):
     kind: Literal["conversations", "embed", "regress"] = Field(
         default="conversations",
         description="conversations: questions with passages, answers with citations, and refusals; embed: questions with the"
-        " passages that answer them; regress: questions with passages, 1 or 0, hard ones among them.",
+        " passages that answer them and hard ones that do not; regress: questions with passages, 1 or 0.",
     )
     wordings: int = Field(default=2, ge=1, le=8, description="Questions about each fact at most.")
     n_negatives: int = Field(
         default=3,
         ge=1,
         le=20,
-        description="With --kind regress: passages that lack the answer, of each question.",
+        description="With --kind embed or regress: passages that lack the answer, of each question.",
     )
     n_passages: int = Field(
         default=3, ge=1, le=20, description="With --kind conversations: passages of each at most."
@@ -209,7 +209,12 @@ _EVAL_NEEDS = (
     MADE,
 )
 _DATA_NEEDS = (
-    Needs(("n_negatives",), lambda c: c.kind == "regress", "no passage is scored", "take --kind regress"),
+    Needs(
+        ("n_negatives",),
+        lambda command: command.kind != "conversations",
+        "a conversation has none",
+        "take --kind embed or regress",
+    ),
     Needs(
         ("n_passages", "refusal_share"),
         lambda command: command.kind == "conversations",

@@ -1,7 +1,7 @@
 """Metrics of a model on the examples of its task, with confidence intervals and samples.
 
     classify   accuracy, F1, Matthews' correlation        tag    accuracy and F1 over words
-    regress    Pearson, Spearman, mean squared error      embed  whether a text's partner is the nearest of all
+    regress    Pearson, Spearman, mean squared error      embed  whether a text's partner is the nearest of all texts
     multi_label  F1 of all labels together, and the mean over labels; texts with exactly the right labels
     answer     exact matches and F1 of words, as SQuAD measures them
     translate  BLEU and chrF with sacrebleu's signatures, ROUGE, exact matches
@@ -275,9 +275,11 @@ def _translate(evaluation: _Evaluation) -> ExampleResult:
 
 
 def _embed(evaluation: _Evaluation) -> ExampleResult:
-    candidates = list(dict.fromkeys(row["positive"] for row in evaluation.rows))
+    positives = [row["positive"] for row in evaluation.rows]
+    negatives = [text for row in evaluation.rows for text in row.get("negatives", ())]
+    candidates = list(dict.fromkeys([*positives, *negatives]))
     place = {text: i for i, text in enumerate(candidates)}
-    partner = np.array([place[row["positive"]] for row in evaluation.rows])
+    partner = np.array([place[text] for text in positives])
     vectors = np.stack(evaluation.predict_all(embed, lambda row: row["text"]))
     candidate_vectors = embed(
         evaluation.model,

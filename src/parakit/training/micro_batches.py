@@ -30,6 +30,7 @@ from parakit.tokens.batches.batch import (
     RankingBatch,
     TextPairBatch,
 )
+from parakit.tokens.batches.pair_overlap import pair_overlap
 from parakit.tokens.batches.prefix_trees import PrefixTreeRows, pack_prefix_trees
 
 
@@ -131,11 +132,19 @@ class TextPairMicroBatch:
     second_mask: Tensor | None  # (B, S) bool
     same: Tensor  # (B, B) bool, True on the diagonal
     n_counted: int
+    negative_ids: Tensor | None = None  # (N, U) int64, hard negatives of all pairs
+    negative_mask: Tensor | None = None  # (N, U) bool, True = a real token
+    no_negative: Tensor | None = None  # (B, N) bool, True = text n belongs to pair b and is no negative of it
 
     @property
     def n_tokens(self) -> int:
-        """Positions of both texts, padding included."""
-        return self.first_ids.numel() + self.second_ids.numel()
+        """Positions of all texts, padding included."""
+        return sum(ids.numel() for ids in self.text_ids)
+
+    @property
+    def text_ids(self) -> list[Tensor]:
+        """The token ids of first texts, second texts and negatives, each (rows, length)."""
+        return [ids for ids in (self.first_ids, self.second_ids, self.negative_ids) if ids is not None]
 
 
 @dataclass(frozen=True)
@@ -308,15 +317,15 @@ def _labelled(batch: LabelledBatch, device: torch.device, always_masked: bool = 
 def _text_pairs(
     batch: TextPairBatch, device: torch.device, always_masked: bool = False
 ) -> TextPairMicroBatch:
-    first, second = _number_texts(batch)
-    same = (first[:, None] == first) | (second[:, None] == second) | (first[:, None] == second)
+    texts = pair_overlap(batch)
     return TextPairMicroBatch(
         first_ids=torch.from_numpy(batch.first_ids).to(device),
         first_mask=_mask_or_none(batch.first_mask, device, always_masked),
         second_ids=torch.from_numpy(batch.second_ids).to(device),
         second_mask=_mask_or_none(batch.second_mask, device, always_masked),
-        same=torch.from_numpy(same).to(device),
+        same=torch.from_numpy(texts.same).to(device),
         n_counted=batch.n_counted,
+        **{name: torch.from_numpy(array).to(device) for name, array in texts.of_negatives().items()},
     )
 
 
@@ -385,14 +394,3 @@ def _unmask_empty_rows(cross_mask: Tensor) -> Tensor:
     is 0 / 0.
     """
     return cross_mask | ~cross_mask.any(-1, keepdim=True)
-
-
-def _number_texts(batch: TextPairBatch) -> tuple[np.ndarray, np.ndarray]:
-    """A number for every first and second text, (B,) each; equal texts have equal numbers."""
-    numbers: dict[bytes, int] = {}
-
-    def number(ids: np.ndarray, real_mask: np.ndarray) -> np.ndarray:
-        texts = [row[real].astype(np.int64).tobytes() for row, real in zip(ids, real_mask, strict=True)]
-        return np.array([numbers.setdefault(text, len(numbers)) for text in texts])
-
-    return number(batch.first_ids, batch.first_mask), number(batch.second_ids, batch.second_mask)

@@ -33,7 +33,8 @@ from parakit.tokens.batches.span_corruption import SpanCorruptionSource
 from parakit.tokens.batches.vocab_info import VocabInfo
 from parakit.tokens.config import LongRowRule
 from parakit.tokens.examples.shards import ExampleShards
-from parakit.tokens.examples.sources import LabelledSource, PairSource, QuestionSource, TextPairSource
+from parakit.tokens.examples.sources import LabelledSource, PairSource, QuestionSource
+from parakit.tokens.examples.text_pairs import TextPairSource
 from parakit.tokens.long_rows import LongRows
 from parakit.tokens.preferences.encoding import EncodedRankings
 from parakit.tokens.shards import TokenShards

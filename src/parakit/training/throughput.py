@@ -49,11 +49,7 @@ def training_flops(config: ModelConfig, batch: TrainingBatch) -> float:
         per_target = per_pair - (config.encoder.flops_per_token(target.shape[1]) - per_prediction)
         stacks = source.numel() * per_source + target.numel() * per_target
         return stacks + batch.n_counted * per_prediction
-    inputs = (
-        [batch.first_ids, batch.second_ids]
-        if isinstance(batch, TextPairMicroBatch)
-        else [input_ids_of(batch)]
-    )
+    inputs = batch.text_ids if isinstance(batch, TextPairMicroBatch) else [input_ids_of(batch)]
     stack = sum(ids.numel() * (config.flops_per_token(ids.shape[1]) - per_prediction) for ids in inputs)
     predicts_tokens = not isinstance(batch, LabelledMicroBatch | TextPairMicroBatch)
     return stack + batch.n_counted * per_prediction * predicts_tokens

@@ -39,7 +39,7 @@ SAMPLES = {
     "tag": [{"words": ["Anna", "sings", "."], "tags": ["name", "verb", "sign"]}],
     "regress": [{"text": "A", "text_pair": "B", "score": 0.5}, {"text": "C", "score": -2.0}],
     "translate": [{"source": "Hello.", "target": "Bonjour."}],
-    "embed": [{"text": "Who?", "positive": "I."}],
+    "embed": [{"text": "Who?", "positive": "I."}, {"text": "Why?", "positive": "So.", "negatives": ["No."]}],
 }
 
 
@@ -131,6 +131,8 @@ BAD = [
     ("regress", "r.csv", "text,score\na,one\n", ["row 2", "'score' is 'one', not a number"]),
     ("translate", "r.txt", "a", [".txt is not a supported file type", "SOURCE:TARGET"]),
     ("embed", "r.jsonl", '{"text": "a"}', ["row 1", "no 'positive'"]),
+    ("embed", "r.jsonl", '{"text": "a", "positive": "b", "negatives": ["c", "b"]}', ["row 1", "'negatives[1]'", "positive"]),
+    ("embed", "r.jsonl", '{"text": "a", "positive": "b", "negatives": "c"}', ["row 1", "'negatives' is 'c' (str), not a list"]),
 ]  # fmt: skip
 
 

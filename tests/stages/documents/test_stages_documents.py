@@ -25,7 +25,11 @@ from parakit.stages.documents.measuring import (
     measure_retrieval,
     measure_threshold,
 )
-from parakit.stages.documents.training_data import TrainingDataConfig, write_training_data
+from parakit.stages.documents.training_data import (
+    TrainingDataConfig,
+    cited_conversations,
+    write_training_data,
+)
 
 TOWNS = ("Arlen", "Borvik", "Cassel", "Dunmore", "Elstow", "Farrow", "Gorhey", "Hexby", "Ilmar", "Jorvik")
 N = 40
@@ -163,6 +167,9 @@ def test_training_data_leaves_out_what_is_measured(index, tmp_path):
     rows = [row for split in ("train", "validation") for row in iter_examples(tmp_path / "pairs", split)]
     assert len(rows) > 40
     assert not any(text in row["positive"] for row in rows for text in measured)
+    assert sum("negatives" in row for row in rows) > len(rows) / 2
+    assert all(row["positive"] not in row.get("negatives", ()) for row in rows)
+    assert max(len(row.get("negatives", ())) for row in rows) == config.n_negatives
 
 
 def test_hard_negatives_rank_high_and_lack_the_answer(index, tmp_path):
@@ -191,3 +198,14 @@ def test_conversations_have_the_form_of_a_question_to_the_documents(index, tmp_p
         passage = request.partition(f"\n\n[{mark.rstrip(']')}] ")[2].partition("\n\n")[0]
         assert text.rstrip(".").lower() in request.lower()
         assert passage
+
+
+def test_the_document_that_does_not_say_is_shown_where_one_passage_is(index):
+    config = TrainingDataConfig(refusal_share=0.9, n_passages=1)
+    refused = [
+        one.messages[0].content
+        for one in cited_conversations(index, config)
+        if one.messages[-1].content == REFUSAL
+    ]
+    about_it = [text for text in refused if any(text.count(name) > 2 for name in names())]
+    assert len(about_it) > len(refused) / 6

@@ -17,6 +17,7 @@ from parakit.tokens import Tokenizer
 from parakit.tokens.examples.encoding import encode_examples, word_numbers
 from parakit.tokens.examples.shards import ExampleShards, read_index
 from parakit.tokens.examples.sources import LabelledSource
+from parakit.tokens.examples.text_pairs import TextPairSource
 from parakit.tokens.tokenizer.special_tokens_template import (
     SpecialTokensTemplate,
     special_tokens_template,
@@ -199,6 +200,37 @@ def test_examples_that_come_late_with_a_second_text_keep_their_places(
         for ids, real in zip(batch.input_ids, batch.attention_mask, strict=True)
     ]
     assert told == [row["text"] + row.get("text_pair", "") for row in rows]
+
+
+def test_negatives_come_with_their_pairs(byte_bpe: Tokenizer, tmp_path: Path) -> None:
+    rows = [
+        {"text": text, "positive": f"{text}!"}
+        | ({"negatives": [f"{text}{k}" for k in range(i % 3)]} if i % 3 else {})
+        for i, text in enumerate(texts_of(30))
+    ]
+    folder = encode_examples(
+        examples_of(tmp_path, "embed", rows), byte_bpe, tmp_path / "shards", family="encoder"
+    )
+    source = TextPairSource(ExampleShards.open(folder, "train"), 64, 0)
+    known, n_read = {row["text"]: row for row in rows}, 0
+
+    def texts(ids: np.ndarray, real: np.ndarray) -> list[str]:
+        return [
+            byte_bpe.decode(one[mask].tolist()) for one, mask in zip(ids, real, strict=True) if mask.any()
+        ]
+
+    for _, batch in source.one_pass(4):
+        assert batch.negative_ids is not None
+        assert batch.negative_mask is not None
+        for i, text in enumerate(texts(batch.first_ids, batch.first_mask)):
+            found = texts(batch.negative_ids[i], batch.negative_mask[i])
+            assert found == known[text].get("negatives", [])
+        n_read += sum(int(m.sum()) for m in (batch.first_mask, batch.second_mask, batch.negative_mask))
+    assert source.tokens_per_row == pytest.approx(n_read / 30)
+    whole, part = source.rows(0, 9), source.rows(4, 2)
+    for i in range(2):
+        one, other = (b.negative_ids[k][b.negative_mask[k]] for b, k in ((whole, 4 + i), (part, i)))
+        assert one.tolist() == other.tolist()
 
 
 def test_damage_and_wrong_folders_are_named(byte_bpe: Tokenizer, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from parakit.common.errors import UserError
 from parakit.tokens.batches.length_groups import LengthGroups
 from parakit.tokens.examples.shards import EncodedTexts, ExampleShards
-from parakit.tokens.examples.sources import LabelledSource, PairSource, TextPairSource
+from parakit.tokens.examples.sources import LabelledSource, PairSource
+from parakit.tokens.examples.text_pairs import TextPairSource
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
 
 PAD, CLS, SEP, EOS, START = 0, 1, 2, 3, 4

@@ -5,10 +5,11 @@
     tag          {"words": ["...", ...], "tags": ["...", ...]}
     regress      {"text": "...", "text_pair": "..." (optional), "score": 0.5}
     translate    {"source": "...", "target": "..."}
-    embed        {"text": "...", "positive": "..."}
+    embed        {"text": "...", "positive": "...", "negatives": ["...", ...] (optional)}
     answer       {"question": "...", "context": "...", "answers": ["...", ...], "answer_start": 7 (optional)}
 
-The labels of `multi_label` may be none. The answers of `answer` are passages of the context, of which the first is
+The negatives of `embed` are texts that look like the positive one and do not belong to the text. The labels of `multi_label`
+may be none. The answers of `answer` are passages of the context, of which the first is
 learned, at character `answer_start` or where it first occurs; none where the context does not say. SQuAD's own form of
 `answers`, {"text": [...], "answer_start": [...]}, is read too. A checked row has these keys in this order and no other;
 further keys of a row (an id, a source) are counted, or refused where they bear text (`data.readers.tracked_row`).
@@ -81,6 +82,7 @@ TASK_FORMATS = {
             ("text",),
             "positive",
             '{"text": "Where does Anna live?", "positive": "Anna lives in Norwick."}',
+            further=("negatives",),
             one_answer=False,
         ),
         TaskFormat(
@@ -121,6 +123,9 @@ def check_row(task: TaskFormat, row: object, where: str) -> ExampleRow:
     if task.name == "tag" and len(result["words"]) != len(result["tags"]):
         n_words, n_tags = len(result["words"]), len(result["tags"])
         raise UserError(f"{where}: {n_words} words and {n_tags} tags", "give every word one tag")
+    if result.get("positive") in result.get("negatives", ()):
+        number = result["negatives"].index(result["positive"])
+        raise UserError(f"{where}: 'negatives[{number}]' is the positive text", "leave it out")
     return _with_answer_start(result, where) if task.name == "answer" else result
 
 
@@ -201,6 +206,6 @@ def _shown(value: object) -> str:
 
 
 _CHECKS: dict[str, Callable[[object, str, str], Any]] = {
-    **{"words": _list, "tags": _list, "score": _score},
+    **{"words": _list, "tags": _list, "score": _score, "negatives": _list},
     **{"labels": _set, "answers": _set, "answer_start": _position},
 }

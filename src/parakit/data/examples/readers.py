@@ -1,7 +1,8 @@
 """Rows of a task from files: JSON lines, a JSON array, Parquet, CSV, TSV, and two parallel files of lines; plain or gzipped.
 
 CSV has commas, quotation marks around fields and a header, as spreadsheets write it. In TSV nothing is quoted: a tab
-separates fields and a line end rows. In a table, words and tags are separated by spaces, labels and answers by "|". The
+separates fields and a line end rows. In a table, words and tags are separated by spaces, labels and answers by "|", and
+`negatives` is one text. The
 first invalid row is an error that names the file and the row, counted from 1 with the header included.
 """
 
@@ -135,6 +136,8 @@ def _as_values(row: dict[str, str], task: TaskFormat, where: str) -> JsonObject:
     for key in ("labels", "answers"):
         if key in values:
             values[key] = [part.strip() for part in values[key].split("|") if part.strip()]
+    if negative := values.pop("negatives", "").strip():
+        values["negatives"] = [negative]
     start = values.pop("answer_start", "").strip()
     if start:
         values["answer_start"] = int(start) if start.isdecimal() else start

@@ -9,7 +9,7 @@ from parakit.data.examples.formats import ExampleRow, row_labels
 
 
 class SplitStatistics:
-    """Accumulated row by row. Lengths are characters of a text, or words of a list."""
+    """Accumulated row by row. Lengths are characters of a text, or items of a list."""
 
     def __init__(self) -> None:
         self.n_examples = 0

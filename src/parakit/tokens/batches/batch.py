@@ -112,13 +112,17 @@ class LabelledBatch:
 
 @dataclass(frozen=True)
 class TextPairBatch:
-    """Pairs of texts with the same meaning: row i of `second_ids` belongs to row i of `first_ids`."""
+    """Pairs of texts with the same meaning: row i of `second_ids` belongs to row i of `first_ids`. Hard negatives of row i
+    are those of `negative_ids` [i]; where there are fewer than K, the rest is all padding.
+    """
 
     first_ids: np.ndarray  # (B, T) int64
     first_mask: np.ndarray  # (B, T) bool, True = no padding
     second_ids: np.ndarray  # (B, S) int64
     second_mask: np.ndarray  # (B, S) bool
     n_counted: int  # pairs
+    negative_ids: np.ndarray | None = None  # (B, K, U) int64
+    negative_mask: np.ndarray | None = None  # (B, K, U) bool
 
 
 @dataclass(frozen=True)

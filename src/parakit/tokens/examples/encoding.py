@@ -14,7 +14,7 @@ from parakit.common.progress import Bar
 from parakit.common.settings import Family
 from parakit.data.examples import EXAMPLE_SPLITS, ExampleRow, iter_examples, load_examples_report
 from parakit.data.examples.formats import get_task_format
-from parakit.tokens.examples.shards import INDEX
+from parakit.tokens.examples.shards import INDEX, NEGATIVES
 from parakit.tokens.tokenizer.special_tokens_template import special_tokens_template
 from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
@@ -86,15 +86,17 @@ class _SplitWriter:
         self.label_ids, self.prepare = label_ids, prepare or str
         self.lengths: dict[str, list[np.ndarray]] = {}
         self.targets: list[np.ndarray] = []
+        self.n_negatives: list[int] = []
         self.n_untagged = 0
 
     def write(self, rows: Iterable[ExampleRow], progress: Bar | None) -> JsonObject:
         n_before = 0
         for chunk in _chunks(rows):
             keys = [key for key in dict.fromkeys(k for row in chunk for k in row) if key not in _ANSWERS]
-            for key in dict.fromkeys([*self.lengths, *keys]):
+            for key in dict.fromkeys([*(key for key in self.lengths if key != NEGATIVES), *keys]):
                 self._add(key, self._ids(key, chunk), n_before)
             self._add_targets(chunk)
+            self._add_negatives(chunk)
             n_before += len(chunk)
             if progress is not None:
                 progress.advance(len(chunk))
@@ -105,6 +107,9 @@ class _SplitWriter:
             n_tokens[key] = int(offsets[-1])
         if self.targets:
             save_array(self.folder / f"{self.split}.targets.npy", np.concatenate(self.targets))
+        if NEGATIVES in self.lengths:
+            begins = np.cumsum([0, *self.n_negatives], dtype=np.int64)
+            save_array(self.folder / f"{self.split}.{NEGATIVES}.begins.npy", begins)
         return {"tokens": n_tokens} | ({"untagged_words": self.n_untagged} if "words" in n_tokens else {})
 
     def _ids(self, key: str, chunk: Sequence[ExampleRow]) -> list[np.ndarray]:
@@ -140,6 +145,12 @@ class _SplitWriter:
         lengths.append(np.array([len(one) for one in ids], np.int64))
         with open(self.folder / f"{self.split}.{key}.bin", "ab") as file:
             write_array(file, np.concatenate(ids).astype(self.dtype))
+
+    def _add_negatives(self, chunk: Sequence[ExampleRow]) -> None:
+        lists = [row.get(NEGATIVES, []) for row in chunk]
+        self.n_negatives += map(len, lists)
+        if texts := [self.prepare(text) for texts in lists for text in texts]:
+            self._add(NEGATIVES, self.tokenizer.encode_bulk(texts), 0)
 
     def _add_targets(self, chunk: Sequence[ExampleRow]) -> None:
         if "label" in chunk[0]:
@@ -180,4 +191,4 @@ def _chunks(rows: Iterable[ExampleRow]) -> Iterator[list[ExampleRow]]:
         yield chunk
 
 
-_ANSWERS = ("label", "labels", "score", "tags", "answers", "answer_start")
+_ANSWERS = ("label", "labels", "score", "tags", "answers", "answer_start", NEGATIVES)

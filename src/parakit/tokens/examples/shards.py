@@ -1,6 +1,7 @@
 """Example shards: the examples of a task as token ids on disk, memory-mapped.
 
-Per split and text one flat file of ids and the offsets at which examples begin; classes and scores as an array, tags as
+Per split and text one flat file of ids and the offsets at which examples begin, and of lists of texts (negatives) also the
+numbers of the texts at which examples begin; classes and scores as an array, tags as
 one number for each token (-1: not the first token of a word), labels as a 0 or 1 for each, answers as the first and the
 last of the context's tokens (-1: no answer). Texts are stored without special tokens; the templates
 that add them are in the index. Example i of a split is row i of the examples it was made from.
@@ -20,6 +21,7 @@ from parakit.common.files import JsonObject, read_json
 from parakit.tokens.tokenizer.special_tokens_template import SpecialTokensTemplate
 
 INDEX = "index.json"
+NEGATIVES = "negatives"
 _HINT = "restore it from a copy, or delete the folder and encode the examples again"
 
 
@@ -43,6 +45,14 @@ class EncodedTexts:
 
 
 @dataclass(frozen=True)
+class EncodedLists:
+    """A list of texts of every example: those of example i have the numbers `begins[i]` to `begins[i + 1] - 1`."""
+
+    texts: EncodedTexts
+    begins: np.ndarray  # (n_examples + 1,) int64
+
+
+@dataclass(frozen=True)
 class ExampleShards:
     """One split, opened. `texts` by key: text, text_pair, words, source, target, positive, question, context."""
 
@@ -57,6 +67,8 @@ class ExampleShards:
     pad_id: int | None
     eos_id: int | None
     tokenizer_digest: str = ""
+    negatives: EncodedLists | None = None
+    """Hard negatives of pairs, where a row has some."""
 
     @property
     def n_examples(self) -> int:
@@ -73,10 +85,16 @@ class ExampleShards:
         index = read_json(path / INDEX)
         if split not in index["splits"]:
             raise UserError(f"{path}: has no split {split!r}", f"it has {', '.join(index['splits'])}")
-        entry = index["splits"][split]
+        entry, n_tokens = index["splits"][split], dict(index["splits"][split]["tokens"])
+        negatives = None
+        if NEGATIVES in n_tokens:
+            begins = _array(path / f"{split}.{NEGATIVES}.begins.npy", entry["examples"] + 1)
+            name = f"{split}.{NEGATIVES}"
+            encoded = _texts(path, name, index["dtype"], int(begins[-1]), n_tokens.pop(NEGATIVES))
+            negatives = EncodedLists(encoded, begins)
         texts = {
-            key: _texts(path, f"{split}.{key}", index["dtype"], entry["examples"], n_tokens)
-            for key, n_tokens in entry["tokens"].items()
+            key: _texts(path, f"{split}.{key}", index["dtype"], entry["examples"], n)
+            for key, n in n_tokens.items()
         }
         targets = None
         if index["targets"]:
@@ -94,6 +112,7 @@ class ExampleShards:
             pad_id=index["pad_id"],
             eos_id=index["eos_id"],
             tokenizer_digest=index["tokenizer_digest"],
+            negatives=negatives,
         )
 
 

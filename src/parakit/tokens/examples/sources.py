@@ -31,7 +31,6 @@ QUESTIONS = RowKind(
     "read in a window around the answer",
     "left out, whose answer is longer than a window",
 )
-PAIRS = RowKind("examples", "pairs", "cut")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class LengthGrouping:
 
 
 @dataclass(frozen=True)
-class _Limited:
+class LimitedLengths:
     """Lengths in tokens of one side of every example, special tokens included, and the limit of a row."""
 
     lengths: np.ndarray  # (n_examples,)
@@ -66,7 +65,7 @@ class ExampleSource(ABC, Generic[BatchT]):
         self,
         shards: ExampleShards,
         seed: int,
-        texts: Sequence[_Limited],
+        texts: Sequence[LimitedLengths],
         kind: RowKind,
         grouping: LengthGrouping,
         counted: tuple[np.ndarray, np.ndarray] | None = None,
@@ -142,17 +141,17 @@ class PairSource(ExampleSource[PairBatch]):
         groups_per_pool: int = GROUPS_PER_POOL,
         window: int | None = None,
     ) -> None:
-        _check_task(shards, ("translate",))
+        check_task(shards, ("translate",))
         assert shards.eos_id is not None
         self.decoder_start_id = decoder_start_id
         template = shards.templates[0]
         self.template, self.target_frame = frames or (template, _with_eos(template, shards.eos_id))
         self.max_source_len, self.max_target_len = max_source_len, max_target_len
-        _check_limit("max_source_len", max_source_len, self.template)
-        _check_limit("max_target_len", max_target_len, self.target_frame)
+        check_limit("max_source_len", max_source_len, self.template)
+        check_limit("max_target_len", max_target_len, self.target_frame)
         sides = [
-            _Limited(shards.texts["source"].lengths + self.template.n_tokens, max_source_len),
-            _Limited(shards.texts["target"].lengths + self.target_frame.n_tokens, max_target_len),
+            LimitedLengths(shards.texts["source"].lengths + self.template.n_tokens, max_source_len),
+            LimitedLengths(shards.texts["target"].lengths + self.target_frame.n_tokens, max_target_len),
         ]
         counted = sides[1].lengths, np.minimum(sides[1].lengths, max_target_len)
         grouping = LengthGrouping(too_long, n_rows_hint, groups_per_pool, window)
@@ -192,12 +191,12 @@ class LabelledSource(ExampleSource[LabelledBatch]):
         groups_per_pool: int = GROUPS_PER_POOL,
         window: int | None = None,
     ) -> None:
-        _check_task(shards, ("classify", "multi_label", "tag", "regress"))
+        check_task(shards, ("classify", "multi_label", "tag", "regress"))
         self.max_seq_len, self._key = max_seq_len, "words" if shards.task == "tag" else "text"
         self._pairs = shards.texts.get("text_pair")
         single, pair = shards.templates
         self.has_types = self._pairs is not None and pair.has_types
-        _check_limit("max_seq_len", max_seq_len, single if self._pairs is None else pair)
+        check_limit("max_seq_len", max_seq_len, single if self._pairs is None else pair)
         lengths = shards.texts[self._key].lengths + single.n_tokens
         if self._pairs is not None:
             lengths = (
@@ -206,7 +205,7 @@ class LabelledSource(ExampleSource[LabelledBatch]):
         counted = _tagged(shards, max_seq_len - single.n_tokens) if shards.task == "tag" else None
         grouping, limited = (
             LengthGrouping(too_long, n_rows_hint, groups_per_pool, window),
-            _Limited(lengths, max_seq_len),
+            LimitedLengths(lengths, max_seq_len),
         )
         super().__init__(shards, seed, [limited], TAGGED if counted else LABELLED, grouping, counted)
 
@@ -272,9 +271,9 @@ class QuestionSource(ExampleSource[LabelledBatch]):
         groups_per_pool: int = GROUPS_PER_POOL,
         window: int | None = None,
     ) -> None:
-        _check_task(shards, ("answer",))
+        check_task(shards, ("answer",))
         self.max_seq_len, self.template = max_seq_len, shards.templates[1]
-        _check_limit("max_seq_len", max_seq_len, self.template)
+        check_limit("max_seq_len", max_seq_len, self.template)
         self._questions, self._contexts = shards.texts["question"], shards.texts["context"]
         lengths = self._questions.lengths + self._contexts.lengths + self.template.n_tokens
         grouping = LengthGrouping(too_long, n_rows_hint, groups_per_pool, window)
@@ -282,7 +281,7 @@ class QuestionSource(ExampleSource[LabelledBatch]):
         _, n_window = self._limits(np.arange(shards.n_examples))
         fits = (spans[:, 0] < 0) | (spans[:, 1] - spans[:, 0] < n_window)
         counted = np.ones(len(fits), np.int64), fits.astype(np.int64)
-        super().__init__(shards, seed, [_Limited(lengths, max_seq_len)], QUESTIONS, grouping, counted)
+        super().__init__(shards, seed, [LimitedLengths(lengths, max_seq_len)], QUESTIONS, grouping, counted)
 
     def _limits(self, examples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tokens of each question that are read, and of a window of its context."""
@@ -331,36 +330,6 @@ def _shifted(text: EncodedTexts, examples: np.ndarray, begin: np.ndarray) -> Enc
     return EncodedTexts(text.token_ids, text.offsets[examples] + begin)
 
 
-class TextPairSource(ExampleSource[TextPairBatch]):
-    """Pairs of texts with the same meaning (embed), encoded separately."""
-
-    def __init__(
-        self,
-        shards: ExampleShards,
-        max_seq_len: int,
-        seed: int,
-        *,
-        too_long: LongRowRule = "truncate",
-        n_rows_hint: int = 64,
-        groups_per_pool: int = GROUPS_PER_POOL,
-        window: int | None = None,
-    ) -> None:
-        _check_task(shards, ("embed",))
-        self.max_seq_len, self.template = max_seq_len, shards.templates[0]
-        _check_limit("max_seq_len", max_seq_len, self.template)
-        sides = [
-            _Limited(shards.texts[key].lengths + self.template.n_tokens, max_seq_len)
-            for key in ("text", "positive")
-        ]
-        grouping = LengthGrouping(too_long, n_rows_hint, groups_per_pool, window)
-        super().__init__(shards, seed, sides, PAIRS, grouping)
-
-    def batch_of(self, examples: Sequence[int] | np.ndarray) -> TextPairBatch:
-        examples, limit = np.asarray(examples), self.max_seq_len - self.template.n_tokens
-        first, second = (self._pad(self.template, key, examples, limit) for key in ("text", "positive"))
-        return TextPairBatch(first.token_ids, first.real, second.token_ids, second.real, len(examples))
-
-
 def _with_eos(template: SpecialTokensTemplate, eos_id: int) -> SpecialTokensTemplate:
     """The template of a target: that of a text, with EOS at its end."""
     before, after = template.parts
@@ -375,7 +344,8 @@ def _tagged(shards: ExampleShards, limit: int) -> tuple[np.ndarray, np.ndarray]:
     return before[end] - before[begin], before[np.minimum(end, begin + limit)] - before[begin]
 
 
-def _check_limit(name: str, limit: int, template: SpecialTokensTemplate) -> None:
+def check_limit(name: str, limit: int, template: SpecialTokensTemplate) -> None:
+    """`UserError` for a limit that special tokens alone reach."""
     if limit <= template.n_tokens:
         raise UserError(
             f"{name} {limit} leaves no tokens for text besides {template.n_tokens} special tokens",
@@ -383,7 +353,8 @@ def _check_limit(name: str, limit: int, template: SpecialTokensTemplate) -> None
         )
 
 
-def _check_task(shards: ExampleShards, tasks: tuple[str, ...]) -> None:
+def check_task(shards: ExampleShards, tasks: tuple[str, ...]) -> None:
+    """`UserError` for examples of another task."""
     if shards.task not in tasks:
         raise UserError(
             f"these are examples of {shards.task}, not of {' or '.join(tasks)}",

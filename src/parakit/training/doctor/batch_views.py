@@ -35,7 +35,7 @@ from parakit.training.micro_batches import (
     TrainingBatch,
 )
 
-TOKEN_FIELDS = ("input_ids", "target_ids", "source_ids", "first_ids", "second_ids")
+TOKEN_FIELDS = ("input_ids", "target_ids", "source_ids", "first_ids", "second_ids", "negative_ids")
 
 
 def arrays(batch: AnyBatch) -> dict[str, np.ndarray]:
@@ -79,6 +79,9 @@ def _of_labelled(batch: LabelledBatch, field: str) -> np.ndarray:
 
 @real_positions.register
 def _of_text_pairs(batch: TextPairBatch, field: str) -> np.ndarray:
+    if field.startswith("negative"):
+        assert batch.negative_mask is not None
+        return batch.negative_mask
     return batch.second_mask if field.startswith("second") else batch.first_mask
 
 

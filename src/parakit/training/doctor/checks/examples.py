@@ -80,13 +80,14 @@ def _scores(context: CheckContext) -> np.ndarray:
 @check(
     "no-negatives",
     applies_to=("text_pairs",),
-    prevents="The contrastive loss of a micro-batch with one pair is always 0.",
-    noticed_by="The micro-batch size is read.",
+    prevents="The contrastive loss of a micro-batch with one pair and no hard negatives is always 0.",
+    noticed_by="The micro-batch size is read, and whether rows have negatives.",
     remedy="Raise micro_batch_size to at least 2, better to 16 or more.",
 )
 def no_negatives(context: CheckContext) -> str | None:
     size = context.plan.micro_batch_size
-    return None if size > 1 else f"micro_batch_size = {size} leaves no other pair as a negative"
+    has_hard = any(batch.negative_mask is not None and batch.negative_mask.any() for batch in context.sample)
+    return None if size > 1 or has_hard else f"micro_batch_size = {size} leaves no other pair as a negative"
 
 
 @check(
