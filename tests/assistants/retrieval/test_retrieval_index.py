@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from parakit.assistants.retrieval import vectors as vector_search
+from parakit.assistants.retrieval.citations import cite
 from parakit.assistants.retrieval.config import IndexConfig, SearchConfig
 from parakit.assistants.retrieval.encoders import PassageEncoder
 from parakit.assistants.retrieval.indexing import index_documents
@@ -279,3 +281,47 @@ def test_the_best_rows_come_first_and_equal_ones_in_order():
 )
 def test_plurals_are_joined_with_their_singulars(plural, expected):
     assert singular(plural) == expected
+
+
+def test_passages_and_citations_of_a_pdf_name_their_pages(tmp_path):
+    pytest.importorskip("pypdfium2")
+    canvas = pytest.importorskip("reportlab.pdfgen.canvas").Canvas(str(tmp_path / "guide.pdf"), invariant=1)
+    for page in (
+        ("The harbour has a crane of twelve metres.",),
+        ("The ferry leaves at nine.", "Boats wait outside."),
+    ):
+        for number, line in enumerate(page):
+            canvas.drawString(72, 700 - 40 * number, line)
+        canvas.showPage()
+    canvas.save()
+    (tmp_path / "notes.md").write_text("# Notes\n\nThe ferry is blue.\n", encoding="utf-8")
+    paths = (str(tmp_path / "guide.pdf"), str(tmp_path / "notes.md"))
+    index_documents(IndexConfig(paths=paths, encoder="none"), tmp_path / "index")
+    index = DocumentIndex(tmp_path / "index")
+    guide = next(one for one in index.passages() if one.source == "guide.pdf")
+    assert guide.page_numbers == [1, 2]
+    assert guide.place == "guide.pdf, pages 1-2"
+    cited = cite("The ferry leaves at nine. The crane has twelve metres.", [guide])
+    assert [one.place for one in cited.citations] == ["guide.pdf, page 2", "guide.pdf, page 1"]
+    assert cited.citations[0].to_json()["pages"] == [2]
+    hits = index.search("crane").hits
+    assert hits[0].to_json()["pages"] == [1, 2]
+    notes = next(one for one in index.passages() if one.source == "notes.md")
+    assert (notes.page_numbers, notes.place) == ([], "notes.md, Notes")
+
+
+def test_an_index_without_pages_is_read_and_brought_up_to_date(tmp_path):
+    folder = write(tmp_path / "docs")
+    indexed(folder, tmp_path / "index")
+    before = tmp_path / "old.sqlite"
+    path = tmp_path / "index" / "passages.sqlite"
+    before.write_bytes(path.read_bytes())
+    connection = sqlite3.connect(before)
+    connection.execute("ALTER TABLE passages DROP COLUMN pages")
+    connection.commit()
+    connection.close()
+    path.write_bytes(before.read_bytes())
+    index = DocumentIndex(tmp_path / "index")
+    assert {one.page_numbers == [] for one in index.passages()} == {True}
+    (folder / "new.md").write_text("# New\n\nA quagga.\n", encoding="utf-8")
+    assert sources(indexed(folder, tmp_path / "index"), "quagga") == ["docs/new.md"]

@@ -117,6 +117,35 @@ def test_a_page_that_is_turned_and_text_along_the_margin_are_read(tmp_path: Path
     assert "written along the margin" in text
 
 
+def test_pages_begin_where_the_file_has_them(tmp_path: Path) -> None:
+    """Against the text of each page as PDFium gives it."""
+    import pypdfium2
+
+    from parakit.data.readers.formats.pdf.document import pdf_text
+    from parakit.data.readers.page_marks import page_starts, pages_of, without_marks
+
+    write_pdf(tmp_path / "a.pdf", paragraphs(60, 3), LAYOUTS[3], "A Title")
+    marked = pdf_text(tmp_path / "a.pdf").text
+    text, starts = page_starts(marked)
+    assert text == without_marks(marked) == read(tmp_path / "a.pdf")[0]
+    with pypdfium2.PdfDocument(tmp_path / "a.pdf") as document:
+        shown = ["".join(page.get_textpage().get_text_range().split()) for page in document]
+    assert [page for _, page in starts] == list(range(1, len(shown) + 1))
+    assert len(shown) >= 3
+    for begin, page in starts[1:]:
+        following, before = (
+            "".join(part.split()) for part in (text[begin : begin + 20], text[begin - 40 : begin])
+        )
+        assert following in shown[page - 1]
+        assert following not in shown[page - 2]
+        assert before[-6:] in shown[page - 2]
+    (_, first), (second_begin, second) = starts[:2]
+    assert (first, second) == (1, 2)
+    assert pages_of(starts, second_begin - 5, second_begin + 5) == [(0, 1), (5, 2)]
+    assert pages_of(starts, second_begin, second_begin + 5) == [(0, 2)]
+    assert pages_of([(10, 2)], 0, 20) == []
+
+
 def test_scanned_pages_are_counted_and_a_file_of_them_is_named(tmp_path: Path) -> None:
     def picture(canvas: object) -> None:
         from PIL import Image

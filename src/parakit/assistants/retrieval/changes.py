@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_file
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.inputs import check_paths, input_files
+from parakit.data.readers.page_marks import page_starts, pages_of
 
 OVER_THE_CORPUS = (
     RepeatedLinesConfig,
@@ -150,7 +151,7 @@ def _read(path: Path, config: IndexConfig, changes: Changes, report: ReadReport,
     with open(path, "w", encoding="utf-8", newline="\n") as rows:
         for number, (file, record) in enumerate(changes.to_read):
             n_failed = report.skipped[UNREADABLE]
-            for document in read_file(file, text_config, report):
+            for document in read_file(replace(file, mark_pages=True), text_config, report):
                 write_row(rows, number, document)
             if report.skipped[UNREADABLE] > n_failed:
                 _keep(changes, file.source)
@@ -172,6 +173,10 @@ def _by_file(rows: Path) -> dict[int, list[Document]]:
 
 
 def _cut(documents: Sequence[Document], config: IndexConfig) -> Iterator[tuple[str, str, list]]:
-    for document in documents:
-        passages = split_passages(document.text, config.passage_chars, config.overlap_chars)
+    for marked in documents:
+        text, starts = page_starts(marked.text)
+        document = replace(marked, text=text)
+        passages = split_passages(text, config.passage_chars, config.overlap_chars)
+        if starts:
+            passages = [replace(one, pages=tuple(pages_of(starts, one.begin, one.end))) for one in passages]
         yield document.source, title_of(document), passages

@@ -39,6 +39,16 @@ class Citation:
         """The cited stretch."""
         return self.passage.text[self.begin : self.end]
 
+    @property
+    def pages(self) -> list[int]:
+        """The pages that the cited stretch is on; empty where the format has none."""
+        return self.passage.pages_between(self.begin, self.end)
+
+    @property
+    def place(self) -> str:
+        """The file, the pages and the headings of the cited stretch, for people."""
+        return self.passage.place_on(self.pages)
+
     def to_json(self) -> JsonObject:
         """Plain values; positions are those in the document's text."""
         first = self.passage.begin
@@ -46,6 +56,7 @@ class Citation:
             "number": self.number,
             "source": self.passage.source,
             "heading": self.passage.heading,
+            "pages": self.pages,
             "begin": first + self.begin,
             "end": first + self.end,
             "quote": self.quote,

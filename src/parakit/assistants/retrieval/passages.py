@@ -27,12 +27,15 @@ _BREAKS = (  # ends of what an atom may be, the best first
 
 @dataclass(frozen=True)
 class DocumentPassage:
-    """A stretch of a document. `heading`: its headings, joined; empty where there are none."""
+    """A stretch of a document. `heading`: its headings, joined; empty where there are none. `pages`: the characters of
+    `text` at which pages begin, and their numbers; empty where the format has none.
+    """
 
     text: str
     begin: int
     end: int
     heading: str = ""
+    pages: tuple[tuple[int, int], ...] = ()
 
     @cached_property
     def digest(self) -> bytes:

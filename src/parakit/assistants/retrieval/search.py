@@ -54,7 +54,8 @@ class Hit:
             "reranker": self.reranker,
         }
         known = {name: round(value, 6) for name, value in scores.items() if value is not None}
-        return {"id": one.id, **place, "begin": one.begin, "end": one.end, **known, "text": one.text}
+        where = {"begin": one.begin, "end": one.end, "pages": one.page_numbers}
+        return {"id": one.id, **place, **where, **known, "text": one.text}
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ immutable and take no locks. Ids of passages are never used again, in no later v
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parakit.assistants.retrieval.passages import DocumentPassage
 from parakit.common.errors import CorruptArtifact
+from parakit.data.readers.page_marks import pages_of
 
 DATABASE = "passages.sqlite"
 _SCHEMA = """
@@ -33,12 +35,13 @@ CREATE TABLE passages (
   begin INTEGER NOT NULL,
   "end" INTEGER NOT NULL,
   text TEXT NOT NULL,
-  digest BLOB NOT NULL
+  digest BLOB NOT NULL,
+  pages TEXT NOT NULL DEFAULT '[]'
 );
 CREATE INDEX passages_of_file ON passages (file_id);
 CREATE INDEX passages_by_digest ON passages (digest);
 """
-_COLUMNS = 'passage_id, source, title, heading, begin, "end", text'
+_COLUMNS = 'passage_id, source, title, heading, begin, "end", text, pages'
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class IndexedFile:
 @dataclass(frozen=True)
 class StoredPassage:
     """A passage of an index. `source`: its file, and after a colon its row, if any. `begin`, `end`: where it is in the
-    document's text, in characters.
+    document's text, in characters; `pages`: the characters of `text` at which pages begin, and their numbers.
     """
 
     id: int
@@ -64,11 +67,27 @@ class StoredPassage:
     begin: int
     end: int
     text: str
+    pages: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def page_numbers(self) -> list[int]:
+        """The pages that it is on, ascending; empty where its format has none."""
+        return sorted({page for _, page in self.pages})
 
     @property
     def place(self) -> str:
-        """Its file and its headings, for people."""
-        return ", ".join(part for part in (self.source, self.heading or self.title) if part)
+        """Its file, its pages and its headings, for people."""
+        return self.place_on(self.page_numbers)
+
+    def place_on(self, pages: Sequence[int]) -> str:
+        """The same for some of its pages."""
+        ends = "-".join(str(page) for page in dict.fromkeys((*pages[:1], *pages[-1:])))
+        shown = f"page{'s' if '-' in ends else ''} {ends}" if ends else ""
+        return ", ".join(part for part in (self.source, shown, self.heading or self.title) if part)
+
+    def pages_between(self, begin: int, end: int) -> list[int]:
+        """The pages of a stretch of its text, ascending."""
+        return sorted({page for _, page in pages_of(list(self.pages), begin, end)})
 
 
 class PassageStore:
@@ -81,15 +100,22 @@ class PassageStore:
             self._connection.executescript("PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY;")
             if not self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 self._connection.executescript(_SCHEMA)
+            if not self._has_pages():  # of an earlier version of Parakit
+                self._connection.execute("ALTER TABLE passages ADD COLUMN pages TEXT NOT NULL DEFAULT '[]'")
+            self._columns = _COLUMNS
             return
         uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
         try:
             self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
             self._connection.execute("SELECT 1 FROM passages LIMIT 1")
+            self._columns = _COLUMNS if self._has_pages() else _COLUMNS.replace("pages", "'[]'")
         except sqlite3.Error as error:
             raise CorruptArtifact(
                 f"{path}: is no database of passages: {error}", "make the index again"
             ) from None
+
+    def _has_pages(self) -> bool:
+        return any(row[1] == "pages" for row in self._connection.execute("PRAGMA table_info(passages)"))
 
     def close(self) -> None:
         """Close the database."""
@@ -147,10 +173,10 @@ class PassageStore:
             for one in passages:
                 same = known.get((source, one.digest))
                 self._connection.execute(
-                    f"INSERT INTO passages ({_COLUMNS}, file_id, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    f"INSERT INTO passages ({_COLUMNS}, file_id, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         *(same.pop(0) if same else None, source, title, one.heading, one.begin, one.end),
-                        *(one.text, file_id, one.digest),
+                        *(one.text, json.dumps(one.pages), file_id, one.digest),
                     ),
                 )
 
@@ -178,13 +204,13 @@ class PassageStore:
 
     def passages(self, ids: Sequence[int]) -> list[StoredPassage]:
         """The passages of these ids, in their order."""
-        found = {row[0]: StoredPassage(*row) for row in self._in(_COLUMNS, ids)}
+        found = {row[0]: _passage(row) for row in self._in(self._columns, ids)}
         return [found[one] for one in ids if one in found]
 
     def all_passages(self) -> Iterator[StoredPassage]:
         """Every passage, in the order of the ids."""
-        rows = self._connection.execute(f"SELECT {_COLUMNS} FROM passages ORDER BY passage_id")
-        return (StoredPassage(*row) for row in rows)
+        rows = self._connection.execute(f"SELECT {self._columns} FROM passages ORDER BY passage_id")
+        return map(_passage, rows)
 
     def sources(self) -> dict[int, str]:
         """The source of each passage by its id."""
@@ -204,3 +230,8 @@ class PassageStore:
             yield from self._connection.execute(
                 f"SELECT {columns} FROM passages WHERE passage_id IN ({marks})", part
             )
+
+
+def _passage(row: Sequence) -> StoredPassage:
+    pages = tuple((begin, page) for begin, page in json.loads(row[-1]))
+    return replace(StoredPassage(*row), pages=pages)

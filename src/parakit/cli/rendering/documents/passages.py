@@ -32,7 +32,7 @@ def citation_lines(answer: DocumentAnswer) -> Iterator[str]:
     for one in answer.cited.citations:
         quote = " ".join(one.quote.split())
         shortened = quote if len(quote) <= QUOTE_CHARS else quote[: QUOTE_CHARS - 1] + "…"
-        yield plain(f"[{one.number}] {one.passage.place}: “{shortened}”")
+        yield plain(f"[{one.number}] {one.place}: “{shortened}”")
 
 
 def context_lines(answer: DocumentAnswer) -> Iterator[str]:

@@ -22,7 +22,7 @@ _LIGATURES = {
     0xFB05: "st",
     0xFB06: "st",
 }
-_UNMAPPED = {0, 0xFFFE, 0xFFFF, 0xFFFD}
+_UNMAPPED = {0, 0xFFFE, 0xFFFF, 0xFFFD, *range(0xFDD0, 0xFDF0)}
 _HYPHEN_AT_END = 2  # PDFium's code for a hyphen that ends a line
 
 

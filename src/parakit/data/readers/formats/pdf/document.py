@@ -11,6 +11,7 @@ from parakit.data.readers.formats.pdf.characters import PageText, Segment, page_
 from parakit.data.readers.formats.pdf.layout import page_columns
 from parakit.data.readers.formats.pdf.paragraphs import document_text
 from parakit.data.readers.formats.pdf.running_heads import without_running_heads
+from parakit.data.readers.page_marks import page_mark, without_repeats
 
 MAX_PAGES = 20_000
 MAX_UNMAPPED = 0.3  # share of the characters whose font does not say what letters they are
@@ -26,7 +27,9 @@ class PdfError(Exception):
 
 @dataclass
 class PdfText:
-    """`scanned`: pages, from 1, that have a picture and no text; `n_heads`: rows of running heads taken away."""
+    """`text` has marks where pages begin. `scanned`: pages, from 1, that have a picture and no text; `n_heads`: rows of
+    running heads taken away.
+    """
 
     text: str
     n_pages: int
@@ -61,8 +64,14 @@ def pdf_text(path: Path, on_page: Callable[[], None] = lambda: None) -> PdfText:
             raise PdfError("scanned", f"{len(scanned)} of its {n_pages} pages are pictures without text")
         raise PdfError("empty", "its pages have no text")
     segments, n_heads = without_running_heads([page.segments for page in pages])
-    turned = "".join(f"{text}\n\n" for page in pages for text in page.turned if text.strip())
-    return PdfText("".join(_paragraphs(segments)) + turned, n_pages, scanned, n_heads, n_broken)
+    turned = "".join(
+        f"{page_mark(number)}{text}\n\n"
+        for number, page in enumerate(pages, 1)
+        for text in page.turned
+        if text.strip()
+    )
+    text = without_repeats("".join(_paragraphs(segments)) + turned)
+    return PdfText(text, n_pages, scanned, n_heads, n_broken)
 
 
 def _pages(document: Any, n_pages: int, on_page: Callable[[], None]) -> tuple[list[PageText], int]:
@@ -84,5 +93,10 @@ def _pages(document: Any, n_pages: int, on_page: Callable[[], None]) -> tuple[li
 
 
 def _paragraphs(pages: list[list[Segment]]) -> list[str]:
-    columns = [column for segments in pages if segments for column in page_columns(segments)]
+    columns = [
+        column
+        for number, segments in enumerate(pages, 1)
+        if segments
+        for column in page_columns(segments, number)
+    ]
     return list(document_text(columns))

@@ -26,7 +26,7 @@ _LEVELS = (0.0, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65)  # share of the rows that may c
 
 @dataclass(slots=True)
 class Line:
-    """One line of a column; `column` counts through the document."""
+    """One line of a column; `column` counts through the document, `page` from 1."""
 
     text: str
     x0: float
@@ -37,9 +37,12 @@ class Line:
     page: int = 0
 
 
-def page_columns(segments: Sequence[Segment]) -> list[list[Line]]:
+def page_columns(segments: Sequence[Segment], page: int) -> list[list[Line]]:
     """The columns of a page in reading order, each a list of lines from the top down."""
-    return [lines for part in _ordered(list(segments), 0) if (lines := _lines(part))]
+    columns = [lines for part in _ordered(list(segments), 0) if (lines := _lines(part))]
+    for line in (line for lines in columns for line in lines):
+        line.page = page
+    return columns
 
 
 def _ordered(segments: list[Segment], depth: int) -> list[list[Segment]]:

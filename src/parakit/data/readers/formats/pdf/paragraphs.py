@@ -15,6 +15,7 @@ from itertools import pairwise
 from statistics import median
 
 from parakit.data.readers.formats.pdf.layout import Line
+from parakit.data.readers.page_marks import MARK, page_mark
 
 GAP = 1.3  # times the usual distance of two lines
 SAME_SIZE = 0.12
@@ -168,13 +169,29 @@ def _vocabulary(lines: Sequence[Line]) -> Counter[str]:
 
 
 def _text(paragraph: _Paragraph, vocabulary: Counter[str]) -> str:
-    text = paragraph.lines[0].text
+    """The text with a mark at its beginning and where a page begins."""
+    text, page = paragraph.lines[0].text, paragraph.lines[0].page
     for line, separator in zip(paragraph.lines[1:], paragraph.breaks, strict=True):
         text = f"{text}{separator}{line.text}" if separator else _joined(text, line.text, vocabulary)
-    text = "\n".join(
-        _BULLET.sub("- ", row, count=1) if _BULLET.match(row) else row for row in text.split("\n")
-    )
-    return text.replace("\u00ad", "") + "\n\n"
+        if line.page != page:
+            page = line.page
+            text = _marked(text, len(text) - len(line.text), page)
+    text = "\n".join(_with_dash(row) for row in text.split("\n"))
+    return f"{page_mark(paragraph.lines[0].page)}{text}\n\n".replace("\u00ad", "")
+
+
+def _marked(text: str, begin: int, page: int) -> str:
+    """The text with the mark of a page that begins at `begin`, or behind the word whose parts are on both pages."""
+    if text[begin - 1 : begin].strip():
+        begin = next((i for i in range(begin, len(text)) if text[i].isspace()), len(text))
+    return f"{text[:begin]}{page_mark(page)}{text[begin:]}"
+
+
+def _with_dash(row: str) -> str:
+    """A row with a dash for its bullet, which may come behind the mark of a page."""
+    mark = MARK.match(row)
+    begin = mark.end() if mark else 0
+    return f"{row[:begin]}- {row[bullet.end() :]}" if (bullet := _BULLET.match(row, begin)) else row
 
 
 def _joined(text: str, line: str, vocabulary: Counter[str]) -> str:

@@ -19,6 +19,7 @@ from parakit.data.read_report import ReadReport
 from parakit.data.readers.formats.content import TextPart
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import UnreadableFileError
+from parakit.data.readers.page_marks import without_marks
 
 MEMORY_LIMIT = 2 * 2**30
 SECONDS_A_PAGE = 30.0  # without a sign of life
@@ -48,8 +49,10 @@ class PdfReader:
         self.n_heads = 0
         self.n_broken = 0
 
-    def read(self, path: Path) -> str:
-        """The text of a file. `UnreadableFileError` where there is none, and where the child crashes or hangs."""
+    def read(self, path: Path, mark_pages: bool = False) -> str:
+        """The text of a file, with marks where pages begin if they are wanted. `UnreadableFileError` where there is none, and
+        where the child crashes or hangs.
+        """
         request = json.dumps({"path": os.path.abspath(path)}).encode() + b"\n"
         answer, text = self._first_answer(request) or self._last_answer(request)
         if reason := answer.get("reason"):
@@ -59,7 +62,8 @@ class PdfReader:
             raise UnreadableFileError(reason, str(answer.get("detail", "")), hint)
         self.n_pages, self.scanned = answer["n_pages"], answer["scanned"]
         self.n_heads, self.n_broken = answer["n_heads"], answer["n_broken"]
-        return text.decode("utf-8", "replace")
+        marked = text.decode("utf-8", "replace")
+        return marked if mark_pages else without_marks(marked)
 
     def _first_answer(self, request: bytes) -> tuple[dict, bytes] | None:
         """The answer, where the child does not crash; it may have ended for another reason than this file."""
@@ -159,7 +163,7 @@ def shared_reader() -> PdfReader:
 def read(file: InputFile, config: TextConfig, report: ReadReport) -> Iterator[TextPart]:
     """The text of a file; its pages that are pictures without text are counted."""
     reader = shared_reader()
-    text = reader.read(file.path)
+    text = reader.read(file.path, file.mark_pages)
     report.count_scanned_pages(file.source, len(reader.scanned))
     report.running_heads += reader.n_heads
     if reader.n_broken:
