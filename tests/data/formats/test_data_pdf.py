@@ -121,8 +121,8 @@ def test_pages_begin_where_the_file_has_them(tmp_path: Path) -> None:
     """Against the text of each page as PDFium gives it."""
     import pypdfium2
 
+    from parakit.data.page_marks import page_starts, pages_of, without_marks
     from parakit.data.readers.formats.pdf.document import pdf_text
-    from parakit.data.readers.page_marks import page_starts, pages_of, without_marks
 
     write_pdf(tmp_path / "a.pdf", paragraphs(60, 3), LAYOUTS[3], "A Title")
     marked = pdf_text(tmp_path / "a.pdf").text

@@ -28,11 +28,11 @@ from parakit.data.duplicates.decontamination import DecontaminationConfig
 from parakit.data.duplicates.digest_set import DigestSet
 from parakit.data.duplicates.near_duplicates import NearDuplicatesConfig
 from parakit.data.duplicates.repeated_passages import RepeatedPassagesConfig
+from parakit.data.page_marks import page_starts, pages_of
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.files import read_file
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.inputs import check_paths, input_files
-from parakit.data.readers.page_marks import page_starts, pages_of
 
 OVER_THE_CORPUS = (
     RepeatedLinesConfig,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from parakit.assistants.retrieval.passages import DocumentPassage
 from parakit.common.errors import CorruptArtifact
-from parakit.data.readers.page_marks import pages_of
+from parakit.data.page_marks import pages_of
 
 DATABASE = "passages.sqlite"
 _SCHEMA = """

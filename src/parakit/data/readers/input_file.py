@@ -28,7 +28,7 @@ class InputFile:
     `format` is the name of a registered format, as the file's name speaks for it, None where it does not; `named`: the user
     gave its path, not that of a folder; `depth` counts the archives around it, `root_size` is the size of the outermost;
     `remote`: it is on object storage, and `path` is only its address. `mark_pages`: its text has marks where pages begin
-    (`readers.page_marks`), where its format has pages.
+    (`data.page_marks`), where its format has pages.
     """
 
     path: Path

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from parakit.data.page_marks import page_mark, without_repeats
 from parakit.data.readers.formats.pdf.characters import PageText, Segment, page_text
 from parakit.data.readers.formats.pdf.layout import page_columns
 from parakit.data.readers.formats.pdf.paragraphs import document_text
 from parakit.data.readers.formats.pdf.running_heads import without_running_heads
-from parakit.data.readers.page_marks import page_mark, without_repeats
 
 MAX_PAGES = 20_000
 MAX_UNMAPPED = 0.3  # share of the characters whose font does not say what letters they are

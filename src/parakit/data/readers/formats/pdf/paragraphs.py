@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
+from parakit.data.page_marks import MARK, page_mark
 from parakit.data.readers.formats.pdf.layout import Line
-from parakit.data.readers.page_marks import MARK, page_mark
 
 GAP = 1.3  # times the usual distance of two lines
 SAME_SIZE = 0.12

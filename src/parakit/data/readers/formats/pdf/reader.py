@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import IO
 
 from parakit.data.config import TextConfig
+from parakit.data.page_marks import without_marks
 from parakit.data.read_report import ReadReport
 from parakit.data.readers.formats.content import TextPart
 from parakit.data.readers.input_file import InputFile
 from parakit.data.readers.lines import UnreadableFileError
-from parakit.data.readers.page_marks import without_marks
 
 MEMORY_LIMIT = 2 * 2**30
 SECONDS_A_PAGE = 30.0  # without a sign of life

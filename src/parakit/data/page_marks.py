@@ -1,7 +1,7 @@
 """Marks in a text where its pages begin: two noncharacters of Unicode, which no text has, with the number between them.
 
 So the places of pages outlast what cleaning does to the text around them. A reader writes marks only where they are wanted
-(`InputFile.mark_pages`), and whoever wants them takes them out again.
+(`InputFile.mark_pages`), and the caller takes them out again.
 """
 
 from __future__ import annotations
