@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -360,12 +364,29 @@ def test_a_template_without_end_is_stopped(
     byte_bpe: Tokenizer, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("parakit.tokens.chat.template_sandbox.SECONDS_PER_REQUEST", 1.0)
+    monkeypatch.setattr("parakit.tokens.chat.template_sandbox.MAX_SECONDS_WAITED", 10.0)
     tokenizer = with_template(byte_bpe, template + "{{ messages[0].content }}")
     started = time.monotonic()
     for _ in range(2):  # and it can be asked again
         with pytest.raises(UserError, match="chat template cannot be used"):
             compile_chat(tokenizer, chat("a"))
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the system does not tell what another process has computed"
+)
+def test_a_template_whose_process_does_not_run_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = template_sandbox.TemplateWorker("{{ messages[0].content }}")
+    context = {"messages": [{"role": "user", "content": "a"}], "date": "2026-01-01"}
+    expected = worker.render_all([context])
+    assert worker._child is not None
+    monkeypatch.setattr(template_sandbox, "SECONDS_PER_REQUEST", 0.2)
+    os.kill(worker._child.pid, signal.SIGSTOP)
+    going_on = threading.Timer(0.6, os.kill, (worker._child.pid, signal.SIGCONT))
+    going_on.start()
+    assert worker.render_all([context]) == expected
+    going_on.join()
 
 
 def test_the_process_of_a_template_needs_nothing_of_the_package() -> None:
