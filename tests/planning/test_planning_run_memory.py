@@ -10,12 +10,14 @@ from parakit.model import LanguageModel
 from parakit.model.config import DecoderConfig
 from parakit.model.presets import config_for_size
 from parakit.model.pretrained_configs import preset
+from parakit.planning import training_memory
 from parakit.planning.fitting import fit, nearest_runs, require_fit
 from parakit.planning.machines import Machine, find_machine
 from parakit.planning.memory import cache_bytes
 from parakit.planning.run_memory import available_bytes, run_bytes, weight_bytes
 from parakit.planning.runs import RunSpec, lora_parameters
 from parakit.planning.training_memory import muon_floats
+from parakit.training.optimizers import muon as muon_module
 from parakit.training.optimizers.muon import Muon
 from parakit.training.optimizers.optimizer import is_matrix
 
@@ -42,7 +44,10 @@ def test_adapters_need_neither_gradients_nor_moments_of_the_weights() -> None:
     assert parts.weights == 4 * (N + trained)
     quantized = run_bytes(FULL.changed(method="qlora", rank=4, bits=4))
     assert quantized.weights == pytest.approx(0.625 * N + 4 * trained, abs=1)
-    assert quantized.peak < parts.peak < run_bytes(FULL).peak
+    assert quantized.peak < parts.peak
+    # With many tokens a step of adapters holds more than it saves on a CPU: a product and its sum with the low-rank update.
+    few = FULL.changed(n_rows=1, micro_batch_size=1)
+    assert run_bytes(few.changed(method="lora", rank=4)).peak < run_bytes(few).peak
 
 
 def test_a_teacher_a_reference_and_a_cache_come_on_top() -> None:
@@ -67,9 +72,9 @@ def test_checkpointing_keeps_a_vector_of_each_block() -> None:
     kept = run_bytes(FULL.changed(checkpointing=True)).activations
     assert kept < 0.6 * run_bytes(FULL).activations
     assert kept > 4 * 8 * 256 * CONFIG.n_layers * CONFIG.d_model
-    # A CPU's allocator holds 1.44 times what is kept, and its kernels of norms and SwiGLU keep less than PyTorch's operations.
+    # A CPU's kernels of norms, rotation and SwiGLU keep less than PyTorch's operations; its allocator holds more than is kept.
     on_card = run_bytes(FULL, find_machine("h100")).activations
-    assert on_card < run_bytes(FULL).activations < 1.44 * on_card
+    assert 0.5 * on_card < run_bytes(FULL).activations < run_bytes(FULL).heap < on_card
 
 
 def test_sharding_divides_state_then_gradients_then_weights() -> None:
@@ -85,13 +90,28 @@ def test_sharding_divides_state_then_gradients_then_weights() -> None:
     assert whole.weights // 8 < third.weights < whole.weights
 
 
-def test_what_muon_holds_in_an_update() -> None:
-    """The tensors that one shape's update makes: the gradients of all its matrices, and two iterates."""
+@pytest.mark.parametrize("stacked", [2**22, 2**14])
+def test_what_muon_holds_in_an_update(stacked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tensors that one stack's update makes: gradients, two iterates, and two square products."""
+    assert muon_module.STACKED_NUMBERS == training_memory.STACKED_NUMBERS
+    monkeypatch.setattr(muon_module, "STACKED_NUMBERS", stacked)
+    monkeypatch.setattr(training_memory, "STACKED_NUMBERS", stacked)
     torch.manual_seed(0)
-    shape = {"d_model": 32, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "d_ff": 96}
+    shape = {"d_model": 32, "n_layers": 6, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "d_ff": 96}
     model = LanguageModel(DecoderConfig(vocab_size=64, max_seq_len=16, **shape))
+    taken: list[torch.Size] = []
+    plain = muon_module.orthogonalize
+
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        taken.append(x.shape)
+        return plain(x)
+
+    monkeypatch.setattr(muon_module, "orthogonalize", counted)
     muon = Muon([(name, p) for name, p in model.named_parameters() if is_matrix(name, p)], 0.0)
-    assert muon_floats(model.config) == 3 * max(buffer.numel() for buffer in muon.buffers.values())
+    for _, parameter in model.named_parameters():
+        parameter.grad = torch.ones_like(parameter)
+    muon.step()
+    assert muon_floats(model.config) == max(3 * n * r * c + 2 * n * r * r for n, r, c in taken)
 
 
 def test_weights_of_fewer_bits() -> None:

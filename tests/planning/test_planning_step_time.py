@@ -24,7 +24,7 @@ FLAT = MeasuredSpeeds(
     logit_seconds=0.0,
     adamw_seconds=0.0,
     decoding=((1e6, 1e10),),
-    decode_flops=1e12,
+    decode_flops=((64.0, 1e12),),
     draw_seconds=0.0,
     prefill_flops=1e10,
     process_bytes=10**8,
@@ -124,9 +124,28 @@ def test_rollouts_are_drawn_and_scored_at_the_speeds_of_the_engine() -> None:
     assert late.generation - plain.generation == pytest.approx(0.5)
 
 
+def test_a_log_probability_costs_its_logits_and_a_block_the_rest_of_a_step() -> None:
+    run = RUN.changed(method="dpo", n_rows=1, micro_batch_size=1)
+    plain, slow = (
+        step_seconds(run, measured(scored_training_logit_seconds=each)).head for each in (1e-12, 1e-9)
+    )
+    assert slow - plain == pytest.approx(STEP_OVERHEAD * run.n_tokens * CONFIG.vocab_size * (1e-9 - 1e-12))
+    once = (
+        step_seconds(run, measured(block_step_seconds=1e-3)).optimizer
+        - step_seconds(run, measured()).optimizer
+    )
+    assert once == pytest.approx(CONFIG.n_layers * 1e-3)
+
+
 def test_a_divergence_costs_its_logits_and_a_pair_the_scores_of_both_texts() -> None:
     run = RUN.changed(method="distill", teacher=CONFIG)
     added = step_seconds(run, measured(divergence_seconds=1e-9)).head - step_seconds(run, measured()).head
     assert added == pytest.approx(STEP_OVERHEAD * run.n_tokens * CONFIG.vocab_size * 1e-9)
+    small = run.changed(config=config_for_size("1m", 4096, 512).config)  # whose chunks stay in the caches
+    assert step_seconds(small, measured(divergence_seconds=1e-9)) == step_seconds(small, measured())
+    assert (
+        step_seconds(small, measured(small_divergence_seconds=1e-9)).head
+        > step_seconds(small, measured()).head
+    )
     pair, text = (step_seconds(RUN.changed(method=name), measured()) for name in ("dpo", "full"))
     assert pair.attention / pair.blocks > 3 * text.attention / text.blocks

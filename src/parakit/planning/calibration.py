@@ -15,7 +15,7 @@ from pydantic import Field
 
 from parakit.common.settings import Config
 
-VERSION = 4  # of what is measured, and how
+VERSION = 5  # of what is measured, and how
 
 
 class BlockSpeed(Config):
@@ -43,22 +43,35 @@ class MeasuredSpeeds(Config):
     scores_train: float
     head_train: float = Field(description="FLOP/s of the output matrix in training, at wide vectors")
     logit_seconds: float = Field(description="of one logit in training, the matrix products left out")
+    scored_training_logit_seconds: float | None = Field(
+        default=None,
+        description="the same where log-probabilities are wanted, as of preferences and rollouts, by PyTorch's operations",
+    )
     divergence_seconds: float = Field(
         default=0.0,
         description="of one logit in distillation, on top of that: two distributions, and their gradient",
     )
+    small_divergence_seconds: float = Field(
+        default=0.0, description="the same of chunks of logits that stay in the processor's caches"
+    )
     block_seconds: float = Field(
         default=0.0, description="of the calls of one block in training, however few tokens it sees"
+    )
+    block_step_seconds: float = Field(
+        default=0.0,
+        description="of one block in a step besides its passes: modes, clipping, an update of few numbers",
     )
     adamw_seconds: float = Field(description="of one parameter's update")
     decoding: tuple[tuple[float, float], ...] = Field(
         description="bytes that a decoding step reads, ascending, and bytes per second that it reaches for them"
     )
-    decode_flops: float = Field(description="FLOP/s of decoding many sequences at once")
+    decode_flops: tuple[tuple[float, float], ...] = Field(
+        description="widths, ascending, and FLOP/s of each further sequence that is decoded at once"
+    )
     draw_seconds: float = Field(description="of drawing a token, for each logit, the model left out")
     sequence_seconds: float = Field(
         default=0.0,
-        description="of a token of one of many sequences, however small the model and its vocabulary",
+        description="of a token of one of many sequences in the engine, however small the model and its vocabulary",
     )
     rollout_seconds: float = Field(
         default=0.0,

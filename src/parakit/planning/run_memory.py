@@ -1,9 +1,10 @@
 """The most memory that a run holds at once, by part, by method, and sharded over devices. Imports no torch.
 
-Two moments compete: the end of the forward pass, when all activations and some logits exist, and the update, when all
-gradients do and Muon's products, which are as large as the matrices of one shape together. Weights, gradients and moments
-are float32; autocast to 16 bits keeps copies of the matrices in them. Sharding divides optimizer state, then gradients,
-then weights by the number of devices (Rajbhandari et al. 2020, "ZeRO", figure 1).
+On a card two moments compete: the end of the forward pass, when all activations and some logits exist, and the update, when
+all gradients do and Muon's products. On a CPU the allocations of a step are replayed (`heap.py`), because the holes between
+tensors are a large part of what a process holds. Weights, gradients and moments are float32; autocast to 16 bits keeps copies
+of the matrices in them. Sharding divides optimizer state, then gradients, then weights by the number of devices (Rajbhandari
+et al. 2020, "ZeRO", figure 1).
 """
 
 from __future__ import annotations
@@ -11,32 +12,35 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 from parakit.model.config import ModelConfig
+from parakit.planning.heap import heap_bytes
 from parakit.planning.machines import Machine
 from parakit.planning.memory import cache_bytes
 from parakit.planning.runs import FROZEN, RunSpec, stacks_of
-from parakit.planning.training_memory import activation_floats, muon_floats
+from parakit.planning.training_memory import (
+    FLOAT,
+    PROCESS_BYTES,
+    StepShape,
+    activation_floats,
+    chunk_numbers,
+    muon_floats,
+)
 
-FLOAT = 4
-PROCESS_BYTES = 400_000_000  # Python, PyTorch and its buffers, the tokenizer, where it is not measured
 MOMENTS = {"adamw": 2, "muon": 1, "adam": 2, "sgd": 1, "schedule_free": 2}  # numbers per trained parameter
 CHUNK_COPIES, KERNEL_COPIES = (
     3,
     1,
 )  # of a chunk of logits, on which kernels of a CPU work in place (fused_head_loss.py)
-CHUNK, QUANTIZED_CHUNK = 2**23, 2**21  # numbers of one
-MAX_WHOLE_LOGITS = 2**25  # of preferences, see alignment/preferences/dpo.py
+# Logits that exist as a whole: see alignment/preferences/dpo.py and `fused_log_probs_and_entropy`.
+MAX_WHOLE_LOGITS, MAX_ROLLOUT_LOGITS = 2**25, 2**27
 DEVICE_BYTES = (
     900_000_000  # of a card: CUDA's context, the libraries' work spaces, and what the allocator cannot use
 )
-# On a CPU: of a trainer's own libraries, kernels and data, on top of a process that has loaded PyTorch; and what the backward
-# pass holds in passing and the C library's allocator does not give back, relative to the activations that are kept. Measured
-# of pre-training and tuning models of 1M to 25M parameters (`make bench NAME=planner`).
-TRAINER_BYTES, HELD_ACTIVATIONS = 58_000_000, 1.44
-HELD_WITH_ADAPTERS = 1.48  # their products are added to those of the matrices
-HELD_WITH_CHECKPOINTS = 3.6  # a block that is computed again holds its results and gradients at once
-GENERATOR_BYTES = 25_000_000  # of a process that generates: kernels and tokenizer
-HELD_UPDATES = 2.25  # relative to what Muon computes
-RETAINED = 0.69  # of these the allocator keeps when they are freed, while the update takes new memory
+# On a CPU: of a trainer's own libraries, kernels, data and checks, on top of a process that has loaded PyTorch; and what a heap
+# grows by from step to step, as small objects cut its free pieces up. Measured of four steps of pre-training and tuning models
+# of 1M to 135M parameters (`make bench NAME=planner`).
+TRAINER_BYTES, CUT_UP = 63_000_000, 1.2
+GENERATOR_BYTES = 17_000_000  # of a process that generates: kernels and what loads a model
+TOKEN_BYTES = 1_930  # of a tokenizer's tables, for each token: measured of vocabularies of 4,096 and 49,152
 DIVERGENCE_COPIES = 6  # of a chunk: logits, distributions and gradients of teacher and student
 USABLE = 0.9  # of the memory that is there: the rest is for what the estimate misses
 WHOLE_LOGITS = 2  # copies in 16 bits and below: logits, and their gradient, in float32
@@ -58,15 +62,17 @@ class RunBytes:
     cache: int = 0
     early_gradients: int = 0
     """Those that exist when the forward pass ends: the output matrix's, or all when micro-batches accumulate."""
-    retained: int = 0
-    """Of the activations, still held during the update."""
+    heap: int = 0
+    """On a CPU: the most that gradients, activations, logits and the update take of the process's heap, with the holes
+    between them.
+    """
 
     @property
     def peak(self) -> int:
         """The most at one time."""
         held = self.process + self.weights + self.optimizer + self.other_models
         forward = self.early_gradients + self.activations + self.logits
-        return held + max(forward, self.retained + self.gradients + self.update, self.cache)
+        return held + max(self.heap or max(forward, self.gradients + self.update), self.cache)
 
     def describe(self) -> str:
         """One line of text."""
@@ -76,8 +82,7 @@ class RunBytes:
 
     def parts(self) -> dict[str, int]:
         """Those that are not empty, by name."""
-        within = ("early_gradients", "retained")
-        return {name: value for name, value in asdict(self).items() if value and name not in within}
+        return {name: value for name, value in asdict(self).items() if value and name != "early_gradients"}
 
 
 def run_bytes(spec: RunSpec, machine: Machine | None = None) -> RunBytes:
@@ -113,35 +118,8 @@ def _inference_bytes(spec: RunSpec, process: int, on_card: bool) -> RunBytes:
     held = cache.per_token * spec.seq_len * spec.n_rows if cache else 0
     if cache and spec.config.family == "encoder-decoder":
         held += cache.per_source_token * spec.seq_len * spec.n_rows
-    process += 0 if on_card else GENERATOR_BYTES
+    process += 0 if on_card else GENERATOR_BYTES + TOKEN_BYTES * spec.config.vocab_size
     return RunBytes(process=process, weights=weight_bytes(spec.config, bits), cache=held)
-
-
-@dataclass(frozen=True)
-class StepShape:
-    """A training step in numbers: of a plan, or counted of a model that exists. `n_tokens` pass the network at a time, padding
-    included, and logits of `n_predicted` of them are computed.
-    """
-
-    config: ModelConfig
-    weight_bytes: int
-    n_trained: int
-    optimizer: str
-    n_tokens: int
-    n_predicted: int
-    frozen: bool = False
-    """Whether adapters train, and not the matrices themselves."""
-    quantized: bool = False
-    checkpointing: bool = False
-    accumulates: bool = False
-    """Whether several micro-batches add up their gradients."""
-    half: bool = False
-    max_whole_logits: int = 0
-    """Up to so many logits exist as a whole; more are computed in chunks."""
-    distills: bool = False
-    """Whether the logits of a teacher are there, too."""
-    on_card: bool = False
-    process_bytes: int = PROCESS_BYTES
 
 
 def step_bytes(step: StepShape) -> RunBytes:
@@ -151,15 +129,13 @@ def step_bytes(step: StepShape) -> RunBytes:
     floats = sum(
         activation_floats(each, step.frozen, step.checkpointing, kernels) for each in stacks_of(config)
     )
-    activations, retained, held_updates = FLOAT * step.n_tokens * floats, 0, 1.0
-    if not step.on_card:
-        process += TRAINER_BYTES
-        held = HELD_WITH_ADAPTERS if step.frozen else HELD_ACTIVATIONS
-        activations = round((HELD_WITH_CHECKPOINTS if step.checkpointing else held) * activations)
-        retained, held_updates = round(RETAINED * activations), HELD_UPDATES
+    share = 0.6 if step.half else 1.0  # inputs of products are halved, residuals and norms are not
     if step.half:
-        activations = round(activations * 0.6)  # inputs of products are halved, residuals and norms are not
         weights += 0 if step.quantized else 2 * config.n_params()["total"]
+    heap = 0
+    if not step.on_card:
+        process += TRAINER_BYTES + TOKEN_BYTES * config.vocab_size
+        heap = round(CUT_UP * share * heap_bytes(replace(step, weight_bytes=0, process_bytes=0)))
     plain = step.optimizer != "muon" or step.frozen
     gradients = FLOAT * step.n_trained
     head = 0 if step.frozen else FLOAT * config.vocab_size * config.d_token
@@ -168,11 +144,11 @@ def step_bytes(step: StepShape) -> RunBytes:
         weights=weights,
         gradients=gradients,
         optimizer=FLOAT * MOMENTS["adamw" if step.frozen else step.optimizer] * step.n_trained,
-        activations=activations,
-        retained=retained,
+        activations=round(share * FLOAT * step.n_tokens * floats),
         logits=_logit_bytes(step),
-        update=0 if plain else round(held_updates * FLOAT * muon_floats(config)),
+        update=0 if plain else FLOAT * muon_floats(config),
         early_gradients=gradients if step.accumulates else head,
+        heap=heap,
     )
 
 
@@ -180,8 +156,8 @@ def _logit_bytes(step: StepShape) -> int:
     n_logits = step.n_predicted * step.config.vocab_size
     if step.half:
         return WHOLE_LOGITS * FLOAT * n_logits
-    chunk = max(QUANTIZED_CHUNK if step.quantized else CHUNK, min(n_logits, step.max_whole_logits))
-    copies = DIVERGENCE_COPIES if step.distills else CHUNK_COPIES if step.on_card else KERNEL_COPIES
+    chunk = max(chunk_numbers(step), min(n_logits, step.max_whole_logits))
+    copies = DIVERGENCE_COPIES if step.teacher else CHUNK_COPIES if step.on_card else KERNEL_COPIES
     return FLOAT * copies * min(n_logits, chunk)
 
 
@@ -204,8 +180,9 @@ def _training_bytes(spec: RunSpec, process: int, on_card: bool) -> RunBytes:
             checkpointing=spec.checkpointing,
             accumulates=spec.n_rows > spec.micro_batch_size,
             half=spec.precision in ("bfloat16", "float16", "fp8"),
-            max_whole_logits=MAX_WHOLE_LOGITS if spec.method == "dpo" else 0,
-            distills=spec.method == "distill",
+            max_whole_logits={"dpo": MAX_WHOLE_LOGITS, "grpo": MAX_ROLLOUT_LOGITS}.get(spec.method, 0),
+            keeps_logits=spec.method == "grpo",
+            teacher=spec.teacher if spec.method == "distill" else None,
             on_card=on_card,
             process_bytes=process,
         )
@@ -221,6 +198,8 @@ def _sharded(whole: RunBytes, spec: RunSpec) -> RunBytes:
         return whole
     shared = states[:2] if spec.sharding == "optimizer" else states
     parts = {name: getattr(whole, name) // n for name in shared}
+    elsewhere = whole.gradients - parts.get("gradients", whole.gradients)
+    parts["heap"] = max(0, whole.heap - elsewhere)
     if spec.sharding == "full":
         parts["weights"] = whole.weights // n + _largest_block(spec.config) * FLOAT
     return replace(whole, **parts)

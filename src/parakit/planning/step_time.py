@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from parakit.model.config import ModelConfig
-from parakit.planning.calibration import MeasuredSpeeds
+from parakit.planning.calibration import MeasuredSpeeds, interpolate
 from parakit.planning.machines import BANDWIDTH_SHARE, Machine
 from parakit.planning.memory import cache_bytes
 from parakit.planning.operations import (
@@ -22,9 +22,11 @@ from parakit.planning.operations import (
     step_operations,
 )
 from parakit.planning.runs import FROZEN, RunSpec, stacks_of
+from parakit.planning.training_memory import SMALL_MATRIX
 
 FORWARD_LOGITS = 0.4  # of a logit's time in training, without gradients
-STEP_OVERHEAD = 1.1  # of batches, clipping and what lies between the parts that are timed
+SCORED = ("dpo", "grpo")  # whose losses are of log-probabilities
+STEP_OVERHEAD = 1.08  # of batches and what lies between the parts that are timed
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,15 @@ def _measured(spec: RunSpec, speeds: MeasuredSpeeds) -> StepSeconds:
     if spec.checkpointing:
         blocks += matrices / speeds.block_speed("forward", width)
         attention += spec.n_tokens * score_flops(config, _attended(spec)) / speeds.scores_forward
-    logits = n_predicted * config.vocab_size * speeds.logit_seconds
+    of_logit = speeds.scored_training_logit_seconds if spec.method in SCORED else None
+    logits = n_predicted * config.vocab_size * (of_logit or speeds.logit_seconds)
     head = times * n_predicted * head_flops(config) / speeds.head_train + logits
     others = generation = 0.0
     if spec.method == "distill" and spec.teacher is not None:
         others = _forward_seconds(spec.teacher, spec.n_tokens, spec.seq_len, n_predicted, speeds)
-        head += n_predicted * config.vocab_size * speeds.divergence_seconds
+        is_small = config.vocab_size * config.d_token <= SMALL_MATRIX
+        each = speeds.small_divergence_seconds if is_small else speeds.divergence_seconds
+        head += n_predicted * config.vocab_size * each
     if spec.method == "grpo":
         n_read = spec.n_tokens / spec.passes
         others = _scoring_seconds(spec, n_read, n_predicted / spec.passes, speeds)
@@ -138,6 +143,11 @@ def _scoring_seconds(spec: RunSpec, n_tokens: float, n_predicted: float, speeds:
 
 
 def _update_seconds(spec: RunSpec, speeds: MeasuredSpeeds) -> float:
+    n_blocks = sum(stack.n_layers for stack in stacks_of(spec.config))
+    return n_blocks * speeds.block_step_seconds + _numbers_seconds(spec, speeds)
+
+
+def _numbers_seconds(spec: RunSpec, speeds: MeasuredSpeeds) -> float:
     if spec.optimizer != "muon" or spec.method in FROZEN:
         return spec.n_trained * speeds.adamw_seconds
     of_blocks = sum(
@@ -171,7 +181,8 @@ def _decoding_step(spec: RunSpec, speeds: MeasuredSpeeds) -> float:
     """One token for each of `n_rows` sequences. A CPU decodes in float32 where weights are not quantized."""
     bits = 32 if spec.bits == 16 else spec.bits
     n_bytes = decode_bytes(spec.config, spec.seq_len, 1, bits)
-    more = (spec.n_rows - 1) * inference_flops(spec.config, spec.seq_len) / speeds.decode_flops
+    each = inference_flops(spec.config, spec.seq_len)
+    more = (spec.n_rows - 1) * each / interpolate(speeds.decode_flops, _width(spec.config))
     return speeds.decoding_seconds(n_bytes) + more
 
 

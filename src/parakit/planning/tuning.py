@@ -10,24 +10,32 @@ from __future__ import annotations
 from typing import Literal
 
 from parakit.common.formatting import byte_size, compact
+from parakit.model.config import ModelConfig
+from parakit.planning.run_memory import step_bytes
+from parakit.planning.training_memory import FLOAT, StepShape
 
 TOKENS_PER_ADAPTER_PARAMETER = 2.0
-# Weights, gradients and AdamW's two moments in float32, and a quarter of that for activations.
-BYTES_PER_PARAMETER, ACTIVATIONS = 16, 1.25
-SHARE_OF_MEMORY = 0.7
+SHARE_OF_MEMORY = 0.7  # of all there is, whatever else uses it now: the choice is part of a build, and stays
 
 TuningMethod = Literal["full", "lora"]
 
 
 def choose_tuning(
-    n_params: int, n_adapter_params: int, n_learned: float, memory_bytes: float | None
+    config: ModelConfig,
+    n_adapter_params: int,
+    n_learned: float,
+    memory_bytes: float | None,
+    *,
+    seq_len: int,
+    on_card: bool = False,
 ) -> tuple[TuningMethod, str]:
     """The method, and why. `n_learned`: different tokens that the loss counts in the time; `memory_bytes`: the device's,
-    None where it is unknown.
+    None where it is unknown; `seq_len`: of the one row at a time that has to fit.
     """
-    needed = n_params * BYTES_PER_PARAMETER * ACTIVATIONS
+    n = config.n_params()["total"]
+    needed = step_bytes(StepShape(config, FLOAT * n, n, "adamw", seq_len, seq_len, on_card=on_card)).peak
     if memory_bytes is not None and needed > SHARE_OF_MEMORY * memory_bytes:
-        why = f"all weights need about {byte_size(round(needed))} of memory, and there are {byte_size(round(memory_bytes))}"
+        why = f"all weights need about {byte_size(needed)} of memory, and there are {byte_size(round(memory_bytes))}"
         return "lora", why
     held = TOKENS_PER_ADAPTER_PARAMETER * n_adapter_params
     amount = f"{compact(n_learned)} tokens to learn from in the time"

@@ -26,9 +26,11 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[MeasuredSpeed
     monkeypatch.setattr(measuring, "calibrate", calibrate)
     monkeypatch.setattr(measuring, "HEAD_VOCABULARY", 256)
     monkeypatch.setattr(engine_speeds, "DECODERS", ((32, 1), (64, 1)))
+    monkeypatch.setattr(engine_speeds, "DRAWERS", ((32, 1, 64), (32, 1, 128)))
     monkeypatch.setattr(engine_speeds, "SEVERAL", ((32, 1, 64), (32, 1, 128), (64, 1, 128)))
     monkeypatch.setattr(engine_speeds, "PROMPT_WIDTH", 64)
     monkeypatch.setattr(measuring, "CHUNK_ELEMENTS", 2**12)
+    monkeypatch.setattr(measuring, "SMALL_CHUNK_ELEMENTS", 2**11)
     monkeypatch.setattr(engine_speeds, "N_NEW", 2)
     return made
 

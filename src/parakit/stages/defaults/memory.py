@@ -16,7 +16,8 @@ from parakit.common.processes import is_distributed, local_world_size, world_siz
 from parakit.common.progress import log
 from parakit.model.config import ModelConfig
 from parakit.model.quantized.layers import QuantizedWeight
-from parakit.planning.run_memory import FLOAT, RunBytes, StepShape, step_bytes
+from parakit.planning.run_memory import RunBytes, step_bytes
+from parakit.planning.training_memory import FLOAT, StepShape
 from parakit.stages.tasks import Data
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training.config import TrainingConfig, TrainingPlan

@@ -63,14 +63,20 @@ def with_method(training: FinetuneConfig, model: Path, shards: Path, seconds: fl
     assert seconds is not None
     data = TokenShards.open(shards, "train")
     device = pick_device(training.device)
-    in_time = seconds * training_speed(training, min(config.max_seq_len, 512), "full")(config)
+    seq_len = min(config.max_seq_len, 512)
+    in_time = seconds * training_speed(training, seq_len, "full")(config)
     share = data.n_counted / max(1, data.n_tokens)
     learned = min(data.n_counted, in_time * share)
     rank = LoraFinetuneConfig.model_fields["rank"].default
     method, why = from_first(
         "method",
         lambda: choose_tuning(
-            config.n_params()["total"], adapter_parameters(config, rank), learned, _memory(device)
+            config,
+            adapter_parameters(config, rank),
+            learned,
+            _memory(device),
+            seq_len=seq_len,
+            on_card=device.type != "cpu",
         ),
     )
     log(f"finetune: {'all weights are' if method == 'full' else 'an adapter (LoRA) is'} trained: {why}")

@@ -35,9 +35,15 @@ from parakit.planning.operations import matrix_flops, newton_schulz_flops_of, sc
 from parakit.stages.planning.engine_speeds import engine_speeds
 from parakit.stages.planning.timing import default_config, typical_seconds
 from parakit.training.objectives.distribution_losses import divergence, log_probs_at_temperature
-from parakit.training.objectives.fused_head_loss import CHUNK_ELEMENTS, fused_cross_entropy
+from parakit.training.objectives.fused_head_loss import (
+    CHUNK_ELEMENTS,
+    SMALL_CHUNK_ELEMENTS,
+    fused_cross_entropy,
+)
 from parakit.training.optimizers.adamw import AdamW
 from parakit.training.optimizers.muon import Muon
+from parakit.training.parallel.engine import ONE_PROCESS
+from parakit.training.threads import kept_memory
 from parakit.training.throughput import measure_peak_flops
 
 WIDTHS = (64, 128, 256, 512, 1024)
@@ -138,12 +144,23 @@ def _stored() -> dict[str, MeasuredSpeeds]:
 
 
 def calibrate(widths: tuple[int, ...] = WIDTHS, seconds: float = SECONDS) -> MeasuredSpeeds:
-    """Measure now. `seconds`: of each part."""
+    """Measure now. `seconds`: of each part. Freed memory is kept, as in training (`training/threads.py`): else every large
+    tensor is given back, and taken again page by page.
+    """
     process_bytes = resident_memory()
+    with kept_memory():
+        return _calibrated(widths, seconds, process_bytes)
+
+
+def _calibrated(widths: tuple[int, ...], seconds: float, process_bytes: int) -> MeasuredSpeeds:
     rng_state = torch.get_rng_state()
     scores_forward, scores_train = _score_speeds(seconds)
-    head_train, logit_seconds, divergence_seconds = _head_speeds(seconds)
-    block_seconds = _block_seconds(widths[0], seconds)
+    head_train, logit_seconds = _head_speeds(seconds)
+    divergence_seconds, small_divergence_seconds = (
+        max(0.0, _divergence_seconds(n, seconds) - logit_seconds)
+        for n in (CHUNK_ELEMENTS, SMALL_CHUNK_ELEMENTS)
+    )
+    block_seconds, block_step_seconds = _block_seconds(widths[0], seconds)
     decoding = engine_speeds(seconds)
     speeds = MeasuredSpeeds(
         hardware=str(describe_hardware()["processor"]),
@@ -152,11 +169,14 @@ def calibrate(widths: tuple[int, ...] = WIDTHS, seconds: float = SECONDS) -> Mea
             _block_speed(width, seconds, scores_forward, scores_train, block_seconds) for width in widths
         ),
         block_seconds=block_seconds,
+        block_step_seconds=block_step_seconds,
         divergence_seconds=divergence_seconds,
+        small_divergence_seconds=small_divergence_seconds,
         scores_forward=scores_forward,
         scores_train=scores_train,
         head_train=head_train,
         logit_seconds=logit_seconds,
+        scored_training_logit_seconds=_scored_logit_seconds(seconds),
         adamw_seconds=_adamw_seconds(seconds),
         process_bytes=process_bytes,
         peak_flops=_peak_flops(seconds),
@@ -168,11 +188,25 @@ def calibrate(widths: tuple[int, ...] = WIDTHS, seconds: float = SECONDS) -> Mea
     return speeds
 
 
-def _block_seconds(width: int, seconds: float) -> float:
-    """Of training one block of few numbers on a handful of tokens, where hardly anything is computed."""
-    model = LanguageModel(default_config(width, 4))
+def _block_seconds(width: int, seconds: float) -> tuple[float, float]:
+    """Of training one block of few numbers on a handful of tokens, where hardly anything is computed: its passes, and the rest
+    of a step.
+    """
+    n_blocks = 4
+    model = LanguageModel(default_config(width, n_blocks))
     ids = torch.randint(64, (1, 4))
-    return typical_seconds(lambda: model.hidden(ids).sum().backward(), seconds / 2) / 4
+    optimizer = AdamW(list(model.named_parameters()), 0.0)
+    parameters = list(model.parameters())
+
+    def finish() -> None:
+        model.train()
+        ONE_PROCESS.clip(parameters, 1.0)
+        optimizer.step()
+
+    passes = typical_seconds(lambda: model.hidden(ids).sum().backward(), seconds / 2)
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    return passes / n_blocks, typical_seconds(finish, seconds / 4) / n_blocks
 
 
 def _block_speed(
@@ -230,10 +264,8 @@ def _score_speeds(seconds: float) -> tuple[float, float]:
     )
 
 
-def _head_speeds(seconds: float) -> tuple[float, float, float]:
-    """FLOP/s of the output matrix in training, seconds of one logit on top, solved from two widths, and what a logit takes
-    more in distillation.
-    """
+def _head_speeds(seconds: float) -> tuple[float, float]:
+    """FLOP/s of the output matrix in training, and seconds of one logit on top, solved from two widths."""
     taken = {}
     for width in (64, 768):
         model = LanguageModel(default_config(width, 1, HEAD_VOCABULARY))
@@ -243,15 +275,25 @@ def _head_speeds(seconds: float) -> tuple[float, float, float]:
         taken[width] = typical_seconds(work, seconds)
     n_logits = HEAD_ROWS * HEAD_VOCABULARY
     rate = 6 * n_logits * (768 - 64) / max(1e-9, taken[768] - taken[64])
-    each = max(0.0, taken[64] / n_logits - 6 * 64 / rate)
-    return rate, each, max(0.0, _divergence_seconds(seconds) - each)
+    return rate, max(0.0, taken[64] / n_logits - 6 * 64 / rate)
 
 
-def _divergence_seconds(seconds: float) -> float:
-    """Of one logit of a student and its teacher: the divergence, the cross-entropy, and the gradient of their sum. As many
-    logits as distillation computes at a time: they do not fit into the processor's caches.
+def _scored_logit_seconds(seconds: float) -> float:
+    """Of the log-probability of a logit's row, and its gradient, without the output matrix."""
+    logits = torch.randn(HEAD_ROWS, HEAD_VOCABULARY, requires_grad=True)
+    targets = torch.randint(HEAD_VOCABULARY, (HEAD_ROWS,))
+
+    def work() -> None:
+        torch.autograd.grad(nn.functional.cross_entropy(logits, targets, reduction="sum"), logits)
+
+    return typical_seconds(work, seconds / 2) / logits.numel()
+
+
+def _divergence_seconds(n_logits: int, seconds: float) -> float:
+    """Of one logit of a student and its teacher, of so many at a time: the divergence, the cross-entropy, and the gradient of
+    their sum. Large chunks do not fit into the processor's caches.
     """
-    given, logits = (torch.randn(CHUNK_ELEMENTS // HEAD_VOCABULARY, HEAD_VOCABULARY) for _ in range(2))
+    given, logits = (torch.randn(n_logits // HEAD_VOCABULARY, HEAD_VOCABULARY) for _ in range(2))
     targets = torch.randint(HEAD_VOCABULARY, (len(logits),))
     logits.requires_grad_()
 

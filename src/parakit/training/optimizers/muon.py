@@ -2,7 +2,7 @@
 layers").
 
 A matrix's step is the nearest semi-orthogonal matrix to its Nesterov momentum, by five Newton-Schulz
-iterations. `torch.optim.Muon` does the same one matrix at a time and in bfloat16; here matrices of equal shape are
+iterations. `torch.optim.Muon` does the same one matrix at a time and in bfloat16; here small matrices of equal shape are
 multiplied as one batch in their own precision, which is faster on a CPU. Experts are a stack of matrices already.
 
 Shapes: N matrices of one shape, R rows, C columns, E experts.
@@ -10,7 +10,7 @@ Shapes: N matrices of one shape, R rows, C columns, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from torch import Tensor
 # Coefficients of the quintic iteration (Jordan et al. 2024): steepest at zero while singular values stay
 # near one.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+# Numbers that are made orthogonal at a time, of one weight at least: an update holds several copies of them, which for all
+# matrices of a shape together is more than a large model's gradients, and is no faster.
+STACKED_NUMBERS = 2**22
 
 
 def orthogonalize(x: Tensor, n_iterations: int = 5) -> Tensor:
@@ -56,18 +59,26 @@ class Muon:
     @torch.no_grad()
     def step(self) -> None:
         """Update every weight from its gradient."""
-        for shape, weights in self.groups.items():
-            gradients = torch.cat([_wide(weight.grad).reshape(-1, *shape) for _, weight in weights]).float()
-            buffer = self.buffers[shape].lerp_(gradients, 1 - self.momentum)
-            updates = orthogonalize(gradients.lerp_(buffer, self.momentum))
-            parts = updates.split([_n_matrices(weight) for _, weight in weights])
-            for (_, weight), update in zip(weights, parts, strict=True):
-                rows, columns = weight.shape[-2:]
-                step_size = self.learning_rate * max(1.0, rows / columns) ** 0.5
-                if self.weight_decay:
-                    weight.mul_(1 - self.learning_rate * self.weight_decay)
-                update = update if rows <= columns else update.mT
-                weight.add_(update.reshape(weight.shape), alpha=-step_size)
+        for shape, named in self.groups.items():
+            first = 0
+            for weights in _stacks([weight for _, weight in named]):
+                n = sum(map(_n_matrices, weights))
+                self._update(weights, self.buffers[shape][first : first + n])
+                first += n
+
+    def _update(self, weights: list[Tensor], buffer: Tensor) -> None:
+        """Update some weights of one shape, whose momentum (N, R, C) is `buffer`."""
+        gradients = torch.cat([_wide(weight.grad).reshape(-1, *buffer.shape[1:]) for weight in weights])
+        gradients = gradients.float()
+        buffer.lerp_(gradients, 1 - self.momentum)
+        updates = orthogonalize(gradients.lerp_(buffer, self.momentum))
+        for weight, update in zip(weights, updates.split([*map(_n_matrices, weights)]), strict=True):
+            rows, columns = weight.shape[-2:]
+            step_size = self.learning_rate * max(1.0, rows / columns) ** 0.5
+            if self.weight_decay:
+                weight.mul_(1 - self.learning_rate * self.weight_decay)
+            update = update if rows <= columns else update.mT
+            weight.add_(update.reshape(weight.shape), alpha=-step_size)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The momentum of every weight by name, in the weight's shape."""
@@ -83,6 +94,17 @@ class Muon:
         """Restore the state that `state_tensors` returned."""
         for name, momentum in self.state_tensors().items():
             momentum.copy_(tensors[name])
+
+
+def _stacks(weights: list[Tensor]) -> Iterator[list[Tensor]]:
+    """The weights of one shape, in order, as many at a time as `STACKED_NUMBERS` allows."""
+    stack: list[Tensor] = []
+    for weight in weights:
+        if stack and sum(one.numel() for one in (*stack, weight)) > STACKED_NUMBERS:
+            yield stack
+            stack = []
+        stack.append(weight)
+    yield stack
 
 
 def _n_matrices(weight: Tensor) -> int:
