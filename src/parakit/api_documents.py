@@ -11,13 +11,14 @@ from parakit.assistants.retrieval.config import AskConfig, IndexConfig
 from parakit.assistants.retrieval.indexing import index_documents as _index_documents
 from parakit.assistants.retrieval.search import DocumentIndex
 from parakit.common.devices import pick_device
+from parakit.common.errors import UserError
 from parakit.data.conversations.conversation import Message
 from parakit.inference.chat_models.chat_model import ChatModel
 from parakit.inference.chat_models.loading import open_chat_model
 from parakit.inference.chat_models.local import LocalChatModel
 from parakit.inference.chat_models.locations import is_endpoint
 from parakit.inference.loaded_model import Model
-from parakit.recipe.build_folder import resolve_model_folder
+from parakit.recipe.build_folder import build_index, resolve_model_folder
 
 
 def index_documents(
@@ -53,24 +54,36 @@ def answer(
 
 def document_assistant(
     model: str | Path | Model,
-    index: str | Path | DocumentIndex,
+    index: str | Path | DocumentIndex | None = None,
     *,
     model_name: str | None = None,
     encoder: str | Path | None = None,
     device: str = "auto",
     **settings: Any,
 ) -> DocumentAssistant:
-    """A model with an index, for several questions.
+    """A model with an index, for several questions. Without `index`, or with the folder of a build as the index, that of the
+    build is taken.
 
     `settings`: the fields of `AskConfig`: n_passages, by, reranker, context_tokens, max_new_tokens, temperature, threshold,
     rewrite. `encoder`: the index's encoder, if it is no longer where it was. Raises `UserError` for a folder that is no
     index or no model that generates.
     """
     config = AskConfig.parse(settings, "ask")
-    opened = (
-        index if isinstance(index, DocumentIndex) else DocumentIndex(index, encoder=encoder, device=device)
-    )
-    return DocumentAssistant(opened, _chat_model(model, model_name, device), config)
+    if not isinstance(index, DocumentIndex):
+        index = DocumentIndex(_index_folder(model, index), encoder=encoder, device=device)
+    return DocumentAssistant(index, _chat_model(model, model_name, device), config)
+
+
+def _index_folder(model: str | Path | Model, index: str | Path | None) -> str | Path:
+    if index is not None:
+        return build_index(index) or index
+    found = None if isinstance(model, Model) else build_index(model)
+    if found is None:
+        raise UserError(
+            f"{model if isinstance(model, str | Path) else model.path}: is not a build with an index of documents",
+            "name an index: parakit index DOCS --output INDEX",
+        )
+    return found
 
 
 def _chat_model(model: str | Path | Model, name: str | None, device: str) -> ChatModel:

@@ -84,6 +84,10 @@ def users_files(
     recipe = load_yaml(path)
     if "start" not in recipe:
         return {}
+    if "index" in recipe:  # passages need a wide context
+        wide = {"start": str(request.getfixturevalue("published_wide"))}
+        tiny = {"encoder": "none", "n_questions": 6, "paths": [str(_pages(tmp_path / "pages"))]}
+        return wide | {f"index.{key}": value for key, value in tiny.items()} | {"evaluate.max_new_tokens": 3}
     start = {"start": str(request.getfixturevalue("published_decoder"))}
     if "from_documents" in recipe["conversations"]:
         return start | {"text.paths": [str(_pages(tmp_path / "pages"))]}

@@ -39,6 +39,7 @@ ASSISTANT_OTHERS = {
     "index": {
         *("include", "exclude", "follow_links", "encoding", "text_field", "text_template", "clean"),
         *("passage_chars", "overlap_chars", "language", "encoder", "output", "device", "overwrite", "json"),
+        "n_passages",
     },
     "index eval": {
         *("questions", "model", "reranker", "encoder", "device", "json"),

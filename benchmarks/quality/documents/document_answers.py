@@ -115,7 +115,11 @@ def document_answers(
         base = folder / "model"
         if not base.exists():
             run_parakit("import", source, "--output", base)
-        index_documents(IndexConfig(paths=(str(docs),), encoder=str(vectors)), folder / "index", device="cpu")
+        index_documents(
+            IndexConfig(paths=(str(docs),), encoder=str(vectors), n_passages=N_PASSAGES),
+            folder / "index",
+            device="cpu",
+        )
         index = DocumentIndex(folder / "index", device="cpu")
         fitted = measure_threshold(index, made_questions(index.passages(), 200, held_out=False))
         store_threshold(folder / "index", fitted.to_json())

@@ -1,8 +1,9 @@
-"""`parakit ask MODEL INDEX "..."`: an answer from one's own documents. It goes to standard output with its citations, all
-else to standard error.
+"""`parakit ask MODEL INDEX "..."`, and `parakit ask BUILD "..."` of a build with an index: an answer from one's own documents.
+It goes to standard output with its citations, all else to standard error.
 """
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -13,6 +14,7 @@ from parakit.cli.index import FUSED, RERANKED
 from parakit.cli.rendering.arguments import parse_command
 from parakit.cli.rendering.conditions import Needs, refuse_inert
 from parakit.cli.rendering.documents.passages import citation_lines, context_lines
+from parakit.common.errors import UserError
 from parakit.common.progress import log
 
 ALONE = Needs(
@@ -26,7 +28,9 @@ class AskCommandConfig(AskConfig):
     model: tyro.conf.Positional[str] = Field(
         description="A chat model's folder, the folder of a build, or the URL of an OpenAI-compatible API."
     )
-    index: tyro.conf.Positional[str] = Field(description="The folder of an index.")
+    index: tyro.conf.Positional[str] = Field(
+        description="The folder of an index. It is left out where the model is a build with one of its own."
+    )
     questions: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="QUESTION ...")] = (
         Field(description="One or more questions.")
     )
@@ -42,6 +46,19 @@ class AskCommandConfig(AskConfig):
     )
 
 
+def _index_and_questions(command: AskCommandConfig) -> tuple[str | None, tuple[str, ...]]:
+    """The index, None for that of the build, and the questions."""
+    from parakit.recipe.build_folder import build_index
+
+    index, questions = command.index, command.questions
+    is_path = Path(index).is_dir() or (questions and not any(map(str.isspace, index)))
+    if build_index(command.model) and not is_path:
+        return None, (index, *questions)
+    if not questions:
+        raise UserError("there is no question", f'parakit ask {command.model} {command.index} "..."')
+    return index, questions
+
+
 def main(argv: list[str]) -> int:
     """Run `parakit ask` with these arguments; 0 when every question is answered or refused."""
     command = parse_command(AskCommandConfig, argv, "parakit ask")
@@ -51,15 +68,16 @@ def main(argv: list[str]) -> int:
     settings = {
         name: getattr(command, name) for name in AskConfig.model_fields if name in command.model_fields_set
     }
+    index, questions = _index_and_questions(command)
     assistant = document_assistant(
         command.model,
-        command.index,
+        index,
         model_name=command.model_name,
         encoder=command.encoder,
         device=command.device,
         **settings,
     )
-    for question in command.questions:
+    for question in questions:
         answer = assistant.answer(question)
         if command.as_json:
             print(json.dumps(answer.to_json(), ensure_ascii=False))

@@ -21,6 +21,7 @@ from parakit.common.settings import Config, Family
 from parakit.data.fetching.locations import HUB, is_on_network
 from parakit.evaluation.comparison.config import GateConfig
 from parakit.reports.before_after import effect
+from parakit.reports.documents.section import answer_line, answers_of
 from parakit.reports.formatting import final_stage, measured_text, next_command, training, vocabulary_facts
 from parakit.reports.model_comparisons import figure_rows, loss_change
 from parakit.reports.summary_schema import BuildSummary, VocabularySummary
@@ -303,8 +304,13 @@ def _show(summary: BuildSummary, folder: Path) -> None:
     for line in [*_effect_lines(summary), *_evaluation_lines(summary)]:
         log(line)
     log(f"report: {folder / 'report.html'}")
-    next_step = next_command(summary.model_copy(update={"path": str(folder / last)}))
+    if answers := answers_of(summary):
+        log(f"answers: {answer_line(answers)}")
+    where = folder if "index" in summary.stages else folder / last
+    next_step = next_command(summary.model_copy(update={"path": str(where)}))
     log(f"{next_step['what'].lower()}: {next_step['command']}")
+    if "index" in summary.stages:
+        log(f"serve it: parakit serve {folder}")
 
 
 def _effect_lines(summary: BuildSummary) -> list[str]:

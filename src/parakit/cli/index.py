@@ -87,7 +87,6 @@ class IndexEvalCommandConfig(AskConfig):
     )
     encoder: str | None = Field(default=None, description=ENCODER)
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
-    n_passages: int = Field(default=5, ge=1, le=1_000, description="Passages of an answer.")
     by: tyro.conf.Suppress[Literal["fused", "words", "vectors"]] = "fused"  # every kind is measured
     rewrite: tyro.conf.Suppress[Literal["words", "model", "none"]] = "words"
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = Field(
@@ -130,8 +129,11 @@ class IndexDataCommandConfig(Config):
         le=20,
         description="With --kind embed or regress: passages that lack the answer, of each question.",
     )
-    n_passages: int = Field(
-        default=3, ge=1, le=20, description="With --kind conversations: passages of each at most."
+    n_passages: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000,
+        description="With --kind conversations: passages of each at most. Default: as many as an answer has.",
     )
     refusal_share: float = Field(
         default=0.3,

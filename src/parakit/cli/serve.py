@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
         raise UserError("no model is named", "parakit serve MODEL [MODEL ...]")
     gc.disable()  # a collection over what torch's import left takes a tenth of a second
     try:
-        from parakit.serving.models.locations import locate_models
+        from parakit.serving.models.locations import locate_models, with_indexes_of_builds
         from parakit.serving.server import serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("fastapi", "uvicorn", "prometheus_client"):
@@ -39,5 +39,6 @@ def main(argv: list[str]) -> int:
         gc.enable()
     locations = locate_models(command.models, command.adapters)
     names = ", ".join(one.name for one in locations)
+    command = command.replace(documents=with_indexes_of_builds(command.documents, locations))
     serve(locations, command, on_ready=lambda url: log(f"serving {names} at {url}/v1"))
     return 0

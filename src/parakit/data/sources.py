@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from parakit.common.artifacts import Lineage
@@ -18,8 +19,8 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class GeneratedSource(Generic[Item]):
-    """Items of a generator. `name` and `config` go into the lineage; `held_out` generates the test split, where there
-    is one.
+    """Items of a generator. `name`, `config` and the artifacts `parents` go into the lineage; `held_out` generates the test
+    split, where there is one.
     """
 
     name: str
@@ -27,6 +28,7 @@ class GeneratedSource(Generic[Item]):
     seed: int
     generate: Callable[[], Iterable[Item]]
     held_out: Callable[[], Iterable[Item]] | None = None
+    parents: tuple[str | Path, ...] = ()
 
 
 Source = Sequence[str] | GeneratedSource[Item]  # files, or a generator
@@ -36,5 +38,6 @@ def record_source(lineage: Lineage, source: Source[Item]) -> None:
     """Add what `source` is to the lineage of the set that is made of it."""
     if isinstance(source, GeneratedSource):
         lineage.config[source.name], lineage.seed = source.config, source.seed
+        lineage.parents.extend(source.parents)
     else:
         lineage.config["paths"] = list(source)

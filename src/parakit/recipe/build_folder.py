@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from parakit.common.artifacts import BUILD, RECIPE
+from parakit.common.artifacts import BUILD, RECIPE, has_kind
 from parakit.common.files import read_json
 from parakit.inference.chat_models.locations import is_endpoint
 
@@ -25,6 +25,12 @@ def resolve_model_folder(path: str | Path) -> Path:
 def model_location(where: str | Path) -> str:
     """The URL of an endpoint as it is, or the model folder that a folder stands for."""
     return where if isinstance(where, str) and is_endpoint(where) else str(resolve_model_folder(where))
+
+
+def build_index(path: str | Path) -> Path | None:
+    """The index of documents of the build in the folder `path`; None where it is no build, or has none."""
+    index = Path(path) / "index"
+    return index if (Path(path) / BUILD).is_file() and has_kind(index, "index") else None
 
 
 def chat_stage_names(methods: Iterable[str], distilled: bool, quantized: bool = False) -> list[str]:

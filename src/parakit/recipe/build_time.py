@@ -21,6 +21,7 @@ WEIGHTS = {"pretrain": 4.0, "finetune": 2.0, "align": 1.0, "distill": 1.5}
 START_WEIGHTS = {"pretrain": 2.0, "finetune": 3.0, "align": 2.0, "distill": 2.0}
 # Of the whole time, what evaluation and report are expected to take; the start is evaluated as well.
 EVALUATION_SHARE, START_EVALUATION_SHARE = 0.08, 0.14
+ANSWERS_SHARE = 0.2  # and the answers from an index of documents
 LEAST_SHARE = 0.1  # of what a stage would get in a build that is on time, however late it is
 
 
@@ -35,6 +36,7 @@ class BuildTime:
     spent_before: float = 0.0
     """By stages that are up to date, when they were made."""
     budgets: dict[str, TimeBudget] = field(default_factory=dict)
+    has_index: bool = False
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +70,8 @@ class BuildTime:
     @property
     def _training(self) -> float:
         """Seconds until the evaluation begins."""
-        return self.seconds * (1.0 - (START_EVALUATION_SHARE if self.has_start else EVALUATION_SHARE))
+        measuring = START_EVALUATION_SHARE if self.has_start else EVALUATION_SHARE
+        return self.seconds * (1.0 - measuring - ANSWERS_SHARE * self.has_index)
 
     def _part(self, stage: str, stages: Sequence[str]) -> float:
         weights = START_WEIGHTS if self.has_start else WEIGHTS

@@ -169,6 +169,7 @@ def check_recipe(recipe: RecipeConfig) -> None:
     paths = [*recipe.text.paths, *recipe.text.validation_paths, *recipe.evaluate.texts]
     paths += [*recipe.replay.paths, *recipe.replay.validation_paths] if recipe.replay else ()
     paths += recipe.conversations.paths if recipe.conversations else ()
+    paths += [*recipe.index.paths, *filter(None, (recipe.index.questions,))] if recipe.index else ()
     paths += recipe.preferences.paths if recipe.preferences else ()
     paths += [*recipe.quantize.text, *getattr(recipe.quantize, "calibration", ())] if recipe.quantize else ()
     paths += [

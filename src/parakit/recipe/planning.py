@@ -9,25 +9,28 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from parakit.alignment.config import AlignConfig, RLConfig
+from parakit.checkpoints.gguf.conversion import read_gguf_config
 from parakit.checkpoints.loading import read_config
 from parakit.common.errors import UserError
-from parakit.data.fetching.locations import is_on_network, local_path
+from parakit.data.fetching.locations import is_on_network
 from parakit.model.config import ModelConfig
 from parakit.model.presets import config_for_size
 from parakit.planning.choices import run_of, with_fitting_rows
 from parakit.planning.machines import Machine
-from parakit.planning.run_plan import RunPlan, plan_run
+from parakit.planning.run_plan import plan_run
 from parakit.planning.runs import RunMethod, RunSpec
 from parakit.planning.step_time import step_seconds
 from parakit.planning.stored_law import read_law
 from parakit.planning.time import choose_size, speed_on
 from parakit.recipe.build_time import BuildTime
 from parakit.recipe.config import RecipeConfig
+from parakit.recipe.documents.plans import answers_plan, index_conversation_tokens, index_plan
+from parakit.recipe.stage_plan import StagePlan, file_bytes
 from parakit.recipe.start_plan import time_of
 from parakit.stages.config import LoraFinetuneConfig
 from parakit.tokens.shards import TokenShards
@@ -38,19 +41,6 @@ PRIMER_DOCUMENT, PRIMER_CONVERSATION, PRIMER_PREFERENCE = 76, 40, 90
 COUNTED_OF_CHAT = 0.5  # of the tokens of conversations, those of answers
 TEXT_OF_ROWS = 0.8  # of the bytes of JSON lines
 UNKNOWN_TOKENS = 1e6
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """One stage. `plan` is None where nothing can be known before the data is there."""
-
-    name: str
-    plan: RunPlan | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {"stage": self.name, "plan": self.plan.to_json() if self.plan else None, "notes": self.notes}
 
 
 @dataclass(frozen=True)
@@ -85,10 +75,12 @@ class _Planner:
         return StagePlan(name, plan_run(spec, self.machine, max(1.0, total), **self.prices), notes)
 
     def _spec(self, config: ModelConfig, training: TrainingConfig, **changes: Any) -> RunSpec:
+        batch_tokens = getattr(training, "batch_tokens", None)
+        longest = min(config.max_seq_len, 2048, batch_tokens or 2048)  # a row is no longer than a batch
         settings: dict[str, Any] = {
-            "seq_len": training.seq_len or min(config.max_seq_len, 2048),
+            "seq_len": training.seq_len or longest,
             "micro_batch_size": training.micro_batch_size,
-            "batch_tokens": getattr(training, "batch_tokens", None),
+            "batch_tokens": batch_tokens,
             "optimizer": training.optimizer if "optimizer" in training.model_fields_set else None,
             "checkpointing": training.gradient_checkpointing == "on",
             "precision": self._precision(training),
@@ -103,16 +95,20 @@ class _Planner:
             return training.precision
         return "float32" if self.machine.is_measured else self.machine.default_precision()
 
-    def n_tokens(self, stage: str, paths: tuple[str, ...], vocab_size: int, rows: bool) -> tuple[float, str]:
-        """Tokens of a stage's data, and where the number comes from."""
+    def counted_tokens(self, stage: str) -> float | None:
+        """Tokens of a stage's shards, where an earlier build has them."""
         if self.folder is not None and (self.folder / stage).is_dir():
             with contextlib.suppress(UserError, OSError):
-                return float(
-                    TokenShards.open(self.folder / stage, "train").n_tokens
-                ), "counted in the build's shards"
+                return float(TokenShards.open(self.folder / stage, "train").n_tokens)
+        return None
+
+    def n_tokens(self, stage: str, paths: tuple[str, ...], vocab_size: int, rows: bool) -> tuple[float, str]:
+        """Tokens of a stage's data, and where the number comes from."""
+        if (counted := self.counted_tokens(stage)) is not None:
+            return counted, "counted in the build's shards"
         if not paths or any(map(is_on_network, paths)):
             return UNKNOWN_TOKENS, "its data is not here yet; a million tokens are assumed"
-        n_bytes = sum(_file_bytes(path) for path in paths) * (TEXT_OF_ROWS if rows else 1.0)
+        n_bytes = sum(file_bytes(path) for path in paths) * (TEXT_OF_ROWS if rows else 1.0)
         return n_bytes / bytes_per_token(vocab_size), "tokens estimated from the bytes of the files"
 
 
@@ -138,9 +134,10 @@ def plan_recipe(
     else:
         n_tokens, source = planner.n_tokens("shards", text.paths, vocab_size, rows=False)
     config, notes = _model(planner, vocab_size, n_tokens)
+    documents = (index_plan(recipe), answers_plan(recipe)) if recipe.index else ()
     if config is None:
-        return [StagePlan("model", None, notes)]
-    stages = []
+        return [StagePlan("model", None, notes), *documents]
+    stages = [*documents[:1]]
     if not isinstance(recipe.pretrain, str):
         planned = planner.stage("pretrain", config, recipe.pretrain, n_tokens, [source, *notes])
         stages.append(_with_law(planned, recipe.scaling_law))
@@ -149,7 +146,7 @@ def plan_recipe(
     stages += [_align(planner, config, step) for step in recipe.align]
     if recipe.distill is not None:
         stages.append(_distill(planner, config, n_tokens))
-    return stages
+    return [*stages, *documents[1:]]
 
 
 def _with_law(planned: StagePlan, folder: str | None) -> StagePlan:
@@ -172,6 +169,9 @@ def _model(planner: _Planner, vocab_size: int, n_tokens: float) -> tuple[ModelCo
         path = Path(brought)
         if (path / "config.json").is_file():
             return read_config(path), []
+        if path.suffix == ".gguf" and path.is_file():
+            accepted = recipe.start.accept_config if recipe.start else ()
+            return read_gguf_config(path, accepted), []
         return None, [f"the shape of {brought} is known after it was imported"]
     shape = (vocab_size, recipe.max_seq_len, recipe.family, recipe.architecture)
     if recipe.size:
@@ -190,6 +190,8 @@ def _finetune(planner: _Planner, config: ModelConfig) -> StagePlan:
     if primer is not None:
         n = getattr(primer, "n_conversations", None) or primer.n_examples
         n_tokens, source = float(n * PRIMER_CONVERSATION), "tokens of the primer"
+    elif getattr(data, "from_index", None) and planner.counted_tokens("conversation_shards") is None:
+        n_tokens, source = index_conversation_tokens(recipe, bytes_per_token(config.vocab_size))
     else:
         paths = tuple(getattr(data, "paths", ()))
         n_tokens, source = planner.n_tokens("conversation_shards", paths, config.vocab_size, rows=True)
@@ -250,15 +252,3 @@ def _distill(planner: _Planner, config: ModelConfig, n_tokens: float) -> StagePl
         kept = settings.keep_layers or -(-config.n_layers // 2)
         student = config.replace(n_layers=kept)
     return planner.stage("distill", student, settings, n_tokens, [], method="distill", teacher=config)
-
-
-def _file_bytes(name: str) -> float:
-    path = local_path(name)
-    files = path.rglob("*") if path.is_dir() else [path]
-    return float(
-        sum(
-            file.stat().st_size * (3 if file.suffix in (".gz", ".parquet") else 1)
-            for file in files
-            if file.is_file()
-        )
-    )

@@ -78,6 +78,7 @@ def check_task_data(recipe: RecipeSections) -> None:
             "`finetune` is set but has no effect without conversations or examples",
             "add one of these sections, or remove this one",
         )
+    check_index(recipe)
     if recipe.uses_documents and not recipe.reads_text:
         raise UserError("`conversations.from_documents` has no documents", "name them under text.paths")
     if _lacks_writer(recipe):
@@ -101,6 +102,24 @@ def check_task_data(recipe: RecipeSections) -> None:
         )
     if task:
         check_task(task, recipe.family)
+
+
+def check_index(recipe: RecipeSections) -> None:
+    """An index has documents, and a model that answers from them."""
+    if recipe.index is None:
+        if recipe.conversations and recipe.conversations.from_index:
+            raise UserError(
+                "`conversations.from_index` has no index", "name the documents under `index: {paths: [...]}`"
+            )
+        return
+    if not recipe.index.paths:
+        raise UserError("`index` has no documents", "name files or folders under index.paths")
+    is_chat = recipe.task == "chat" or (recipe.task is None and recipe.start is not None)
+    if recipe.family != "decoder" or not is_chat:
+        raise UserError(
+            "`index` is for a chat model that answers from it, and this recipe makes none",
+            "add `conversations: {from_index: {}}`, or make the index alone: parakit index",
+        )
 
 
 def _lacks_writer(recipe: RecipeSections) -> bool:
@@ -205,7 +224,7 @@ def _unused_of_task(recipe: RecipeSections) -> Iterator[tuple[str, str]]:
     defaults = type(evaluate)()  # a recipe that a build wrote has every default filled in
     translates = task == "translate"
     if evaluate.max_new_tokens != defaults.max_new_tokens and not (
-        evaluate.suites or evaluate.tasks or translates
+        evaluate.suites or evaluate.tasks or translates or recipe.index
     ):
         yield "evaluate.max_new_tokens", "there are no suites, and nothing is translated"
     if evaluate.n_beams != defaults.n_beams and not translates:

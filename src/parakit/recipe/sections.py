@@ -18,6 +18,7 @@ from parakit.stages.data_config import (
     ExamplesConfig,
     PreferencesConfig,
 )
+from parakit.stages.documents.config import AssistantIndexConfig
 from parakit.tokens.config import TokenizerConfig
 from parakit.training.task_names import ObjectiveName, TaskName
 
@@ -65,6 +66,10 @@ class RecipeSections(Config):
     )
     replay: ReplayTextConfig | None = Field(
         default=None, description="With `start` and text: text of the kind that the model was trained on."
+    )
+    index: AssistantIndexConfig | None = Field(
+        default=None,
+        description="Documents that the finished model answers from: an index, with a threshold below which it refuses.",
     )
     conversations: ConversationsConfig | None = None
     examples: ExamplesConfig | None = Field(

@@ -18,6 +18,7 @@ from parakit.common.locks import PARTIAL
 from parakit.common.progress import progress
 from parakit.recipe.build_time import BuildTime
 from parakit.recipe.config import RecipeConfig
+from parakit.recipe.documents.stages import answers_stage, index_conversations_stage, index_stage
 from parakit.recipe.gates import gates_of, task_files, with_gates
 from parakit.recipe.graph import Stage, fingerprint, outside_folders
 from parakit.recipe.post_training import post_training_models, post_training_stages, seeded
@@ -49,6 +50,7 @@ def stages_of(recipe: RecipeConfig, folder: Path, times: BuildTime | None = None
     times = times or time_of(recipe)
     pretrained = recipe.pretrain != "none"
     stages = [start_stage(recipe)] if recipe.start else []
+    stages += [index_stage(recipe)] if recipe.index else []
     stages += [_corpus(recipe)] if recipe.reads_text else []
     stages += vocabulary_stages(recipe, folder)
     if not recipe.start:
@@ -65,7 +67,9 @@ def stages_of(recipe: RecipeConfig, folder: Path, times: BuildTime | None = None
     stages += [_pretrain(recipe, folder, times)] if pretrained else []
     stages += [_finetune(recipe, folder, times)] if recipe.finetune else []
     stages += post_training_stages(recipe, folder, folder / WORK, times)
-    stages = with_gates(recipe, folder, stages, models_of(recipe))
+    models = models_of(recipe)
+    stages = with_gates(recipe, folder, stages, models)
+    stages += [answers_stage(recipe, folder, folder / WORK, models)] if recipe.index else []
     return [*stages, _evaluate(recipe, folder, times is not None)]
 
 
@@ -186,6 +190,8 @@ def _conversations(recipe: RecipeConfig, folder: Path) -> Stage:
     assert config is not None
     if config.from_documents:
         return _document_questions(recipe, config.from_documents, folder)
+    if config.from_index:
+        return index_conversations_stage(recipe, folder)
     settings: JsonObject = {"conversations": config.model_dump(mode="json")}
     settings |= {"inputs": fingerprint(config.paths)}
     settings |= {"seed": recipe.seed} if config.shares else {}

@@ -59,7 +59,8 @@ def time_of(recipe: RecipeConfig) -> BuildTime | None:
         return None
     trained = ["pretrain"] * (recipe.pretrain != "none") + ["finetune"] * (recipe.finetune is not None)
     trained += [step.method for step in recipe.align] + ["distill"] * (recipe.distill is not None)
-    return BuildTime(parse_time(recipe.time), trained, recipe.start is not None)
+    seconds = parse_time(recipe.time)
+    return BuildTime(seconds, trained, recipe.start is not None, has_index=recipe.index is not None)
 
 
 def from_start(recipe: RecipeConfig, training: PretrainConfig, folder: Path) -> PretrainConfig:

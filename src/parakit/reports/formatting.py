@@ -10,12 +10,12 @@ from typing import Any
 
 from parakit.common.files import JsonObject
 from parakit.common.formatting import MISSING, byte_size, compact, long_duration, number, percent
-from parakit.reports.summary_parts import Sample
+from parakit.reports.summary_parts import Sample, StageSummary
 from parakit.reports.summary_schema import (
     BuildSummary,
     CorpusSummary,
-    StageSummary,
     StartSummary,
+    TokenizerSummary,
     TrainingSummary,
     VocabularySummary,
 )
@@ -127,6 +127,26 @@ def larger_vocabulary(summary: BuildSummary) -> JsonObject | None:
     return {"facts": vocabulary_facts(figures), "samples": [figures.tokens]}
 
 
+def tokenizer_section(summary: BuildSummary) -> JsonObject | None:
+    """The report's section on the build's own tokenizer; None where there is none."""
+    figures = stage(summary, "tokenizer")
+    if not isinstance(figures, TokenizerSummary):
+        return None
+    kind = figures.kind or ""
+    facts = [("kind", TOKENIZER_KINDS.get(kind, humanize(kind)))] if kind else []
+    facts += [("vocabulary", f"{number(figures.vocab_size)} tokens")] if figures.vocab_size else []
+    facts += [
+        (name, number(value))
+        for name, value in (
+            ("bytes per token", figures.bytes_per_token),
+            ("tokens per word", figures.tokens_per_word),
+        )
+        if value is not None
+    ]
+    samples = [[piece.replace("\n", "↵\n") for piece in pieces] for pieces in figures.samples]
+    return {"facts": facts, "samples": samples}
+
+
 def samples_of(summary: BuildSummary, name: str) -> tuple[Sample, ...]:
     """What the model of a stage wrote after the build's prompts."""
     figures = summary.stages.get(name)
@@ -197,6 +217,8 @@ def task(summary: BuildSummary) -> str | None:
 def next_command(summary: BuildSummary) -> dict[str, str]:
     """How to use the model: `what` in words, and the `command`."""
     model_family, path = family(summary), build_path(summary)
+    if "index" in summary.stages:
+        return {"what": "Question it", "command": f'parakit ask {path} "..."'}
     if task(summary) == "chat":
         return {"what": "Chat with it", "command": f"parakit chat {path}"}
     if task(summary) is None and model_family == "decoder":

@@ -23,10 +23,10 @@ from parakit.reports.before_after import stage_effects
 from parakit.reports.benchmarks import benchmark_section
 from parakit.reports.cards.model_card import against_plan
 from parakit.reports.corpus_section import corpus_section
+from parakit.reports.documents.section import documents_section
 from parakit.reports.formatting import (
     ROLES,
     STAGE_TITLES,
-    TOKENIZER_KINDS,
     final_stage,
     forgetting,
     hide_missing,
@@ -46,6 +46,7 @@ from parakit.reports.formatting import (
     suite_means,
     summary_sentence,
     task,
+    tokenizer_section,
     training,
 )
 from parakit.reports.model_comparisons import (
@@ -61,7 +62,6 @@ from parakit.reports.summary_schema import (
     BuildSummary,
     FileLoss,
     MixtureRow,
-    TokenizerSummary,
     TrainingSummary,
 )
 from parakit.reports.tasks import interval, main_metric, metric_name, metric_value, task_section
@@ -73,6 +73,7 @@ TITLES = {
     "start": "Compared with the published model",
     "suites": "Accuracy on the suites",
     "benchmarks": "Benchmarks",
+    "documents": "Answers from documents",
     "stages": "Effect of each stage",
     "before-after": "Before and after each stage",
     "task": "Task metrics",
@@ -131,6 +132,7 @@ def _page(summary: BuildSummary) -> JsonObject:
         "suite_rows": charts.suite_rows(summary),
         "answers": _answers(summary),
         "benchmarks": benchmark_section(summary),
+        "documents": documents_section(summary),
         "deltas": stage_deltas(summary),
         "effects": stage_effects(summary),
         "task": task_section(summary),
@@ -138,7 +140,7 @@ def _page(summary: BuildSummary) -> JsonObject:
         "quantization": quantization_section(training(summary, "quantize").quantization),
         "trained": [_trained(summary, name) for name in trained_stages(summary) if stage(summary, name)],
         "samples": _samples(summary),
-        "tokenizer": larger_vocabulary(summary) or _tokenizer(summary),
+        "tokenizer": larger_vocabulary(summary) or tokenizer_section(summary),
         "corpus": corpus_section(summary),
         "times": charts.time_slices(summary),
         "time_rows": _time_rows(summary),
@@ -150,6 +152,7 @@ def _page(summary: BuildSummary) -> JsonObject:
         "start": page["start_rows"] or page["start_samples"],
         "suites": page["suite_rows"],
         "benchmarks": page["benchmarks"],
+        "documents": page["documents"],
         "stages": page["deltas"],
         "before-after": page["effects"],
         "task": page["task"],
@@ -332,25 +335,6 @@ def _stage_title(summary: BuildSummary, name: str) -> str:
         if {"base", "start"} & set(model_stages(summary))
         else "Training on examples"
     )
-
-
-def _tokenizer(summary: BuildSummary) -> JsonObject | None:
-    figures = stage(summary, "tokenizer")
-    if not isinstance(figures, TokenizerSummary):
-        return None
-    kind = figures.kind or ""
-    facts = [("kind", TOKENIZER_KINDS.get(kind, humanize(kind)))] if kind else []
-    facts += [("vocabulary", f"{number(figures.vocab_size)} tokens")] if figures.vocab_size else []
-    facts += [
-        (name, number(value))
-        for name, value in (
-            ("bytes per token", figures.bytes_per_token),
-            ("tokens per word", figures.tokens_per_word),
-        )
-        if value is not None
-    ]
-    samples = [[piece.replace("\n", "↵\n") for piece in pieces] for pieces in figures.samples]
-    return {"facts": facts, "samples": samples}
 
 
 def _time_rows(summary: BuildSummary) -> JsonObject:

@@ -18,6 +18,7 @@ from parakit.common.errors import CorruptArtifact
 from parakit.common.files import JsonObject, read_json
 from parakit.common.hardware import describe_hardware, parakit_version, versions
 from parakit.evaluation.comparison.config import GATE
+from parakit.reports.documents.summary import INDEX, index_figures
 from parakit.reports.model_comparisons import compare_with_start
 from parakit.reports.summary_schema import BuildSummary
 
@@ -74,6 +75,8 @@ def _figures(stage: str, artifact: Artifact) -> JsonObject:
     result = dict(artifact.lineage["result"])
     if stage == "start":
         result = _start_figures(artifact)
+    if stage == INDEX:
+        result = index_figures(artifact)
     if stage.startswith(GATE):  # an evaluation, whose answers the evaluate stage has too
         result = {}
     if stage in ("corpus", "replay_corpus"):

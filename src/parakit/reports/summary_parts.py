@@ -17,6 +17,14 @@ class SummaryPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class StageSummary(SummaryPart):
+    """What every stage has: its time, its folder below the build, and the digest of what it made."""
+
+    seconds: float | None = None
+    path: str | None = Field(default=None, description="The build's folder, if it is not builds/NAME.")
+    digest: str | None = None
+
+
 class Sample(SummaryPart):
     """A prompt and the model's completion; with the expected answer where there is one."""
 

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, SerializeAsAny, field_validator
 
 from parakit.common.files import JsonObject
 from parakit.evaluation.comparison.config import GATE
+from parakit.reports.documents.summary import ANSWERS, INDEX, AnswersSummary, IndexSummary
 from parakit.reports.summary_parts import (
     BeforeAfterSummary,
     BenchmarkSummary,
@@ -24,19 +25,12 @@ from parakit.reports.summary_parts import (
     Sample,
     SamplePair,
     SkippedFile,
+    StageSummary,
     SuiteSummary,
     SummaryPart,
     TaskSummary,
     TextEvaluation,
 )
-
-
-class StageSummary(SummaryPart):
-    """What every stage has: its time, its folder below the build, and the digest of what it made."""
-
-    seconds: float | None = None
-    path: str | None = Field(default=None, description="The build's folder, if it is not builds/NAME.")
-    digest: str | None = None
 
 
 class StartSummary(StageSummary):
@@ -311,6 +305,8 @@ _SUMMARY_OF_STAGE: dict[str, type[StageSummary]] = {
     "preferences": PreferencesSummary,
     "examples": ExamplesSummary,
     "evaluate": StageSummary,
+    INDEX: IndexSummary,
+    ANSWERS: AnswersSummary,
 }
 
 

@@ -19,6 +19,7 @@ from parakit.primer.config import (
     PrimerExamplesConfig,
     PrimerSuitesConfig,
 )
+from parakit.stages.documents.config import IndexConversationsConfig
 
 # How files are read; generated text needs none of it.
 _OF_FILES = {
@@ -73,8 +74,8 @@ class _OneSource(Config):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = (self.paths, self.primer, getattr(self, "from_documents", None))
-        if sum(map(bool, given)) != 1:
+        made = (getattr(self, name, None) is not None for name in ("from_documents", "from_index"))
+        if sum((bool(self.paths), bool(self.primer), *made)) != 1:
             raise UserError("give either paths or a primer", "for example `paths: [file.jsonl]`")
         return self
 
@@ -95,14 +96,19 @@ class ConversationsConfig(_OneSource):
         default=None,
         description="Write questions with answers about the documents of `text`, by a model or by rules.",
     )
+    from_index: IndexConversationsConfig | None = Field(
+        default=None,
+        description="Out of the recipe's `index`: questions with passages, answers with citations, and refusals.",
+    )
     validation_fraction: float = Field(default=0.03, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _one_validation_fraction(self) -> Self:
-        if self.from_documents and "validation_fraction" in self.model_fields_set:
+        own = "from_documents" if self.from_documents else "from_index"
+        if getattr(self, own) and "validation_fraction" in self.model_fields_set:
             raise UserError(
                 "`validation_fraction` is set, and the questions have one of their own",
-                "set from_documents.validation_fraction",
+                f"set {own}.validation_fraction",
             )
         return self
 

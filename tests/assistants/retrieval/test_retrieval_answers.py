@@ -202,3 +202,22 @@ def test_the_threshold_is_the_best_of_all_that_refuse_few_enough(seed):
     refused = shares(fitted.value)
     assert refused[0] <= 0.1
     assert refused[1] - refused[0] == pytest.approx(max(pair[1] - pair[0] for pair in allowed))
+
+
+def test_an_answer_has_as_many_passages_as_the_index_says(tmp_path):
+    docs = tmp_path / "teas"
+    docs.mkdir()
+    for i in range(6):
+        (docs / f"{i}.md").write_text(f"# Tea {i}\n\nGreen tea {i} is brewed at eighty degrees.\n")
+    index_documents(IndexConfig(paths=(str(docs),), encoder="none", n_passages=2), tmp_path / "index")
+    index = DocumentIndex(tmp_path / "index")
+    assert len(DocumentAssistant(index, Scripted()).prepare("Is green tea hot?").hits) == 2
+    more = DocumentAssistant(index, Scripted(), AskConfig(n_passages=4))
+    assert len(more.prepare("Is green tea hot?").hits) == 4
+    assert not index_documents(IndexConfig(), tmp_path / "index")["rebuilt"]
+
+
+def test_the_documents_of_a_question_can_be_left_out(index):
+    assistant = DocumentAssistant(index, Scripted())
+    (answer,) = assistant.ask_many(["Which port is it?"], without=[{"docs/port.md"}])
+    assert answer.refused == "nothing found"

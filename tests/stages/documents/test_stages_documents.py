@@ -111,6 +111,7 @@ def test_answers_are_measured_with_and_without_the_documents(index):
     assert results["open_book"]["value"] == results["with_the_passage"]["value"] == 1.0
     assert results["lost_in_retrieval"] == results["lost_in_reading"] == 0
     assert results["citations_in_their_passage"] == results["n_citations"] > 0
+    assert results["refused_unanswerable"]["n"] == len(questions)  # each once more without its documents
 
 
 def test_an_answer_is_right_where_it_has_the_words_in_order():

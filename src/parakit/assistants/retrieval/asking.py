@@ -6,7 +6,7 @@ wrote.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -95,9 +95,21 @@ class DocumentAssistant:
     model: ChatModel
     config: AskConfig = field(default_factory=AskConfig)
 
-    def ask_many(self, questions: Sequence[str]) -> list[DocumentAnswer]:
-        """Answers to questions that do not follow each other, the model's in batches."""
-        prepared = [self.prepare(question) for question in questions]
+    def __post_init__(self) -> None:
+        if "n_passages" not in self.config.model_fields_set:
+            self.config = self.config.replace(n_passages=self.index.n_passages)
+
+    def ask_many(
+        self, questions: Sequence[str], without: Sequence[Collection[str]] | None = None
+    ) -> list[DocumentAnswer]:
+        """Answers to questions that do not follow each other, the model's in batches. `without`: for each question the
+        sources that are left out of its search.
+        """
+        hidden = without or [()] * len(questions)
+        prepared = [
+            self.prepare(question, without=sources)
+            for question, sources in zip(questions, hidden, strict=True)
+        ]
         contexts = [one.context.messages for one in prepared if one.context]
         written = iter(self._generate(contexts))
         return [self.finish(one, next(written) if one.context else "") for one in prepared]
@@ -108,12 +120,14 @@ class DocumentAssistant:
         written = self._generate([prepared.context.messages])[0] if prepared.context else ""
         return self.finish(prepared, written)
 
-    def prepare(self, question: str, history: Sequence[Message] = ()) -> PreparedQuestion:
-        """Search, and choose what the model gets. `UserError` for an empty question, and for one that the context window
-        cannot hold.
+    def prepare(
+        self, question: str, history: Sequence[Message] = (), *, without: Collection[str] = ()
+    ) -> PreparedQuestion:
+        """Search, and choose what the model gets. `without`: sources whose passages do not count. `UserError` for an empty
+        question, and for one that the context window cannot hold.
         """
         query = standalone_query(question, history, self.config.rewrite, self.model)
-        found = self.index.search(query, self.config)
+        found = self.index.search(query, self.config, without=without)
         hits, threshold = tuple(found.hits), self._threshold()
         score = threshold.score(found.signals) if threshold else None
         value = threshold.value if threshold and score is not None else None

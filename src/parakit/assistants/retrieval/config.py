@@ -65,6 +65,12 @@ class IndexConfig(Config):
         description="The model that turns passages into vectors: a folder; auto: the one that PARAKIT_ENCODER names, or"
         " all-MiniLM-L6-v2 in .models; none: words alone.",
     )
+    n_passages: int = Field(
+        default=5,
+        ge=1,
+        le=1_000,
+        description="Passages of an answer, where a question sets none: as many as the model saw when it was tuned.",
+    )
 
     @model_validator(mode="after")
     def _overlap_fits(self) -> Self:
@@ -106,6 +112,12 @@ class SearchConfig(Config):
 class AskConfig(SearchConfig):
     """How a question is answered."""
 
+    n_passages: int = Field(
+        default=5,
+        ge=1,
+        le=1_000,
+        description="Passages of an answer. Where it is not set, as many as the index says.",
+    )
     context_tokens: int | None = Field(
         default=None,
         ge=1,

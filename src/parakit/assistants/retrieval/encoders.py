@@ -31,6 +31,14 @@ def find_encoder(name: str) -> Path | None:
     """The folder of the encoder that a setting names; None for none. `auto` finds the one of PARAKIT_ENCODER, or
     all-MiniLM-L6-v2 among the published models; where there is none, one line says so.
     """
+    found = locate_encoder(name)
+    if found is None and name == AUTO:
+        log("no encoder: the index finds words only; --encoder FOLDER adds vectors")
+    return found
+
+
+def locate_encoder(name: str) -> Path | None:
+    """As `find_encoder`, without a word."""
     if name == NONE:
         return None
     if name != AUTO:
@@ -38,10 +46,7 @@ def find_encoder(name: str) -> Path | None:
     if named := os.environ.get("PARAKIT_ENCODER"):
         return Path(named)
     default = Path(os.environ.get("PARAKIT_MODELS") or ".models") / DEFAULT_ENCODER
-    if default.is_dir():
-        return default
-    log("no encoder: the index finds words only; --encoder FOLDER adds vectors")
-    return None
+    return default if default.is_dir() else None
 
 
 def encoder_digest(folder: Path) -> str:

@@ -81,7 +81,7 @@ def store_threshold(path: str | Path, threshold: JsonObject | None) -> None:
             KIND,
             index.lineage["config"] | {THRESHOLD: threshold},
             [one["path"] for one in index.lineage["parents"] if is_file(Path(one["path"]) / LINEAGE)],
-            result=index.lineage["result"],
+            result=index.lineage["result"] | {"seconds": _seconds(index)},
         )
         with writing_artifact(path, lineage, overwrite=True) as folder:
             shutil.copytree(
@@ -93,9 +93,15 @@ def store_threshold(path: str | Path, threshold: JsonObject | None) -> None:
             )
 
 
+def _seconds(index: Artifact) -> float:
+    """What the index took, which a version with another threshold keeps."""
+    return max(index.lineage["seconds"], index.lineage["result"].get("seconds", 0.0))
+
+
 def settings_of(index: Artifact) -> IndexConfig:
     """The settings that an index was made with."""
-    values = {name: index.lineage["config"][name] for name in IndexConfig.model_fields}
+    recorded = index.lineage["config"]
+    values = {name: recorded[name] for name in IndexConfig.model_fields if name in recorded}
     return IndexConfig.parse(values, str(index.path))
 
 

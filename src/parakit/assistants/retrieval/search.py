@@ -102,6 +102,11 @@ class DocumentIndex:
         return self.lineage["config"].get(THRESHOLD)
 
     @property
+    def n_passages(self) -> int:
+        """Passages of an answer, where a question sets none."""
+        return self._version.config.n_passages
+
+    @property
     def has_vectors(self) -> bool:
         """Whether it can be searched by vectors."""
         return self._version.vectors is not None

@@ -6,6 +6,7 @@ The weights are dequantized to float32; the settings, tokenizer, chat template a
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from parakit.checkpoints.gguf.metadata import ModelMetadata, sampling_settings
 from parakit.checkpoints.gguf.reader import read_gguf
 from parakit.checkpoints.gguf.tensors import published_tensors
 from parakit.checkpoints.gguf.tokenizer import convert_tokenizer
+from parakit.checkpoints.model_folder import read_settings
 from parakit.checkpoints.safetensors_io import write_weight_shards
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors, write_json_atomic, write_text_atomic
 from parakit.common.locks import partial_folder
+from parakit.model.config import ModelConfig
 
 _SHARD_BYTES = 5_000_000_000
 
@@ -37,6 +40,16 @@ class ConvertedGGUF:
     about: JsonObject
     dropped: tuple[str, ...]
     accepted: JsonObject
+
+
+def read_gguf_config(source: str | Path, accept_config: Sequence[str] = ()) -> ModelConfig:
+    """The config of the model in a GGUF file, from its metadata alone. Raises `UserError` as `converted_gguf`."""
+    file = read_gguf(source)
+    architecture, family = family_of(file)
+    config = family.settings(ModelMetadata(file, architecture))
+    with tempfile.TemporaryDirectory() as folder:
+        write_json_atomic(Path(folder) / "config.json", config)
+        return read_settings(Path(folder), accept_config)[1]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from parakit.cli.rendering.documents.show_index import describe_index
+from parakit.cli.rendering.documents.show_index import describe_answers, describe_index
 from parakit.cli.rendering.show_corpus import describe_corpus
 from parakit.cli.rendering.show_evaluations import (
     RESULTS,
@@ -266,4 +266,5 @@ READERS: dict[str, Reader] = {
     "red_team": describe_red_team,
     "judging": describe_judging,
     "index": describe_index,
+    "answers": describe_answers,
 }

@@ -51,7 +51,7 @@ class AnswersRequest(ApiModel):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     max_tokens: int = Field(default=200, ge=1, le=MAX_TOKENS)
     temperature: float = Field(default=0.0, ge=0.0, le=100.0)
-    n_passages: int = Field(default=5, ge=1, le=100)
+    n_passages: int | None = Field(default=None, ge=1, le=100)  # None: as many as the index says
     by: Literal["fused", "words", "vectors"] = "fused"
     threshold: float | None = None
     rewrite: Literal["words", "none"] = "words"
@@ -99,10 +99,10 @@ async def create_answer(
         raise ApiError("messages: the last one is the question, of role user", param="messages")
     config = AskConfig(
         max_new_tokens=body.max_tokens,
-        n_passages=body.n_passages,
         by=body.by,
         threshold=body.threshold,
         rewrite=body.rewrite,
+        **({} if body.n_passages is None else {"n_passages": body.n_passages}),
     )
     if context.registry.prompt_of(body.model) is not None:
         raise ApiError(

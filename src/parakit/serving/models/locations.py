@@ -14,7 +14,7 @@ from parakit.checkpoints.folder_safety import require_model_folder
 from parakit.common.artifacts import BUILD
 from parakit.common.errors import UserError
 from parakit.common.progress import log
-from parakit.recipe.build_folder import resolve_model_folder
+from parakit.recipe.build_folder import build_index, resolve_model_folder
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class ModelLocation:
     name: str
     path: Path
     adapters: dict[str, Path] = field(default_factory=dict)
+    index: Path | None = None
+    """The index of documents of the build that the model is from."""
 
 
 def locate_models(models: Sequence[str], adapters: Sequence[str] = ()) -> list[ModelLocation]:
@@ -38,10 +40,22 @@ def locate_models(models: Sequence[str], adapters: Sequence[str] = ()) -> list[M
             require_model_folder(folder)
         if name in found:
             raise UserError(f"two models are called {name!r}", f"name one of them: NAME={path}")
-        found[name] = ModelLocation(name, folder)
+        found[name] = ModelLocation(name, folder, index=build_index(path))
     for given in adapters:
         _add_adapter(found, given)
     return list(found.values())
+
+
+def with_indexes_of_builds(documents: Sequence[str], models: Sequence[ModelLocation]) -> tuple[str, ...]:
+    """The indexes that are served, as `NAME=PATH` or `PATH`: those of `documents`, in which a build is its index under the
+    build's name, and under the model's name that of each build that is not among them.
+    """
+    named = [
+        f"{Path(one).resolve().name}={index}" if (index := build_index(one)) else one for one in documents
+    ]
+    given = {Path(one.partition("=")[2] or one).resolve() for one in named}
+    own = [one for one in models if one.index and one.index.resolve() not in given]
+    return (*named, *(f"{one.name}={one.index}" for one in own))
 
 
 def imported(file: Path) -> Path:

@@ -93,21 +93,27 @@ def _difference(first: np.ndarray, second: np.ndarray) -> JsonObject:
     return {"value": found.difference, "low": found.low, "high": found.high, "p_value": found.p_value}
 
 
-def measure_answers(assistant: DocumentAssistant, questions: Sequence[IndexQuestion]) -> JsonObject:
+def measure_answers(
+    assistant: DocumentAssistant, questions: Sequence[IndexQuestion], rows: list[JsonObject] | None = None
+) -> JsonObject:
     """Shares of right answers with the question alone, from the index, and with the right passage; where the wrong ones are
-    lost; refusals of questions with and without an answer; the citations. `UserError` where no question has answers.
+    lost; refusals of questions with and without an answer; the citations. Where every question has an answer, each is
+    measured once more with its own documents left out of the search, so that it has none. `rows` receives every answer.
+    `UserError` where no question has answers.
     """
     measured = [one for one in questions if one.answers and one.relevant]
     if not measured:
         raise UserError("no question has an answer to compare with", "give `answers`")
-    unanswerable = [one.question for one in questions if not one.relevant]
+    unanswerable = [one for one in questions if not one.relevant]
+    without = None if unanswerable else [set(one.relevant) for one in measured]
+    unanswerable = unanswerable or measured
     given = [one for one in measured if one.passage]
     with progress("answers", 2 * len(measured) + len(given) + len(unanswerable), "answers") as bar:
         closed = _written(assistant, [(Message("user", one.question),) for one in measured])
         bar.advance(len(measured))
         opened = assistant.ask_many([one.question for one in measured])
         bar.advance(len(measured))
-        refused = assistant.ask_many(unanswerable)
+        refused = assistant.ask_many([one.question for one in unanswerable], without)
         bar.advance(len(unanswerable))
         contexts = [(request(one.question, [one.passage]),) for one in given if one.passage]
         with_passage = _written(assistant, contexts)
@@ -116,6 +122,12 @@ def measure_answers(assistant: DocumentAssistant, questions: Sequence[IndexQuest
     found = [has_answer(one.text, question.answers) for one, question in zip(opened, measured, strict=True)]
     read = [has_answer(text, one.answers) for text, one in zip(with_passage, given, strict=True)]
     retrieved = [_is_retrieved(one, question) for one, question in zip(opened, measured, strict=True)]
+    if rows is not None:
+        rows += [
+            _row(question, one, text, ok)
+            for question, one, text, ok in zip(measured, opened, closed, found, strict=True)
+        ]
+        rows += [_row(question, one) for question, one in zip(unanswerable, refused, strict=True)]
     return {
         "n_questions": len(measured),
         "closed_book": _share(right),
@@ -124,9 +136,32 @@ def measure_answers(assistant: DocumentAssistant, questions: Sequence[IndexQuest
         "lost_in_retrieval": sum(not ok and not seen for ok, seen in zip(found, retrieved, strict=True)),
         "lost_in_reading": sum(not ok and seen for ok, seen in zip(found, retrieved, strict=True)),
         "refused_answerable": _share([one.refused is not None for one in opened]),
-        "refused_unanswerable": _share([one.refused is not None for one in refused]) if refused else None,
+        "refused_unanswerable": _share([one.refused is not None for one in refused]),
+        "refused_by_the_threshold": _by_threshold(opened) + _by_threshold(refused),
         **_citation_figures([*opened, *refused]),
     }
+
+
+def _row(
+    question: IndexQuestion, answer: DocumentAnswer, closed_book: str = "", right: bool | None = None
+) -> JsonObject:
+    """One answer. `right` None: of a question that the documents do not answer."""
+    return {
+        "question": question.question,
+        "expected": list(question.answers) if right is not None else [],
+        "closed_book": closed_book,
+        "answer": answer.text,
+        "right": right,
+        "refused": answer.refused,
+        "citations": [
+            {"place": one.passage.place, "quote": one.quote, "number": one.number}
+            for one in answer.cited.citations
+        ],
+    }
+
+
+def _by_threshold(answers: Sequence[DocumentAnswer]) -> int:
+    return sum(one.refused == "threshold" for one in answers)
 
 
 def _written(assistant: DocumentAssistant, conversations: Sequence[Sequence[Message]]) -> list[str]:

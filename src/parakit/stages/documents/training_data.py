@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
 
 from parakit.assistants.retrieval.config import SearchConfig
@@ -42,13 +43,14 @@ _SENTENCE = re.compile(r".*?(?:[.!?]\s+|\n+|$)", re.DOTALL)
 @dataclass(frozen=True)
 class TrainingDataConfig:
     """`wordings`: questions about each fact at most; `n_negatives`: hard ones of each question; `refusal_share`: of the
-    conversations; `n_passages`: of each conversation.
+    conversations; `n_passages`: of each conversation, None: as many as an answer from the index has; `max_questions`: drawn
+    over all passages.
     """
 
     wordings: int = 2
     n_negatives: int = 3
     refusal_share: float = 0.3
-    n_passages: int = 3
+    n_passages: int | None = None
     max_questions: int = 10_000
 
 
@@ -72,8 +74,9 @@ def reranker_pairs(index: DocumentIndex, config: TrainingDataConfig) -> Iterator
 
 def cited_conversations(index: DocumentIndex, config: TrainingDataConfig) -> Iterator[Conversation]:
     """The question with the passages that the search finds and the answer with its citation, or the refusal."""
+    n_passages = config.n_passages or index.n_passages
     for passage, pair in _pairs(index, config):
-        others = _hard(index, passage, pair, config.n_passages)
+        others = _hard(index, passage, pair, n_passages)
         if not others:
             continue
         shown: StoredPassage | None = passage
@@ -81,8 +84,8 @@ def cited_conversations(index: DocumentIndex, config: TrainingDataConfig) -> Ite
         if is_refusal:
             silent = _part(pair.question, "silent") < OWN_DOCUMENT
             shown = _without_answer(passage, pair) if silent else None
-        place = int(_part(pair.question, "place") * min(config.n_passages, len(others) + 1))
-        passages = [*others[:place], *([shown] if shown else []), *others[place:]][: config.n_passages]
+        place = int(_part(pair.question, "place") * min(n_passages, len(others) + 1))
+        passages = [*others[:place], *([shown] if shown else []), *others[place:]][:n_passages]
         answer = REFUSAL if is_refusal else f"{_sentence(pair.answer)} [{place + 1}]"
         yield _conversation(pair.question, passages, answer)
 
@@ -95,19 +98,25 @@ def write_training_data(
     *,
     overwrite: bool = False,
     bar: Bar | None = None,
+    validation_fraction: float = 0.05,
 ) -> Path:
     """Write pairs (`embed`), scored pairs (`regress`) or `conversations` as the set that `parakit finetune` reads."""
-    settings: JsonObject = {"index": str(index.path), "digest": index.lineage["digest"], **vars(config)}
+    settings: JsonObject = vars(config) | {"n_passages": config.n_passages or index.n_passages}
+    parents = (index.path,)
     if not list(made_pairs(_training_passages(index)))[:1]:
         raise UserError(
             f"{index.path}: the rules find no question about its passages",
             "they know English sentences, fields and tables; see parakit text --questions-from for a model that writes them",
         )
     if kind == "conversations":
-        conversations = GeneratedSource("from_index", settings, 0, lambda: cited_conversations(index, config))
-        return prepare_conversations(conversations, out, overwrite=overwrite, progress=bar)
+        conversations = GeneratedSource(
+            "from_index", settings, 0, lambda: cited_conversations(index, config), parents=parents
+        )
+        return prepare_conversations(
+            conversations, out, validation_fraction=validation_fraction, overwrite=overwrite, progress=bar
+        )
     make = encoder_pairs if kind == "embed" else reranker_pairs
-    rows = GeneratedSource("from_index", settings, 0, lambda: make(index, config))
+    rows = GeneratedSource("from_index", settings, 0, lambda: make(index, config), parents=parents)
     return prepare_examples(rows, kind, out, overwrite=overwrite, progress=bar)
 
 
@@ -116,10 +125,13 @@ def _training_passages(index: DocumentIndex) -> list[StoredPassage]:
 
 
 def _pairs(index: DocumentIndex, config: TrainingDataConfig) -> Iterator[tuple[StoredPassage, Pair]]:
-    for number, found in enumerate(made_pairs(_training_passages(index), config.wordings)):
-        if number == config.max_questions:
-            return
-        yield found
+    """The questions about the passages that are not held out, in their order; which ones is drawn from digests."""
+    made = list(made_pairs(_training_passages(index), config.wordings))
+    drawn = nsmallest(
+        config.max_questions, range(len(made)), key=lambda i: _part(made[i][1].question, "drawn")
+    )
+    for i in sorted(drawn):
+        yield made[i]
 
 
 def _hard(index: DocumentIndex, passage: StoredPassage, pair: Pair, n: int) -> list[StoredPassage]:

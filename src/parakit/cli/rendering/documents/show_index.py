@@ -29,3 +29,22 @@ def describe_index(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, di
     if threshold:
         figures["threshold"] = {"value": threshold["value"], **threshold["weights"], **threshold["figures"]}
     return f"an index of {result['n_passages']:,} passages", figures, {"first passages": first}
+
+
+def describe_answers(path: Path, lineage: JsonObject) -> tuple[str, JsonObject, dict[str, list[str]]]:
+    """How well passages are found, what each model answers, and some of the last model's answers."""
+    result = lineage["result"]
+    retrieval = [
+        {"search": search} | {name: round(one["value"], 3) for name, one in figures.items()}
+        for search, figures in result["retrieval"].get("searches", {}).items()
+    ]
+    answers = {
+        f"answers of {model}": {
+            name.replace("_", " "): round(value["value"], 3) if isinstance(value, dict) else value
+            for name, value in figures.items()
+        }
+        for model, figures in result["answers"].items()
+    }
+    samples = [f"{one['question']}\n{one['answer']}" for one in result["samples"]]
+    what = f"answers to {result['retrieval'].get('n_questions', 0):,} questions about an index"
+    return what, {"finding": retrieval, **answers}, {"answers": samples}

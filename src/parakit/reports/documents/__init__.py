@@ -1,0 +1,1 @@
+"""The part of a report about an index of documents and the answers from it."""
