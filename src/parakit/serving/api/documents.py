@@ -102,8 +102,9 @@ async def create_answer(
         by=body.by,
         threshold=body.threshold,
         rewrite=body.rewrite,
-        **({} if body.n_passages is None else {"n_passages": body.n_passages}),
     )
+    if body.n_passages is not None:
+        config = config.replace(n_passages=body.n_passages)
     if context.registry.prompt_of(body.model) is not None:
         raise ApiError(
             f"{body.model}: a question to documents has its own prompt", "name the model alone", param="model"
