@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from parakit.training.parallel.figures import summed
+from parakit.common.processes import FigureSum
 
 
 class MeanMetrics:
@@ -18,9 +18,9 @@ class MeanMetrics:
         total, n = self._sums.get(name, (values.new_zeros(()), 0))
         self._sums[name] = (total + values.detach().sum(), n + values.numel())
 
-    def pop(self) -> dict[str, float]:
-        """The means since the last call, over all processes, by name; a mean of nothing is absent."""
+    def pop(self, sum_figures: FigureSum = dict) -> dict[str, float]:
+        """The means since the last call by name, over the processes of `sum_figures`; a mean of nothing is absent."""
         own = {name: float(total) for name, (total, _) in self._sums.items()}
-        totals, counts = summed(own), summed({name: n for name, (_, n) in self._sums.items()})
+        totals, counts = sum_figures(own), sum_figures({name: n for name, (_, n) in self._sums.items()})
         self._sums.clear()
         return {name: total / counts[name] for name, total in totals.items() if counts[name]}

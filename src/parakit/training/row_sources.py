@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from parakit.common.processes import FigureSum
 from parakit.tokens.batches.mixture import Lengths, MixedSource
 from parakit.tokens.batches.source import BatchSource
 from parakit.tokens.shards import TokenShards
@@ -37,8 +38,8 @@ class PlannedSource(Protocol):
 class RolloutSource(Protocol):
     """A `RowSource` whose rows are sampled from the model in training, a phase of several steps at a time."""
 
-    def resumable_at(self, step: int) -> bool:
-        """Whether a run can resume exactly after `step` steps. Called after each step."""
+    def resumable_at(self, step: int, sum_figures: FigureSum = dict) -> bool:
+        """Whether a run can resume exactly after `step` steps. Called after each step, by all processes."""
         ...
 
     def state(self) -> dict[str, Any]:

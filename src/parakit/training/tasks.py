@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from parakit.common.files import JsonObject
+from parakit.common.processes import FigureSum
 from parakit.common.progress import log
 from parakit.common.settings import Family
 from parakit.model.config import ModelConfig
@@ -123,11 +124,11 @@ class TrainingTask:
     """The data of the rows, which the doctor checks; None where the model samples its own rows."""
     objective: Objective
     validate: Callable[[TransformerModel], JsonObject]
-    step_metrics: Callable[[], dict[str, float]] | None = None
-    """Further metrics to log of the step that just ended."""
+    step_metrics: Callable[[FigureSum], dict[str, float]] | None = None
+    """Further metrics to log of the step that just ended, over all processes."""
     sample: Callable[[TransformerModel], list[JsonObject]] | None = None
     """What the model writes now, as prompts and completions: logged at every validation. None: nothing."""
-    should_stop: Callable[[int], bool] | None = None
+    should_stop: Callable[[int, FigureSum], bool] | None = None
     """Whether to end the run early after this many steps; None: never."""
     long_rows: Mapping[str, LongRows] = field(default_factory=dict)
     """Of each split whose rows may be cut or left out: what became of them."""

@@ -72,7 +72,7 @@ def train(setup: TrainingSetup) -> JsonObject:
     )
     _log_start(setup, trainer)
     if task.step_metrics:
-        task.step_metrics()  # discard those of the doctor's and the compiler's forward passes
+        task.step_metrics(engine.sum_figures)  # drops those of the doctor's and the compiler's passes
     started, step, validated = time.monotonic(), trainer.first_step, -1
     with (
         disk_errors(setup.run_dir),
@@ -86,11 +86,11 @@ def train(setup: TrainingSetup) -> JsonObject:
             validated, final = step, _validate(setup, trainer, step, metrics, bar)
         for record in () if trainer.best.is_over else trainer.steps():
             step = record.step
-            step_metrics = dict(task.step_metrics()) if task.step_metrics else {}
+            step_metrics = dict(task.step_metrics(engine.sum_figures)) if task.step_metrics else {}
             step_metrics |= trainer.dynamics.figures if trainer.dynamics else {}
             _advance_bar(setup, trainer.plan, bar, record, step_metrics)
             metrics.write_step(record, step_metrics)
-            if task.should_stop and task.should_stop(step):
+            if task.should_stop and task.should_stop(step, engine.sum_figures):
                 break
             if step % trainer.plan.validate_every == 0 and step < trainer.plan.max_steps:
                 trainer.save_before_validation(step)
@@ -178,7 +178,7 @@ class Trainer:
 
     def _sampling(self, step: int) -> contextlib.AbstractContextManager[object]:
         """The context in which the model samples its rows: whole in every process, where a phase begins."""
-        begins = isinstance(self.source, RolloutSource) and self.source.resumable_at(step)
+        begins = isinstance(self.source, RolloutSource) and self._is_between_phases(step)
         return self.engine.whole(everywhere=True) if begins else contextlib.nullcontext()
 
     def steps(self) -> Iterator[StepRecord]:
@@ -284,7 +284,8 @@ class Trainer:
 
     def _is_between_phases(self, step: int) -> bool:
         """Whether no phase of sampled rows goes on after `step`."""
-        return not isinstance(self.source, RolloutSource) or self.source.resumable_at(step)
+        source = self.source
+        return not isinstance(source, RolloutSource) or source.resumable_at(step, self.engine.sum_figures)
 
     def _resumable_at(self, step: int, stopped: bool) -> bool:
         """Whether a run can resume after `step`. Logs that a stop waits for the end of the phase."""
@@ -298,9 +299,8 @@ class Trainer:
 
     def _save_finished_phase(self, record: StepRecord | None) -> None:
         """Save the last finished phase after an error in sampling the next one."""
-        if self.folder is None or record is None or not isinstance(self.source, RolloutSource):
-            return
-        if record.step > self._saved_step and self.source.resumable_at(record.step):
+        sampled = self.folder is not None and isinstance(self.source, RolloutSource)
+        if sampled and record and record.step > self._saved_step and self._is_between_phases(record.step):
             self.save(record.step)
 
     def _count_seconds(self, record: StepRecord) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from parakit.common.processes import FigureSum
 from parakit.tokens.batches.prefix_trees import pack_prefix_trees
 from parakit.training.micro_batches import PrefixTreeInputs, prefix_tree_inputs, to_micro_batch
-from parakit.training.parallel.figures import summed
 
 MIN_SHARED = 8  # tokens
 WIDE_ROW = 2048  # tokens
@@ -134,9 +134,9 @@ class StepMetrics:
         for name, value in sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
 
-    def close_step(self) -> dict[str, float]:
-        """Token means of the step that just ended."""
-        sums = summed(self._sums | {"": self._n})
+    def close_step(self, sum_figures: FigureSum = dict) -> dict[str, float]:
+        """Token means of the step that just ended, over the processes of `sum_figures`."""
+        sums = sum_figures(self._sums | {"": self._n})
         if n := sums.pop(""):
             self._last = {name: value / n for name, value in sums.items()}
         self._sums, self._n = {}, 0

@@ -23,6 +23,7 @@ from parakit.alignment.rl.overoptimization import diversity_metrics
 from parakit.alignment.rl.prompts import RLPrompt
 from parakit.alignment.rl.reward import Reward, compute_rewards, reward_metrics
 from parakit.alignment.rl.rollouts import Rollouts, TokenRows
+from parakit.common.processes import FigureSum
 from parakit.common.seeds import rng
 from parakit.training.parallel.shares import shared
 
@@ -127,22 +128,22 @@ class PolicyRolloutSource:
         begin = part * self.config.n_rows + first
         return self.experience.batch(order[begin : begin + n_rows])
 
-    def resumable_at(self, step: int) -> bool:
+    def resumable_at(self, step: int, sum_figures: FigureSum = dict) -> bool:
         """Whether the phase ends after `step` steps: at its last, or when `kl_to_rollouts` exceeds `max_kl`."""
-        kl = self.step_metrics().get("kl_to_rollouts", 0.0)
+        kl = self.step_metrics(sum_figures).get("kl_to_rollouts", 0.0)
         if self.config.max_kl is not None and kl > self.config.max_kl and step > self.first_step:
             self.next_step = min(self.next_step, step)
         return step >= self.next_step
 
-    def should_stop(self, step: int) -> bool:
+    def should_stop(self, step: int, sum_figures: FigureSum = dict) -> bool:
         """Whether the run ends after `step` steps: with the first phase whose KL from the reference exceeds `kl_limit`."""
         limit = self.config.kl_limit
         exceeded = limit is not None and self.experience is not None and self.experience.metrics["kl"] > limit
-        return exceeded and self.resumable_at(step)
+        return exceeded and self.resumable_at(step, sum_figures)
 
-    def step_metrics(self) -> dict[str, float]:
+    def step_metrics(self, sum_figures: FigureSum = dict) -> dict[str, float]:
         """Metrics of the last step and of its phase."""
-        return self.metrics.close_step() | (self.experience.metrics if self.experience else {})
+        return self.metrics.close_step(sum_figures) | (self.experience.metrics if self.experience else {})
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint at the end of a phase."""

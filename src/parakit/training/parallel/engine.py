@@ -64,6 +64,10 @@ class TrainingEngine:
         """The sum of each value over the processes that have rows of their own."""
         return list(values)
 
+    def sum_figures(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """The sum of each figure over all processes, of which each may lack some."""
+        return dict(figures)
+
     def clip(self, parameters: Sequence[Tensor], grad_clip: float) -> float:
         """Scale all gradients so that their total norm is at most `grad_clip` (0: no clipping); return the norm before."""
         gradients = [p.grad for p in parameters if p.grad is not None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,6 @@ from parakit.model.heads import TransformerModel
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.training.micro_batches import Objective
 from parakit.training.parallel.engine import TrainingEngine, Value, local
-from parakit.training.parallel.figures import sum_figures
 from parakit.training.parallel.layout import Layout
 from parakit.training.parallel.rows import RowRange, deal_rows
 
@@ -57,7 +56,6 @@ class ProcessEngine(TrainingEngine):
         )  # gradients are averaged, and the loss divided by all tokens
         self.wrapped: Any = None
         self.writer: Any = None
-        sum_figures(True)
 
     def attach(self, model: TransformerModel, objective: Objective, device: torch.device) -> Objective:
         """See `TrainingEngine.attach`; every process starts with the first one's weights."""
@@ -85,6 +83,13 @@ class ProcessEngine(TrainingEngine):
         dist.all_reduce(summed)
         return (summed / self.layout.tensor).tolist()  # processes that share matrices read the same rows
 
+    def sum_figures(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """See `TrainingEngine.sum_figures`."""
+        found: list[dict[str, float]] = [{} for _ in range(dist.get_world_size())]
+        dist.all_gather_object(found, dict(figures))
+        names = sorted({name for one in found for name in one})
+        return {name: sum(one.get(name, 0.0) for one in found) for name in names}
+
     def any_of(self, *flags: bool) -> list[bool]:
         """See `TrainingEngine.any_of`."""
         found = torch.tensor(flags, dtype=torch.int32)
@@ -110,7 +115,6 @@ class ProcessEngine(TrainingEngine):
     def release(self) -> None:
         """See `TrainingEngine.release`."""
         self.finish_saving()
-        sum_figures(False)
         self.wrapped = None
 
     def describe(self) -> str:
