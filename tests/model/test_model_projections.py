@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
+from parakit.model.adapters.lora import DoraLinear, LoraLinear, PissaLinear
 from parakit.model.layers import projections
 from parakit.model.layers.projections import project
 
@@ -35,12 +37,62 @@ def test_what_is_not_used_gets_a_gradient_of_zero() -> None:
     assert layers[1].weight.grad is None or not layers[1].weight.grad.any()
 
 
-@pytest.mark.parametrize("kind", ["bias", "frozen", "hook", "no gradient"])
-def test_layers_that_are_more_than_a_matrix_are_called(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    layers = [nn.Linear(6, 2, bias=kind == "bias") for _ in range(2)]
-    if kind == "frozen":
-        layers[1].requires_grad_(False)
-    if kind == "hook":
+def adapted(base: nn.Linear, kind: type[LoraLinear] = LoraLinear, dropout: float = 0.0) -> LoraLinear:
+    wrapper = kind(base.requires_grad_(False), rank=2, scale=1.5, dropout=dropout)
+    for factor in (wrapper.lora_a, wrapper.lora_b):
+        nn.init.normal_(factor)
+    return wrapper
+
+
+@pytest.mark.parametrize("frozen_input", [False, True])
+def test_updates_and_their_gradients_are_those_of_the_matrices(frozen_input: bool) -> None:
+    torch.manual_seed(0)
+    bases = [nn.Linear(6, n, bias=n == 3).double() for n in (5, 3, 4)]
+    layers = [adapted(bases[0]), bases[1].requires_grad_(False), adapted(bases[2])]
+    x, slopes = torch.randn(2, 4, 6).double(), [torch.randn(2, 4, n).double() for n in (5, 3, 4)]
+    factors = [p for layer in layers for p in layer.parameters() if p.requires_grad]
+    found = []
+    for shared in (True, False):
+        inputs = x.clone().requires_grad_(not frozen_input)
+        if shared:
+            results = project(inputs, *layers)
+        else:
+            updates = [
+                1.5 * one.lora_b @ one.lora_a if isinstance(one, LoraLinear) else torch.zeros(())
+                for one in layers
+            ]
+            results = tuple(
+                functional.linear(inputs, base.weight + update, base.bias)
+                for base, update in zip(bases, updates, strict=True)
+            )
+        wanted = factors if frozen_input else [inputs, *factors]
+        total = torch.stack([(a * b).sum() for a, b in zip(results, slopes, strict=True)]).sum()
+        found.append([*results, *torch.autograd.grad(total, wanted)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_a_pass_without_gradients_has_the_bits_of_one_with() -> None:
+    torch.manual_seed(0)
+    layers = [adapted(nn.Linear(64, n, bias=False)) for n in (48, 16, 16)]
+    x = torch.randn(40, 64)
+    with torch.no_grad():
+        first = project(x, *layers)
+    for one, other in zip(first, project(x.requires_grad_(), *layers), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", ["bias", "hook", "no gradient", "dropout", "rows", "start", "adapter hook"])
+def test_layers_that_are_more_than_products_are_called(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = [nn.Linear(6, 2, bias=kind == "bias") for _ in range(2)]
+    layers: list[nn.Module] = [*plain]
+    if kind in ("dropout", "rows", "start", "adapter hook"):
+        classes = {"rows": DoraLinear, "start": PissaLinear}
+        layers[1] = adapted(plain[1], classes.get(kind, LoraLinear), 0.5 if kind == "dropout" else 0.0)
+        for name in ("lora_a_start", "lora_b_start", "magnitude"):
+            if hasattr(layers[1], name):
+                nn.init.ones_(getattr(layers[1], name))
+    if kind in ("hook", "adapter hook"):
         layers[1].register_forward_hook(lambda *_: None)
     monkeypatch.setattr(projections, "_Shared", None)  # not called
     x = torch.randn(3, 6, requires_grad=kind != "no gradient")

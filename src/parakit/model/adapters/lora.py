@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from parakit.model.adapters.config import LoraInit
+from parakit.model.kernels.training import has_hooks
 from parakit.model.layers.norms import Dropout
+from parakit.model.layers.projections import Projection, project_together, projection_of
 from parakit.model.quantized.layers import QuantizedEmbedding, QuantizedLinear, weight_like
 
 
@@ -96,7 +99,17 @@ class LoraLinear(LowRankWrapper):
         return self.base.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._add_update(self.base(x), self.dropout(x))
+        together = project_together(x, (self,))
+        return self._add_update(self.base(x), self.dropout(x)) if together is None else together[0]
+
+    def as_projection(self) -> Projection | None:
+        """What the layer computes, for `project`; None where that is more than two products: see there."""
+        if type(self) is not LoraLinear or has_hooks(self) or (self.training and self.dropout.p):
+            return None
+        base = projection_of(self.base)
+        if base is None or type(self.lora_a) is not nn.Parameter or base.weight.requires_grad:
+            return None
+        return replace(base, lora_a=self.lora_a, lora_b=self.lora_b, scale=self.scale)
 
     def _add_update(self, base: Tensor, x: Tensor) -> Tensor:
         """`base + self.update(x)`, base (..., O) and x (..., I), in one operation: as three they hold two more (..., O)."""
