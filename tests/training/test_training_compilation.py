@@ -29,6 +29,7 @@ from tests.training.tiny_tasks import task_trainer
 def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[MicroBatch]:
     monkeypatch.setenv("PARAKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(compilation.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(compilation, "load_training_kernels", lambda: None)
     return tiny_trainer(None).micro_batches(0)
 
 
@@ -79,6 +80,30 @@ def test_a_damaged_or_absent_table_of_figures_is_no_figures(
         folder.mkdir(exist_ok=True)
         (folder / "compile.json").write_text(content)
         assert not choose_compilation("auto", tiny_model(), next_token, batches, 200).compiled
+
+
+def test_what_the_kernels_compute_is_neither_compiled_nor_timed(
+    batches: list[MicroBatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilation, "load_training_kernels", object)
+    monkeypatch.setattr(compilation, "time_step", lambda *arguments: pytest.fail("timed"))
+    choice = choose_compilation("auto", tiny_model(), next_token, batches, 10**9)
+    assert not choice.compiled
+    assert "kernels" in choice.reason
+    eager = CompileChoice(True, "", eager_seconds=0.1)
+    save_measurement(tiny_model(), batches, eager, [10.05, 0.05, 0.05, 0.05, 0.05])
+    timed(monkeypatch, 0.1)
+    assert choose_compilation("auto", tiny_model(), next_token, batches, 10**6).compiled, "measured here"
+
+
+@pytest.mark.parametrize("changes", [{"activation": "gelu"}, {"norm": "layer"}, {"gated": False}])
+def test_other_blocks_may_gain_by_compiling(
+    changes: dict[str, object], batches: list[MicroBatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilation, "load_training_kernels", object)
+    assert expected_gain(tiny_model(**changes), batches)[0] == GUESSED_SPEEDUP
+    with torch.autocast("cpu", torch.bfloat16):
+        assert expected_gain(tiny_model(), batches)[0] == GUESSED_SPEEDUP
 
 
 def test_without_a_compiler_nothing_is_compiled(

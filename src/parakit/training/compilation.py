@@ -20,11 +20,14 @@ import torch
 from parakit.common.files import cache_folder, read_json, write_json_atomic
 from parakit.common.settings import config_digest
 from parakit.model.heads import SequenceToSequence, TransformerModel
+from parakit.model.kernels.library import load_training_kernels
 from parakit.model.layers.experts import MixtureOfExperts
 from parakit.training.micro_batches import MicroBatch, Objective, TrainingBatch, input_ids_of
 
 # From benchmarks/results; used until this machine has measurements.
 GUESSED_SPEEDUP, GUESSED_COLD_SECONDS = 1.3, 22.0
+# Of blocks that Parakit's own kernels compute, compiled code takes 1.07 times as long (docs/log.md, 2026-11-30).
+SPEEDUP_OVER_KERNELS = 0.93
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,10 @@ def choose_compilation(
         return CompileChoice(setting == "on", f"compile: {setting}")
     if not can_compile(input_ids_of(batches[0]).device):
         return CompileChoice(False, "no C++ compiler on this machine")
-    eager = time_step(model, objective, batches)
     speedup, cost = expected_gain(model, batches)
+    if speedup <= 1:  # then nothing has to be timed
+        return CompileChoice(False, "compiled blocks are no faster than the kernels here")
+    eager = time_step(model, objective, batches)
     saved = n_steps * eager * (1 - 1 / speedup)
     reason = f"{n_steps} steps of {eager * 1e3:.0f} ms; compiling saves {saved:.0f} s and costs {cost:.0f} s"
     return CompileChoice(saved > 1.2 * cost, reason, eager)
@@ -107,7 +112,18 @@ def expected_gain(model: TransformerModel, batches: Sequence[TrainingBatch]) -> 
         2 if isinstance(model, SequenceToSequence) else 1
     )  # encoder and decoder blocks
     guess *= 2 if lengths_vary(batches) else 1
-    return measured.get("speedup", GUESSED_SPEEDUP), measured.get("seconds", guess)
+    speedup = (
+        SPEEDUP_OVER_KERNELS if kernels_compute(model, input_ids_of(batches[0]).device) else GUESSED_SPEEDUP
+    )
+    return measured.get("speedup", speedup), measured.get("seconds", guess)
+
+
+def kernels_compute(model: TransformerModel, device: torch.device) -> bool:
+    """Whether Parakit's own kernels compute what is between the products of the blocks; see `model/kernels/training.py`."""
+    config = model.config.decoder if isinstance(model, SequenceToSequence) else model.config
+    of_kernels = config.norm == "rms" and config.gated and config.activation == "silu"
+    in_float32 = device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return of_kernels and in_float32 and load_training_kernels() is not None
 
 
 def time_step(
