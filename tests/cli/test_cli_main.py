@@ -67,6 +67,14 @@ def test_an_unknown_command_names_the_nearest(capsys, typed, meant):
         (KeyboardInterrupt(), 130, "stopped"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "error: No space left on device\n"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "a.txt"), 2, "error: a.txt: Permission"),
+        (MemoryError(), 2, "error: the memory does not suffice: no memory left\n"),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"
+            ),
+            2,
+            "error: the memory does not suffice: [enforce fail",
+        ),
     ],
 )
 def test_what_goes_wrong_is_told_in_a_line_with_an_exit_status(capsys, monkeypatch, error, status, told):
@@ -82,7 +90,12 @@ def test_what_goes_wrong_is_told_in_a_line_with_an_exit_status(capsys, monkeypat
 def test_a_mistake_of_our_own_is_not_hidden(monkeypatch):
     import parakit.cli.show
 
-    for error in (ValueError("ours"), OSError(errno.EBADF, "ours"), AssertionError("ours")):
+    for error in (
+        ValueError("ours"),
+        OSError(errno.EBADF, "ours"),
+        AssertionError("ours"),
+        RuntimeError("ours"),
+    ):
         monkeypatch.setattr(parakit.cli.show, "main", raising(error))
         with pytest.raises(type(error), match="ours"):
             main(["show", "x"])

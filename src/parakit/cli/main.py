@@ -56,6 +56,7 @@ VERBS = {
 # Verbs in which all processes of a run take part; the others run in its first process.
 PARALLEL = {"build", "pretrain", "finetune", "align", "distill"}
 ERROR_DELAY = 2.0  # seconds
+MEMORY_HINT = "end other programs, or take a smaller model; of what runs out in training, `parakit plan` shows the parts"
 _MODULES = {"import": "import_model", "export": "export_model", "inspect": "inspect_model"}
 
 
@@ -83,7 +84,7 @@ class _Outcome:
 @contextlib.contextmanager
 def _errors_in_words(outcome: _Outcome) -> Iterator[None]:
     """A user's mistake, an interruption and what the machine refuses are printed in a line or two."""
-    from parakit.common.errors import UserError
+    from parakit.common.errors import UserError, is_out_of_memory
 
     try:
         yield
@@ -99,6 +100,12 @@ def _errors_in_words(outcome: _Outcome) -> Iterator[None]:
         file = f"{error.filename}: " if error.filename else ""
         hint = "free some space or change the permissions"
         _print_error(f"error: {file}{error.strerror}\n  {hint}")
+        outcome.status = 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        first = (str(error) or "no memory left").splitlines()[0]
+        _print_error(f"error: the memory does not suffice: {first[:200]}\n  {MEMORY_HINT}")
         outcome.status = 2
 
 

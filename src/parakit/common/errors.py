@@ -23,3 +23,11 @@ class CorruptArtifact(UserError):
 
 class UnexpectedFile(CorruptArtifact):
     """A file in an artifact folder that was not written with it; it may be the user's own."""
+
+
+_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the system, or a card, had no memory left for what Python, numpy or PyTorch wanted."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)

@@ -9,8 +9,14 @@ import functools
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+
+# Of control groups of version 1 and 2: the files with the limit and the use, and what `memory.stat` calls kept files.
+GROUP_FILES_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+GROUP_FILES_2 = ("memory.max", "memory.current", "inactive_file")
+NO_LIMIT = 2**60  # bytes: control groups without a limit have a number above it
 
 
 def parakit_version() -> str:
@@ -59,19 +65,15 @@ def versions() -> dict[str, str]:
 
 
 def available_memory() -> int | None:
-    """Bytes that this process may still take: what the system has left, within the limits of its control groups. None
-    where neither is known.
+    """Bytes that this process may still take: what the system has left, within the limits of its control groups, which
+    containers and Slurm set, and those of `ulimit`. None where nothing is known.
     """
-    found = []
+    found = [*_left_in_groups(), *_left_by_ulimit()]
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
         if "MemAvailable" in lines:
             found.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    for limit, used in _CGROUP_FILES:
-        maximum, current = _read_number(limit), _read_number(used)
-        if maximum is not None and current is not None and maximum < 2**60:
-            found.append(max(0, maximum - current))
     return min(found) if found else None
 
 
@@ -105,13 +107,52 @@ def _own_status(key: str) -> int:
     return 0
 
 
-_CGROUP_FILES = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
-)
+def _left_in_groups(
+    listed: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[int]:
+    """What each limit of the process's control groups and their parents leaves. What the system keeps of files that were read
+    counts as used there, though it is given up first.
+    """
+    try:
+        lines = listed.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if "memory" in controllers.split(","):
+            top, (limit, used, cached) = root / "memory", GROUP_FILES_1
+        elif not controllers:
+            top, (limit, used, cached) = root, GROUP_FILES_2
+        else:
+            continue
+        group = top / path.strip("/")
+        for folder in (group, *(one for one in group.parents if one.is_relative_to(top))):
+            maximum, current = _read_number(folder / limit), _read_number(folder / used)
+            if maximum is not None and current is not None and maximum < NO_LIMIT:
+                yield max(0, maximum - max(0, current - _read_figure(folder / "memory.stat", cached)))
+
+
+def _left_by_ulimit() -> Iterator[int]:
+    """What the limits on memory for data and on addresses leave."""
+    try:
+        import resource  # Unix only
+    except ImportError:
+        return
+    for kind, key in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
+        limit, _ = resource.getrlimit(kind)
+        if limit != resource.RLIM_INFINITY and limit < NO_LIMIT:
+            yield max(0, limit - _own_status(key))
+
+
+def _read_figure(path: Path, key: str) -> int:
+    """The number after `key` in a file of lines; 0 without one."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == key:
+                return int(value)
+    return 0
 
 
 def _read_number(path: Path) -> int | None:
