@@ -28,10 +28,14 @@ class Outcome:
 
 
 def forked(
-    action: Callable[[], int], *, max_file_bytes: int | None = None, kill_after: float | None = None
+    action: Callable[[], int],
+    *,
+    max_file_bytes: int | None = None,
+    kill_after: float | None = None,
+    kill_with: int = signal.SIGKILL,
 ) -> Outcome:
     """Run `action` in a child; it returns the exit status. `max_file_bytes`: no file grows beyond, as on a full disk.
-    `kill_after`: seconds until SIGKILL.
+    `kill_after`: seconds until the signal `kill_with`.
     """
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -41,7 +45,7 @@ def forked(
     os.close(write_end)
     if kill_after is not None:
         time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, kill_with)
     with os.fdopen(read_end, "rb") as pipe:
         printed = pipe.read().decode("utf-8", "replace")
     _, status = os.waitpid(child, 0)

@@ -3,7 +3,8 @@
 A run of a training command is killed (SIGKILL, nothing is cleaned up) one to three times: at a random moment, or at a random
 operation on files, which an audit hook counts; half of these are in the last fifth, where the model is saved. Then the same
 command is repeated until it ends. Its model and its metrics must equal those of a run that nobody killed, and nothing else may
-be left next to the output. Prints a JSON object for each command and one for all; status 1 after a violation.
+be left next to the output. With `--signal SIGTERM` all come at random moments, and a run must save and end within 30 s with
+status 143. Prints a JSON object for each command and one for all; status 1 after a violation.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ OPERATIONS = (
 )
 OF_TIME = ("second", "share_of_peak", "peak_memory", "reason")  # figures that no two runs share
 MAX_KILLS = 3
+MAX_STOP_SECONDS, STOPPED = 30.0, 128 + signal.SIGTERM
 LAST_PART, LAST_SHARE = 0.2, 0.5
 
 
@@ -53,6 +55,8 @@ class Killed:
     kills: int = 0
     in_last_part: int = 0
     resumed: int = 0
+    slowest_stop: float = 0.0
+    """Seconds from SIGTERM to the end of the process."""
     violations: list[str] = field(default_factory=list)
 
 
@@ -83,9 +87,10 @@ def attempt(
     *,
     at_operation: int | None = None,
     after: float | None = None,
+    number: int = signal.SIGKILL,
     count: Path | None = None,
 ) -> Outcome:
-    """Run the command in a child, killed at an operation or after some seconds; or count its operations."""
+    """Run the command in a child, killed at an operation, or by a signal after some seconds; or count its operations."""
 
     def child() -> int:
         if at_operation is not None:
@@ -98,7 +103,7 @@ def attempt(
             return status
         return parakit(command)
 
-    return forked(child, kill_after=after)
+    return forked(child, kill_after=after, kill_with=number)
 
 
 def facts(output: Path) -> dict[str, Any]:
@@ -119,8 +124,10 @@ def _timeless(value: Any) -> Any:
     return [_timeless(one) for one in value] if isinstance(value, list) else value
 
 
-def kill_runs(name: str, inputs: dict[str, Path], folder: Path, n_runs: int, seed: int) -> Killed:
-    """`n_runs` runs of one command, each killed up to `MAX_KILLS` times."""
+def kill_runs(
+    name: str, inputs: dict[str, Path], folder: Path, n_runs: int, seed: int, number: int = signal.SIGKILL
+) -> Killed:
+    """`n_runs` runs of one command, each killed up to `MAX_KILLS` times, with SIGTERM at random moments only."""
     folder.mkdir(parents=True)
     killed, generator = Killed(name), rng(seed, "kills", name)
     counter = folder / "operations"
@@ -129,18 +136,19 @@ def kill_runs(name: str, inputs: dict[str, Path], folder: Path, n_runs: int, see
     assert outcome.status == 0, outcome.printed
     seconds, n_operations = time.monotonic() - started, int(counter.read_text())
     wanted = facts(folder / "whole/out")
-    for number in range(n_runs):
-        parent = folder / str(number)
+    for run in range(n_runs):
+        parent = folder / str(run)
         command = command_of(name, inputs, parent / "out")
-        plans = []
+        plans: list[tuple[int | None, float | None]] = []
         for _ in range(int(generator.integers(1, MAX_KILLS + 1))):
             last = generator.random() < LAST_SHARE
             operation = int(
                 generator.integers(int(n_operations * (1 - LAST_PART)) if last else 1, n_operations + 1)
             )
             moment = float(generator.uniform(0, seconds))
-            plans.append((operation, None) if generator.random() < 0.5 else (None, moment))
-        _kill_run(killed, command, parent / "out", plans, wanted, n_operations)
+            by_operation = generator.random() < 0.5 and number == signal.SIGKILL
+            plans.append((operation, None) if by_operation else (None, moment))
+        _kill_run(killed, command, parent / "out", plans, wanted, n_operations, number)
         if not killed.violations:
             shutil.rmtree(parent)
     return killed
@@ -153,13 +161,17 @@ def _kill_run(
     plans: list[tuple[int | None, float | None]],
     wanted: dict[str, Any],
     n_operations: int,
+    number: int,
 ) -> None:
     killed.runs += 1
     where = f"{killed.command} {output}: {plans}"
     ended = False
     for operation, moment in plans:
-        outcome = attempt(command, at_operation=operation, after=moment)
-        if outcome.status != -signal.SIGKILL:
+        started = time.monotonic()
+        outcome = attempt(command, at_operation=operation, after=moment, number=number)
+        if number == signal.SIGTERM and moment is not None:
+            killed.slowest_stop = max(killed.slowest_stop, time.monotonic() - started - moment)
+        if outcome.status not in (-number, STOPPED):
             ended = True
             break
         killed.kills += 1
@@ -173,6 +185,8 @@ def _kill_run(
     if outcome.crashed or not (outcome.status == 0 or was_there):
         killed.violations.append(f"{where}: ended with {outcome.status}: {outcome.printed[-1500:]}")
         return
+    if killed.slowest_stop > MAX_STOP_SECONDS:
+        killed.violations.append(f"{where}: stopped after {killed.slowest_stop:.0f} s")
     if left := sorted(path.name for path in output.parent.iterdir() if path != output):
         killed.violations.append(f"{where}: left behind: {left}")
     found = facts(output)
@@ -187,6 +201,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--commands", nargs="*", default=list(COMMANDS))
     parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--signal", choices=["SIGKILL", "SIGTERM"], default="SIGKILL")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="parakit-kills-"))
@@ -197,7 +212,8 @@ def main() -> int:
         if not n_runs:
             continue
         assert parakit(command_of(name, inputs, folder / "warm" / name)) == 0  # the children have its imports
-        killed = kill_runs(name, inputs, folder / name.replace(" ", "-"), n_runs, arguments.seed)
+        place = folder / name.replace(" ", "-")
+        killed = kill_runs(name, inputs, place, n_runs, arguments.seed, signal.Signals[arguments.signal])
         all_killed.append(killed)
         print(json.dumps(vars(killed)), flush=True)
     violations = [one for killed in all_killed for one in killed.violations]
@@ -205,7 +221,8 @@ def main() -> int:
         key: sum(getattr(one, key) for one in all_killed)
         for key in ("runs", "kills", "in_last_part", "resumed")
     }
-    print(json.dumps({"command": "all"} | total | {"violations": len(violations)}), flush=True)
+    total |= {"slowest_stop": max(one.slowest_stop for one in all_killed), "violations": len(violations)}
+    print(json.dumps({"command": "all"} | total), flush=True)
     if not violations and arguments.folder is None:
         shutil.rmtree(folder)
     return int(bool(violations))

@@ -1,8 +1,10 @@
-"""A program that kills training runs and lets them go on: `python -m tests.training.killed_runs FOLDER N_KILLS SEED`.
+"""A program that kills training runs and lets them go on:
+`python -m tests.training.killed_runs FOLDER N_KILLS SEED [TASK ...]`.
 
 It imports torch once and forks a child for every attempt. Half of the attempts are killed from outside at a
 random moment; the others kill themselves (SIGKILL, nothing is cleaned up) at a random operation on files
-inside a save, which an audit hook counts. Prints one JSON object a configuration.
+inside a save, which an audit hook counts. Prints one JSON object a configuration, and one for all. `TASK`: the name of a
+task of `tiny_tasks.py`, lora, dpo, grpo, ppo, or all; without any, three kinds of packing and optimizer.
 """
 
 from __future__ import annotations
@@ -14,14 +16,17 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from parakit.common.seeds import rng
 from parakit.training import trainer as trainer_module
 from parakit.training.metrics import MetricsLog, read_metrics
+from parakit.training.trainer import Trainer
+from tests.training.parallel.spread_runs import spread_trainer
 from tests.training.tiny_runs import tiny_trainer, weights
+from tests.training.tiny_tasks import TASKS
 
 SETTINGS: list[dict[str, Any]] = [
     {"packing": "concat", "optimizer": "muon", "batch_growth": 2, "max_steps": 24, "save_every": 3},
@@ -30,9 +35,30 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
+# Every objective: 192 tokens or 16 rows of 20, so that runs cross the edge of an epoch.
+OF_TASK: dict[str, Any] = {"max_steps": 16, "save_every": 3}
+ALL_TASKS = (*TASKS, "lora", "dpo", "grpo", "ppo")
+
+
+def settings_of(names: Sequence[str]) -> list[dict[str, Any]]:
+    """A configuration for each task; the usual three where none is named."""
+    wanted = ALL_TASKS if "all" in names else names
+    return [{"task": name} | OF_TASK for name in wanted] or SETTINGS
+
+
+def make_trainer(folder: Path | None, settings: dict[str, Any]) -> Trainer:
+    """A trainer of a configuration."""
+    rest = {name: value for name, value in settings.items() if name != "task"}
+    return (
+        spread_trainer(settings["task"], folder, **rest)
+        if "task" in settings
+        else tiny_trainer(folder, **rest)
+    )
+
+
 def train(folder: Path, settings: dict[str, Any], before: Callable[[], object] = lambda: None) -> None:
     """What every attempt does: go on from what is there, log, save, leave the final weights."""
-    trainer = tiny_trainer(folder / "work", **settings)
+    trainer = make_trainer(folder / "work", settings)
     metrics = MetricsLog(folder / "work", trainer.first_step)
     with (folder / "attempts").open("a") as file:
         file.write(f"{trainer.first_step}\n")
@@ -68,7 +94,7 @@ def die_at(number: int) -> None:
             if state["seen"] == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    trainer_module.save_train_state = watched
+    trainer_module.save_train_state = watched  # type: ignore[assignment]
     sys.addaudithook(hook)
 
 
@@ -125,6 +151,7 @@ def kill_and_compare(folder: Path, settings: dict[str, Any], n_kills: int, seed:
     _compare(unbroken, broken)
     left = [path.name for path in (broken / "work").glob(".*")]
     return {
+        "task": settings.get("task", settings.get("packing")),
         "kills": n_killed,
         "inside": n_inside,
         "most_lost": n_lost,
@@ -151,17 +178,26 @@ def _compare(unbroken: Path, broken: Path) -> None:
     assert (broken / "final.json").read_text() == (unbroken / "final.json").read_text(), "weights differ"
 
 
-def kill_runs(folder: Path, n_kills: int, seed: int) -> Iterator[dict[str, Any]]:
+def kill_runs(
+    folder: Path, n_kills: int, seed: int, configurations: Sequence[dict[str, Any]] = SETTINGS
+) -> Iterator[dict[str, Any]]:
     """What came of each configuration, the kills shared among them."""
-    tiny_trainer(None)  # what torch imports when an optimizer is made, the children then have
-    for number, settings in enumerate(SETTINGS):
-        share = n_kills // len(SETTINGS) + (number < n_kills % len(SETTINGS))
+    for number, settings in enumerate(configurations):
+        make_trainer(None, settings)  # what torch imports when an optimizer is made, the children then have
+        share = n_kills // len(configurations) + (number < n_kills % len(configurations))
         yield kill_and_compare(folder / str(number), settings, share, seed + number)
 
 
 def main() -> None:
-    for found in kill_runs(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])):
-        print(json.dumps(found), flush=True)
+    folder, n_kills, seed, *tasks = sys.argv[1:]
+    found = []
+    for one in kill_runs(Path(folder), int(n_kills), int(seed), settings_of(tasks)):
+        found.append(one)
+        print(json.dumps(one), flush=True)
+    total = {key: sum(one[key] for one in found) for key in ("kills", "inside")}
+    print(
+        json.dumps({"task": "every"} | total | {"left": sum(len(one["left"]) for one in found)}), flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -7,13 +7,20 @@ import resource
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from parakit.common.errors import UserError
-from parakit.common.seeds import rng
-from parakit.training import train_state
 from parakit.training.trainer import Trainer
+from tests.training.damaged_checkpoints import (
+    Damage,
+    Loader,
+    cut_each,
+    flip_each,
+    leave_two,
+    leave_two_in_parts,
+)
+from tests.training.parallel.forked import in_processes
+from tests.training.parallel.spread_runs import spread_trainer
 from tests.training.tiny_runs import finish, tiny_trainer, weights
 
 
@@ -21,81 +28,37 @@ from tests.training.tiny_runs import finish, tiny_trainer, weights
 def two_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """After 2 and after 4 steps."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    for record in tiny_trainer(folder).steps():
-        if record.step == 5:
-            break
+    leave_two(folder)
     assert sorted(path.name for path in folder.glob("*")) == ["step-00000002", "step-00000004"]
     return folder
 
 
-class Loader:
-    """Loads again and again without building a session each time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.trainer = folder, tiny_trainer(None)
-
-    def step(self) -> int:
-        s: Trainer = self.trainer
-        return train_state.load_train_state(self.folder, s.model, s.optimizer, s.precision, s.guard)[0]
-
-
-def places(newest: Path, n: int) -> list[tuple[Path, int]]:
-    """`n` positions in the bytes of a checkpoint's files, spread by a seed."""
-    files = sorted(path for path in newest.iterdir() if path.is_file())
-    sizes = [path.stat().st_size for path in files]
-    ends = np.cumsum(sizes)
-    drawn = np.sort(rng(0, "places").choice(ends[-1], n, replace=False))
-    which = np.searchsorted(ends, drawn, "right")
-    return [(files[i], int(position - ends[i] + sizes[i])) for i, position in zip(which, drawn, strict=True)]
-
-
-def flip_each(folder: Path, n: int, capsys: pytest.CaptureFixture[str]) -> None:
-    loader = Loader(folder)
-    for file, position in places(folder / "step-00000004", n):
-        content = bytearray(file.read_bytes())
-        content[position] ^= 1 << position % 8
-        kept = file.read_bytes()
-        file.write_bytes(content)
-        assert loader.step() == 2, (file.name, position)
-        told = capsys.readouterr().err
-        assert "step-00000004" in told
-        assert file.name in told
-        file.write_bytes(kept)
-    assert loader.step() == 4
-
-
-def cut_each(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    loader = Loader(folder)
-    for file in sorted((folder / "step-00000004").iterdir()):
-        kept = file.read_bytes()
-        for size in sorted({0, 1, *range(4096, len(kept), 4096), len(kept.rstrip()) - 1}):
-            file.write_bytes(kept[:size])
-            assert loader.step() == 2, (file.name, size)
-            assert file.name in capsys.readouterr().err
-        file.unlink()
-        assert loader.step() == 2, file.name
-        assert file.name in capsys.readouterr().err
-        file.write_bytes(kept)
-    assert loader.step() == 4
-
-
+@pytest.mark.parametrize("n", [200, pytest.param(1000, marks=pytest.mark.long)])
 def test_a_flipped_byte_is_refused_by_name_and_the_checkpoint_before_is_used(
-    two_checkpoints: Path, capsys: pytest.CaptureFixture[str]
+    n: int, two_checkpoints: Path
 ) -> None:
-    flip_each(two_checkpoints, 200, capsys)
+    loader, damage = Loader(two_checkpoints), Damage()
+    flip_each(loader, n, damage)
+    assert damage.violations == []
+    assert damage.flips == n
+    assert loader.step() == 4
+
+
+def test_a_cut_or_missing_file_is_refused_by_name(two_checkpoints: Path) -> None:
+    loader, damage = Loader(two_checkpoints), Damage()
+    cut_each(loader, damage)
+    assert damage.violations == []
+    assert loader.step() == 4
 
 
 @pytest.mark.long
-def test_a_thousand_flipped_bytes_are_refused(
-    two_checkpoints: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flip_each(two_checkpoints, 1000, capsys)
-
-
-def test_a_cut_or_missing_file_is_refused_by_name(
-    two_checkpoints: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    cut_each(two_checkpoints, capsys)
+def test_damage_of_a_checkpoint_in_parts_is_refused_by_name(tmp_path: Path) -> None:
+    in_processes(2, leave_two_in_parts, tmp_path)
+    loader, damage = Loader(tmp_path, spread_trainer("next_token", None, save_every=2)), Damage()
+    flip_each(loader, 60, damage)
+    cut_each(loader, damage)
+    assert damage.violations == []
+    assert loader.step() == 4
 
 
 def test_without_a_whole_checkpoint_the_run_begins_anew_and_says_so(
