@@ -203,3 +203,18 @@ def draw_growth(
             panel.set_ylabel("milliseconds")
             panel.set_ylim(bottom=0)
             panel.legend(fontsize=8, frameon=False)
+
+
+def draw_rate_transfer(path: Path, losses: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """A panel for each optimizer: the loss against the learning rate, a line for each width."""
+    titles = {"muon": "Muon", "adamw": "AdamW"}
+    with panels(path, len(losses), (4.8 * len(losses), 3.8)) as axes:
+        for panel, (optimizer, by_width) in zip(np.atleast_1d(axes), losses.items(), strict=True):
+            for (width, curve), colour in zip(by_width.items(), _COLOURS, strict=False):
+                points = [(float(rate), loss) for rate, loss in curve.items()]
+                panel.semilogx(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=width)
+                rate, least = min(points, key=lambda point: point[1])
+                panel.plot([rate], [least], "o", color=colour, markersize=8, alpha=0.6)
+            panel.set(title=titles[optimizer], xlabel="learning rate of the matrices", ylabel="nats a byte")
+            panel.grid(alpha=0.3)
+            panel.legend(title="width", fontsize=8)
