@@ -383,10 +383,10 @@ def test_a_template_whose_process_does_not_run_has_time(monkeypatch: pytest.Monk
     assert worker._child is not None
     monkeypatch.setattr(template_sandbox, "SECONDS_PER_REQUEST", 0.2)
     os.kill(worker._child.pid, signal.SIGSTOP)
-    going_on = threading.Timer(0.6, os.kill, (worker._child.pid, signal.SIGCONT))
-    going_on.start()
+    wake = threading.Timer(0.6, os.kill, (worker._child.pid, signal.SIGCONT))
+    wake.start()
     assert worker.render_all([context]) == expected
-    going_on.join()
+    wake.join()
 
 
 def test_the_process_of_a_template_needs_nothing_of_the_package() -> None:

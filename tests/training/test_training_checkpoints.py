@@ -11,7 +11,7 @@ import pytest
 
 from parakit.common.errors import UserError
 from parakit.training.trainer import Trainer
-from tests.training.damaged_checkpoints import (
+from tests.training.parallel.damaged_checkpoints import (
     Damage,
     Loader,
     cut_each,

@@ -1,5 +1,5 @@
 """A program that damages checkpoints and looks whether that is noticed:
-`python -m tests.training.damaged_checkpoints FOLDER N SEED`.
+`python -m tests.training.parallel.damaged_checkpoints FOLDER N SEED`.
 
 A run of one process and one of two leave two checkpoints each. Of the newer one a bit is flipped, `N` times, and each file is
 cut at every 4 KiB, emptied and deleted; each time the one before it must be loaded, and a message must name the damaged file.
