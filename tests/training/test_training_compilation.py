@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,7 +99,7 @@ def test_what_the_kernels_compute_is_neither_compiled_nor_timed(
 
 @pytest.mark.parametrize("changes", [{"activation": "gelu"}, {"norm": "layer"}, {"gated": False}])
 def test_other_blocks_may_gain_by_compiling(
-    changes: dict[str, object], batches: list[MicroBatch], monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], batches: list[MicroBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compilation, "load_training_kernels", object)
     assert expected_gain(tiny_model(**changes), batches)[0] == GUESSED_SPEEDUP
