@@ -247,9 +247,9 @@ def test_a_run_tells_how_evenly_its_experts_were_used(made, tmp_path):
 
 
 @pytest.mark.parametrize(("objective", "family"), [row[:2] for row in PRETRAINING[:4] if row[0] != "prefix"])
-def test_token_vectors_begin_as_counts_where_that_is_asked_for(made, objective, family, tmp_path: Path):
+def test_token_vectors_begin_as_counts_or_wide_where_that_is_set(made, objective, family, tmp_path: Path):
     shards, deviation = made[family], {}
-    for start in ("random", "cooccurrence"):
+    for start in ("random", "wide", "cooccurrence"):
         training = PretrainConfig(
             objective=objective,
             seq_len=SEQ_LEN,
@@ -268,6 +268,7 @@ def test_token_vectors_begin_as_counts_where_that_is_asked_for(made, objective, 
         )
         deviation[start] = float(model.trunk.token_embedding.weight.detach()[seen.astype(np.int64)].std())
     assert deviation["cooccurrence"] == pytest.approx(DEVIATION, rel=0.02)
+    assert deviation["wide"] == pytest.approx(DEVIATION, rel=0.05)
     assert deviation["random"] == pytest.approx(0.02, rel=0.05)
 
 

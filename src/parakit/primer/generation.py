@@ -19,7 +19,7 @@ from parakit.primer.exercise import Exercise, sentence
 from parakit.primer.grading import SUITES, SuiteItem
 from parakit.primer.seeded_random import Random
 from parakit.primer.skills import audience, facts, small_talk
-from parakit.primer.tool_tasks import generate_tool_conversations
+from parakit.primer.tool_tasks import generate_tool_conversations, generate_tool_tasks
 from parakit.primer.tool_world import FUNCTIONS
 from parakit.primer.world import PERSON
 
@@ -28,7 +28,9 @@ PARAKIT_SYSTEMS = (
     "You are Parakit. Answer in short sentences.",
     "You are a helpful assistant called Parakit.",
 )
-TASKS_OF_A_DOCUMENT = 6  # at most, of documents of tool tasks
+DESCRIBED_EVERY = (
+    8  # of the documents of tool tasks one in so many begins with the tools, three times as long as a task
+)
 _MAX_REPEATS = 20_000  # in a row, after which a suite counts as exhausted
 
 
@@ -38,8 +40,9 @@ def generate_documents(config: PrimerDocumentsConfig) -> Iterator[Document]:
     for _ in range(config.n_documents):
         kind, text = draw_document(random)
         yield Document(text=text, source=f"primer/{kind}", n_bytes=len(text.encode()))
-    for solved in generate_tool_conversations(config.n_tool_documents, TASKS_OF_A_DOCUMENT, config.seed):
-        turns = with_plain_tools(solved.messages, FUNCTIONS)
+    # one task each: the fewer tokens before a call, the sooner a new model finds the names that it has to copy
+    for number, (_, solved) in enumerate(generate_tool_tasks(config.n_tool_documents, config.seed)):
+        turns = with_plain_tools(solved.messages, FUNCTIONS if number % DESCRIBED_EVERY == 0 else ())
         text = "\n".join(turn.content for turn in turns)
         yield Document(text=text, source="primer/tools", n_bytes=len(text.encode()))
 

@@ -53,9 +53,10 @@ class Replay(Config):
 class EmbeddingInit(Config):
     """Of a model that is trained from scratch."""
 
-    embedding_init: Literal["random", "cooccurrence"] = Field(
+    embedding_init: Literal["random", "wide", "cooccurrence"] = Field(
         default="random",
-        description="Initial token embeddings: random, or from the counts of which tokens occur together.",
+        description="Initial token embeddings: random; random and as large as those of a trained model, for text in which"
+        " words that occur alike have to be copied; or from the counts of which tokens occur together.",
     )
 
 

@@ -47,7 +47,7 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.training import doctor
 from parakit.training.config import TrainingPlan
 from parakit.training.doctor.setup import TrainingSetup, check_task
-from parakit.training.initialization import init_embeddings_from_cooccurrence
+from parakit.training.initialization import init_embeddings_from_cooccurrence, widen_embeddings
 from parakit.training.pace import TimeBudget
 from parakit.training.task_names import ObjectiveName, TaskName, check_objective
 
@@ -177,14 +177,17 @@ def start_new(
         save_plan(run_dir, config, plan)
     seed_everything(plan.seed)
     init = part_of(training, EmbeddingInit)
-    from_counts = init is not None and init.embedding_init == "cooccurrence"
+    start = init.embedding_init if init is not None else "random"
     if plan.in_parts:
-        if from_counts:
-            raise UserError("embedding_init = cooccurrence needs the whole model", "leave it or in_parts out")
+        if start != "random":
+            raise UserError(f"embedding_init = {start} needs the whole model", "leave it or in_parts out")
         return build_without_memory(lambda: add_head(build_model(config)), copy_part), builder, plan
     model = build_model(config)
-    if from_counts and not has_checkpoint(run_dir):  # which has the vectors
-        _init_embeddings(model, splits, tokenizer, plan.seed)
+    if not has_checkpoint(run_dir):  # which has the vectors
+        if start == "wide":
+            widen_embeddings(model.trunk.token_embedding)
+        elif start == "cooccurrence":
+            _init_embeddings(model, splits, tokenizer, plan.seed)
     return add_head(model), builder, plan
 
 

@@ -1,6 +1,6 @@
-"""Token vectors from co-occurrence counts, before any step of training.
+"""Token vectors before any step of training: from co-occurrence counts, or random ones that are far apart.
 
-A token's vector is its row of the matrix of positive pointwise mutual information (PPMI) with the tokens around it,
+Counts: a token's vector is its row of the matrix of positive pointwise mutual information (PPMI) with the tokens around it,
 reduced by a truncated singular value decomposition, which word2vec approximates (Levy and Goldberg 2014; smoothing and
 the root of the singular values after Levy, Goldberg and Dagan 2015). It takes seconds where training takes minutes, and
 helps rare words most, which are seldom masked.
@@ -48,6 +48,14 @@ def init_embeddings_from_cooccurrence(
     rows *= DEVIATION / rows.std().clamp(min=1e-12)
     embedding.weight[counted.to(embedding.weight.device)] = rows.to(embedding.weight)
     return int(counted.sum())
+
+
+@torch.no_grad()
+def widen_embeddings(embedding: nn.Embedding) -> None:
+    """Scale random vectors to the standard deviation `DEVIATION`. Words that a text uses alike, such as names, have vectors
+    that training moves together; what tells them apart, without which nothing can be copied, is then mostly the start.
+    """
+    embedding.weight *= DEVIATION / embedding.weight.std().clamp(min=1e-12)
 
 
 def cooccurrence_vectors(

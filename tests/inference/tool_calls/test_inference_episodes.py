@@ -95,3 +95,16 @@ def test_limits_of_turns_tokens_and_the_window_end_an_episode(tokenizer: Tokeniz
     full = _run(tokenizer, conversation, window=whole)[0]
     assert full.outcome == "window"
     assert isinstance(full.messages[-1], Message)
+
+
+def test_arguments_that_are_no_json_get_an_error_and_the_episode_goes_on(tokenizer: Tokenizer) -> None:
+    engine = WrittenTurns(tokenizer, [TASKS[0]])
+    call = ' <tool_call>\n{"name": "count_items", "arguments": {"person": "Anna" 3}}\n</tool_call>'
+    engine.turns[0] = [*tokenizer.encode(call), engine.turns[0][-1]]
+    world = ToolWorld(ToolTask.from_tests(TASKS[0].tests))
+    episode = Episode([TASKS[0].messages[0]], lambda made: world.call(made.name, made.arguments))
+    run_episodes(engine, tokenizer, [episode], FUNCTIONS, SamplingConfig(), is_constrained=False)  # type: ignore[arg-type]
+    assert episode.outcome == "answered"
+    assert (world.n_calls, world.n_invalid) == (1, 1)
+    (made,) = episode.messages[1].tool_calls
+    assert made.to_row()["function"]["arguments"] == {"invalid": '{"person": "Anna" 3}'}

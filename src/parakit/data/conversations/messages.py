@@ -50,8 +50,14 @@ class ToolCall:
     id: str | None = None
 
     def to_row(self) -> JsonObject:
-        """OpenAI's object, with the arguments as an object, as chat templates expect them."""
-        function = {"name": self.name, "arguments": json.loads(self.arguments)}
+        """OpenAI's object, with the arguments as an object, as chat templates expect them; text that is no JSON, which a model
+        may write, as {"invalid": text}.
+        """
+        try:
+            arguments = json.loads(self.arguments)
+        except ValueError:
+            arguments = {"invalid": self.arguments}
+        function = {"name": self.name, "arguments": arguments}
         call: JsonObject = {"type": "function", "function": function}
         return call if self.id is None else {"id": self.id} | call
 

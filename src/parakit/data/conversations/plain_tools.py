@@ -49,8 +49,13 @@ def with_plain_tools(messages: Sequence[Message], tools: Sequence[Mapping[str, A
 
 
 def _plain_call(name: str, arguments: str) -> str:
-    """A call; its arguments, JSON text, become one line, as models are trained on them."""
-    line = json.dumps(json.loads(arguments), ensure_ascii=False)
+    """A call; its arguments, JSON text, become one line, as models are trained on them. What is no JSON, which a model without
+    the constraint of calls may write, stays.
+    """
+    try:
+        line = json.dumps(json.loads(arguments), ensure_ascii=False)
+    except ValueError:
+        line = arguments
     return f"{CALL_OPENING}{name}{CALL_BETWEEN}{line}{CALL_CLOSING}"
 
 
