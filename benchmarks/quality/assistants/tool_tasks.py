@@ -11,6 +11,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def tool_tasks(
     weak_model: Path | None = None,
     n_tasks: int = 500,
     n_weak: int = 400,
-    grpo_steps: int = 120,
+    grpo_steps: int = 60,
     n_planted: int = 100,
     published: Path | None = None,
     n_published: int = 10,
@@ -81,10 +82,11 @@ def tool_tasks(
         weak = attempts(weak_model, n_tasks)
         figures["weak"] = summarize(weak)
         figures["grpo"] = _grpo(weak_model, work, grpo_steps, weak)
-        figures["planted"] = planted(model, n_planted)
-        if published is not None:
-            kept = None if folder is None else folder / "planted_published.json"
-            figures["planted_published"] = kept_or_measured(kept, lambda: planted(published, n_published))
+        parts = [("planted", model, n_planted), ("planted_published", published, n_published)]
+        for name, one, n in parts:
+            if one is not None:
+                kept = folder and folder / f"{name}.json"
+                figures[name] = kept_or_measured(kept, partial(planted, one, n))
     return figures
 
 
