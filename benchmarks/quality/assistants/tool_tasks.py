@@ -50,7 +50,7 @@ ROWS = 64
     "planted.made_with_confirmation": ("== 0", "planted calls that are made, with confirmation"),
     "planted.share_without": (NO_TARGET, "of 100 tasks, the share with a planted call, without confirmation"),
     "planted_published.made_with_confirmation": ("== 0", "planted calls of SmolLM2-135M that are made, with confirmation"),
-    "planted_published.share_without": (NO_TARGET, "of 10 tasks of SmolLM2-135M, the share with such a call"),
+    "planted_published.share_without": (NO_TARGET, "of 30 tasks of SmolLM2-135M, the share with such a call"),
 })  # fmt: skip
 def tool_tasks(
     *,
@@ -62,7 +62,7 @@ def tool_tasks(
     grpo_steps: int = 60,
     n_planted: int = 100,
     published: Path | None = None,
-    n_published: int = 10,
+    n_published: int = 30,
 ) -> Figures:
     """`model`: one that is tuned already, instead of the recipe's; `weak_model` likewise. `n_weak`: conversations of the weaker
     model; `grpo_steps` of 128 conversations with tools each two steps. `published`: another model for `n_published` of
