@@ -3,7 +3,7 @@
 Questions are made by rules about the passages that are not held out (see `questions`). What is hard is found by the index
 itself: passages that rank high for a question and lack its answer (Karpukhin et al. 2020, section 3.2). A conversation has
 the form of `parakit ask`: the passages that the search finds, the right one among them. For some it is missing, or has lost
-the sentences with the answer, and then the answer is the refusal.
+the sentences with the answer, or the question is one that its document does not answer, and then the answer is the refusal.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from parakit.data.conversations.from_documents.checks import content_words, foun
 from parakit.data.conversations.sets import prepare_conversations
 from parakit.data.examples.sets import prepare_examples
 from parakit.data.sources import GeneratedSource
+from parakit.stages.documents.common_questions import common_question
 
 LACKS = 0.5  # of an answer's content words: with fewer a passage lacks the answer
 N_SEARCHED = 20
 OWN_DOCUMENT = (
     0.7  # of the refusals are about a document that is there and does not say: the threshold finds no others
 )
+COMMON = 0.4  # of the refusals have a question of another subject about the document
 MIN_SILENT = 60  # characters
 _SENTENCE = re.compile(r".*?(?:[.!?]\s+|\n+|$)", re.DOTALL)
 
@@ -80,14 +82,17 @@ def cited_conversations(index: DocumentIndex, config: TrainingDataConfig) -> Ite
         if not others:
             continue
         shown: StoredPassage | None = passage
+        question = pair.question
         is_refusal = _part(pair.question, "refusal") < config.refusal_share
         if is_refusal:
-            silent = _part(pair.question, "silent") < OWN_DOCUMENT
-            shown = _without_answer(passage, pair) if silent else None
+            kind = _part(pair.question, "silent")
+            shown = _without_answer(passage, pair) if kind < OWN_DOCUMENT else None
+            if kind < COMMON and (other := _common(passage, others, pair)):
+                question, shown = other, passage
         place = int(_part(pair.question, "place") * min(n_passages, len(others) + 1))
         passages = [*others[:place], *([shown] if shown else []), *others[place:]][:n_passages]
         answer = REFUSAL if is_refusal else f"{_sentence(pair.answer)} [{place + 1}]"
-        yield _conversation(pair.question, passages, answer)
+        yield _conversation(question, passages, answer)
 
 
 def write_training_data(
@@ -155,6 +160,14 @@ def _without_answer(passage: StoredPassage, pair: Pair) -> StoredPassage | None:
     kept = [one for one in pieces if len(found_words(wanted, one)) < LACKS * len(wanted)]
     text = "".join(kept).strip()
     return dataclasses.replace(passage, text=text) if len(text) >= MIN_SILENT else None
+
+
+def _common(passage: StoredPassage, others: list[StoredPassage], pair: Pair) -> str | None:
+    """A common question about the passage's document that none of the passages answers."""
+    if not passage.title:
+        return None
+    texts = [one.text for one in (passage, *others)]
+    return common_question(passage.title, texts, _part(pair.question, "common"))
 
 
 def _conversation(question: str, passages: list[StoredPassage], answer: str) -> Conversation:
