@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from parakit.data.conversations.from_documents.checks import content_words
 
-_STEM = 4  # first letters of a word, so that "owns" is found in "owner"
+_STEM = 4  # first letters of a word, so that "owner" is found in "owned"
 _COMMON_QUESTIONS = (
     "How many people live in {title}?",
     "How much does {title} cost?",
-    "Who owns {title}?",
+    "Who is the owner of {title}?",
     "Which telephone number belongs to {title}?",
     "What is the weather like in {title}?",
     "Which languages are spoken in {title}?",
