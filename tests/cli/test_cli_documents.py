@@ -102,3 +102,13 @@ def test_what_is_wrong_is_named(docs, index, published_decoder, capsys, tmp_path
         assert main([str(word) for word in argv]) == 2
         error = capsys.readouterr().err
         assert any(part in error for part in words.split("|")), error
+
+
+def test_a_question_longer_than_a_file_name_may_be_is_a_question():
+    from parakit.cli.ask import AskCommandConfig, _index_and_questions
+
+    question = "What is " + "very " * 100 + "long?"
+    command = AskCommandConfig(model="builds/none", index="folder", questions=(question,))
+    assert _index_and_questions(command) == ("folder", (question,))
+    swapped = AskCommandConfig(model="builds/none", index=question, questions=("second?",))
+    assert _index_and_questions(swapped) == (question, ("second?",))

@@ -59,7 +59,7 @@ def import_model(
     """
     name = hub_name(source)
     if revision and name is None:
-        what = "file" if Path(source).is_file() else "folder"
+        what = "file" if os.path.isfile(source) else "folder"
         raise UserError(f"--revision {revision} is given, but {source} is a {what}", "remove it")
     if Path(output).exists() and not overwrite:
         raise UserError(

@@ -3,7 +3,7 @@ It goes to standard output with its citations, all else to standard error.
 """
 
 import json
-from pathlib import Path
+import os
 from typing import Annotated
 
 import tyro
@@ -51,7 +51,7 @@ def _index_and_questions(command: AskCommandConfig) -> tuple[str | None, tuple[s
     from parakit.recipe.build_folder import build_index
 
     index, questions = command.index, command.questions
-    is_path = Path(index).is_dir() or (questions and not any(map(str.isspace, index)))
+    is_path = os.path.isdir(index) or (questions and not any(map(str.isspace, index)))
     if build_index(command.model) and not is_path:
         return None, (index, *questions)
     if not questions:

@@ -1,7 +1,7 @@
 """`parakit import`: turn a published model, from a folder, a GGUF file or the hub, into a model folder with lineage."""
 
 import json
-from pathlib import Path
+import os
 from typing import Annotated, Literal
 
 import tyro
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
         log(f"metadata of the GGUF file that the folder does not keep: {', '.join(dropped)}")
     for note in result.get("notes", ()):
         log(note)
-    if command.dtype and Path(command.source).is_dir():
+    if command.dtype and os.path.isdir(command.source):
         from parakit.compression.rounding_check import measure_rounding
 
         measure_rounding(command.source, written, command.dtype)

@@ -1,8 +1,8 @@
 """`parakit plan`: what a run will take before it starts, or the best that a time, an amount of money or a memory allows."""
 
 import json
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -113,7 +113,7 @@ class PlanCommandConfig(Config):
 
 
 def _is_count(text: str) -> bool:
-    return text[:1].isdigit() and not Path(text).is_file()
+    return text[:1].isdigit() and not os.path.isfile(text)
 
 
 def _needs(flags: str, met: Callable[[PlanCommandConfig], object], reason: str, hint: str) -> Needs:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -220,7 +221,7 @@ def _load(name: str) -> "Tokenizer":
     from parakit.tokens.tokenizer.tokenizer import Tokenizer
 
     published, _, path = name.partition(":")
-    if path and not Path(name).exists():
+    if path and not os.path.exists(name):
         return published_tokenizer(path, published)
     return Tokenizer.load(name)
 

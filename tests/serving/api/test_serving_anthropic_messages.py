@@ -134,7 +134,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "server tool": ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "runs at a provider"),
     "choice": ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "read"}}, "no tool is named"),
     "format": ({"output_config": {"format": {"type": "xml"}}}, "output_config.format"),
-    "no messages": ({"messages": []}, "without messages"),
+    "no messages": ({"messages": []}, "messages: there are none"),
     "servers": ({"extra_body": {"mcp_servers": [{"name": "x"}]}}, "calls no others"),
     "misspelled": ({"extra_body": {"stop_sequence": ["a"]}}, "did you mean stop_sequences"),
 }

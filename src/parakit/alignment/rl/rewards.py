@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -161,7 +162,7 @@ def parse_reward(text: str, device: str = "cpu") -> Reward:
         return FunctionReward(text, ANSWER_REWARDS[text], needs_answer=True)
     if equals and name in PARAMETRIC_REWARDS:
         return PARAMETRIC_REWARDS[name](argument)
-    if Path(text).is_dir():
+    if os.path.isdir(text):
         return ModelReward(Path(text), device)
     known = [
         *ANSWER_REWARDS,

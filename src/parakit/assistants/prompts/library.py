@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -21,9 +22,9 @@ def library_prompts() -> list[PromptTemplate]:
 def open_prompt(name: str | Path) -> PromptTemplate:
     """A prompt by its name in the library, or by its file. `UserError` names the nearest one."""
     text = str(name)
-    if text in ORDER and not Path(text).is_file():
+    if text in ORDER and not os.path.isfile(text):
         return read_prompt(FOLDER / f"{text}.yaml")
-    if Path(text).suffix.lower() in SUFFIXES or Path(text).exists():
+    if Path(text).suffix.lower() in SUFFIXES or os.path.exists(text):
         return read_prompt(text)
     near = closest_match(text.replace("-", "_"), ORDER)
     raise UserError(

@@ -116,7 +116,7 @@ class TaskLoader:
         if not name.endswith((".yaml", ".yml")):
             find(self.index, name)
             return manager, name
-        if not Path(name).is_file():
+        if not os.path.isfile(name):
             raise UserError(
                 f"{name}: there is no such task file", "name a YAML file of a task, or a task of lm-eval"
             )

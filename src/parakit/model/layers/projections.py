@@ -88,7 +88,8 @@ def _results(x: Tensor, projections: Sequence[Projection]) -> tuple[tuple[Tensor
     inner = x.reshape(-1, x.shape[-1]) @ lora_a.T
     for result, one, part in zip(results, projections, _split(inner, projections), strict=True):
         if one.lora_b is not None:
-            result.view(len(inner), -1).addmm_(part, one.lora_b.T, alpha=one.scale)
+            rows = result.view(len(inner), -1)
+            torch.addmm(rows, part, one.lora_b.T, alpha=one.scale, out=rows)
     return results, inner
 
 
@@ -140,9 +141,9 @@ def _of_input(slopes: Sequence[Tensor], of_inner: Tensor | None, projections: Se
     """The gradient (N, I) of the input."""
     total = slopes[0] @ projections[0].weight
     for slope, one in zip(slopes[1:], projections[1:], strict=True):
-        total.addmm_(slope, one.weight)
+        torch.addmm(total, slope, one.weight, out=total)
     lora_a = _first_factors(projections)
-    return total if of_inner is None or lora_a is None else total.addmm_(of_inner, lora_a)
+    return total if of_inner is None or lora_a is None else torch.addmm(total, of_inner, lora_a, out=total)
 
 
 def _of_updates(

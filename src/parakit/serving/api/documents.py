@@ -8,6 +8,7 @@ is brought up to date meanwhile is read again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +69,7 @@ def open_indexes(given: Sequence[str], device: str) -> dict[str, DocumentIndex]:
     found: dict[str, DocumentIndex] = {}
     for one in given:
         name, equals, path = one.partition("=")
-        if not equals or Path(one).exists():
+        if not equals or os.path.exists(one):
             name, path = Path(one).resolve().name, one
         if name in found:
             raise UserError(f"two indexes are called {name!r}", f"name one of them: NAME={path}")

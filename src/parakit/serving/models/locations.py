@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ def imported(file: Path) -> Path:
 def _named(given: str) -> tuple[str, Path]:
     """The name and the path of NAME=PATH or PATH; a build's model is called as the build."""
     name, equals, path = given.partition("=")
-    if not equals or Path(given).exists():
+    if not equals or os.path.exists(given):
         name, path = "", given
     folder = Path(path)
     if not name:

@@ -5,6 +5,7 @@ None may see a right answer: what a verifier can tell from the question and the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def verify(
         return _graded(ScoreConfig(metric="checker", checker=name), items, replies, device)
     if is_endpoint(name):
         return _graded(ScoreConfig(metric="judge", judge=name), items, replies, device)
-    if not Path(name).is_dir():
+    if not os.path.isdir(name):
         raise UserError(
             f"{name}: no such verifier", f"give {VOTES}, a model's folder, a URL, or a checker's .py file"
         )
