@@ -91,7 +91,7 @@ def document_answers(
     encoder: Path | None = None,
     work: Path | None = None,
     questions: int = N_QUESTIONS,
-    max_steps: int = 24,
+    max_steps: int = 30,
     tune: bool = True,
     seed: int = 0,
 ) -> Figures:
