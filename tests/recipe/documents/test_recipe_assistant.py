@@ -18,6 +18,7 @@ from parakit.recipe.config import RecipeConfig
 from parakit.recipe.planning import plan_recipe
 from parakit.recipe.start_plan import time_of
 
+N_PASSAGES = 2  # of an answer, as the recipe says
 STAGES = ["start", "index", "conversations", "conversation_shards", "finetune", "answers", "evaluate"]
 
 
@@ -65,7 +66,7 @@ def test_a_build_makes_the_index_the_tuned_model_and_its_answers(made):
     builds, summary = made
     assert list(summary["stages"]) == STAGES
     index = DocumentIndex(builds / "towns" / "index")
-    assert index.n_passages == 3
+    assert index.n_passages == N_PASSAGES
     assert index.threshold == summary["stages"]["index"]["threshold"]
     answers = summary["stages"]["answers"]
     assert list(answers["answers"]) == ["start", "tuned"]
@@ -83,7 +84,7 @@ def test_no_measured_question_is_trained_on(made):
     measured = {json.loads(row)["question"] for row in rows}
     trained = [one.messages[0].content for one in iter_conversations(folder / "conversations", "train")]
     assert trained
-    assert all(one.count("\n\n[") == 3 for one in trained)  # passages, as many as an answer has
+    assert all(one.count("\n\n[") == N_PASSAGES for one in trained)  # passages, as many as an answer has
     assert not any(f"Question: {question}" in one for one in trained for question in measured)
 
 
@@ -114,7 +115,7 @@ def test_a_build_answers_by_its_own_index(made, towns, capsys):
     flags = ["--max-new-tokens", "3", "--threshold", "0", "--json", "--device", "cpu"]
     assert main(["ask", str(folder), "When was Arlenton3 founded?", *flags]) == 0
     alone = json.loads(capsys.readouterr().out)
-    assert len(alone["passages"]) == 3
+    assert len(alone["passages"]) == N_PASSAGES
     assert alone["passages"][0]["source"] == "towns/3.md"
     assert main(["ask", str(folder), str(folder / "index"), "When was Arlenton3 founded?", *flags]) == 0
     assert json.loads(capsys.readouterr().out) == alone
