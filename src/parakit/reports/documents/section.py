@@ -90,9 +90,11 @@ def _share(value: Mapping[str, Any] | None) -> tuple[str, str]:
 
 def _facts(index: IndexSummary) -> list[tuple[str, str]]:
     facts = [("documents", number(index.n_files)), ("passages", number(index.n_passages))]
-    facts.append(("encoder", Path(index.encoder).as_posix() if index.encoder else "none: words alone"))
+    encoder = "/".join(Path(index.encoder).parts[-2:]) if index.encoder else "none: words alone"
+    facts.append(("encoder", encoder))
     if threshold := index.threshold:
-        weights = " + ".join(f"{weight:g} {name}" for name, weight in threshold["weights"].items())
+        parts = threshold["weights"].items()
+        weights = " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in parts)
         facts.append(("refused below", f"{threshold['value']:.3g} of {weights}"))
         kinds = ("unanswerable", "answerable")
         shares = [percent(threshold["figures"][f"held_out_refused_{kind}"]) for kind in kinds]
