@@ -23,10 +23,7 @@ def render_samples(results: Mapping[str, Any]) -> str:
         "results": results,
         "rows": sample_rows(results),
         "errors": error_lines(results),
-        "meanings": [
-            (name, MEANING.get(name, "the reply with the highest score of this verifier"))
-            for name in results["curves"]
-        ],
+        "meanings": [(name, MEANING.get(name, VERIFIER)) for name in results["curves"]],
         **geometry(_plot(results)),
     }
     return page_template("prompt_samples.html").render(page)

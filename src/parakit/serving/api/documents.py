@@ -106,10 +106,6 @@ async def create_answer(
     )
     if body.n_passages is not None:
         config = config.replace(n_passages=body.n_passages)
-    if context.registry.prompt_of(body.model) is not None:
-        raise ApiError(
-            f"{body.model}: a question to documents has its own prompt", "name the model alone", param="model"
-        )
     call = GenerationCall(
         model=body.model,
         sampling=SamplingSettings(max_new_tokens=body.max_tokens, temperature=body.temperature),
