@@ -89,6 +89,17 @@ def config_for_size(
     return default_hyperparameters(config)
 
 
+def n_params_of_width(
+    d_model: int,
+    vocab_size: int,
+    max_seq_len: int = 256,
+    family: str = "decoder",
+    architecture: str | None = None,
+) -> int:
+    """The parameters of a model of a width and its default depth."""
+    return _total_params(_config_builder(family, architecture), d_model, vocab_size, max_seq_len, 0)
+
+
 def default_hyperparameters(config: ModelConfig) -> ModelSizing:
     """`config` with the learning rates and batch that suit it."""
     n_params = config.n_params()["total"]

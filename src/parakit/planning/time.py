@@ -13,13 +13,14 @@ from typing import Any
 from parakit.common.settings import Family
 from parakit.model.config import ModelConfig
 from parakit.model.model_choices import ModelChoices
-from parakit.model.presets import ModelSizing, config_for_size
+from parakit.model.presets import ModelSizing, config_for_size, n_params_of_width
 from parakit.planning.choices import run_of
 from parakit.planning.machines import UTILIZATION, Machine
 from parakit.planning.step_time import step_seconds
 
 TOKENS_PER_PARAMETER = 12
 MAX_EPOCHS = 8
+SMALLEST_WIDTH = 64
 SIZES = [round(3e5 * 1.25**i) for i in range(40)]  # 0.3 million to 1.8 billion
 
 TrainingSpeed = Callable[[ModelConfig], float]
@@ -39,7 +40,7 @@ def choose_size(
     """The largest size that sees enough tokens in `seconds` at `speed`, given `n_train_tokens` of text (of examples:
     sources and targets).
     """
-    smallest = _smallest(vocab_size)
+    smallest = n_params_of_width(SMALLEST_WIDTH, vocab_size, max_seq_len, family, architecture)
     best = config_for_size(smallest, vocab_size, max_seq_len, family, architecture, choices)
     for size in SIZES:
         if size < smallest:
@@ -71,8 +72,3 @@ def training_flops_per_token(config: ModelConfig, seq_len: int) -> float:
     """FLOPs of training on one token; for an encoder-decoder the mean of a source token and a target token."""
     flops = config.flops_per_token(seq_len)
     return flops / 2 if config.family == "encoder-decoder" else flops
-
-
-def _smallest(vocab_size: int) -> int:
-    """The smallest size for a vocabulary, of about width 64."""
-    return max(SIZES[0], 2 * 64 * vocab_size)
