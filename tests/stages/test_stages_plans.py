@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from parakit.common import UserError
 from parakit.model.presets import config_for_size
+from parakit.stages import plans
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.plans import (
     N_TIMED_STEPS,
@@ -120,6 +122,25 @@ def test_a_time_says_how_many_steps_where_nothing_else_does():
     unhurried = plan_by_timing(None, training, sizing(), builder, trial)
     assert unhurried == resolve_plan(training, sizing(), splits.train)
     assert n_built == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "given", "n_rows"),
+    [(1000.0, None, 32), (300.0, None, 16), (1.0, None, 8), (1.0, 1024, 32)],
+)
+def test_a_short_time_is_divided_into_smaller_steps_where_no_batch_is_given(
+    seconds: float, given: int | None, n_rows: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(plans, "_time_steps", lambda trainer, seconds: ([1.0], 1.0))
+    monkeypatch.setattr(plans, "LEAST_BATCH_TOKENS", 128)
+    tokenizer = train_tokenizer(iter(["the small bird sings. " * 40]), TokenizerConfig(vocab_size=280))
+    text = TokenShards(np.arange(4000, dtype=np.uint16) % 280, np.array([0, 4000]), vocab_size=280)
+    training = PretrainConfig(device="cpu", compile="off", seq_len=32, batch_tokens=given)
+    size = dataclasses.replace(config_for_size("80k", VOCAB_SIZE, 32), batch_tokens=1024)
+    builder = TaskBuilder("next_token", Splits(text, text), size.config, tokenizer, task_settings(training))
+    plan = plan_by_timing(seconds, training, size, builder, lambda: build_model(size.config))
+    assert plan.n_rows == n_rows
+    assert plan.max_steps == max(1, int(seconds / (plans.STEP_OVERHEAD * n_rows / 32)))
 
 
 def test_the_time_that_stages_before_took_decides_nothing_that_a_resume_compares():

@@ -21,6 +21,7 @@ from parakit.stages.tasks import Data, TaskBuilder
 from parakit.tokens.examples.shards import ExampleShards
 from parakit.training import compilation
 from parakit.training.config import (
+    TextBatches,
     TrainingConfig,
     TrainingPlan,
     lengths_given,
@@ -34,6 +35,8 @@ TIMING_SHARE = 0.03  # of the time
 COMPILING_SHARE = 0.1  # of the time, at most: with other work on the machine it takes several times as long
 STEP_OVERHEAD = 1.08  # batches, metrics and validation, relative to the timed steps
 UNBOUNDED = 10**9  # steps: only the time limits the run
+# A new model's run on text that has fewer steps takes smaller ones, of no fewer tokens and rows (docs/log.md).
+MIN_STEPS, LEAST_BATCH_TOKENS, LEAST_BATCH_ROWS = 400, 2048, 8
 FINETUNE_LEARNING_RATE_FACTOR = 0.25
 BATCH_EXAMPLES = 32
 FINETUNE_EPOCHS, FROM_SCRATCH_EPOCHS = 2.0, 10.0  # over conversations or examples, by default
@@ -132,8 +135,21 @@ def plan_by_timing(
     timed, got = _time_steps(trainer, TIMING_SHARE * seconds)
     varies = task.spec.progress_unit == "examples"
     step = statistics.mean(timed) if varies else statistics.median(timed)
+    if isinstance(training, TextBatches) and training.batch_tokens is None and not tuning:
+        n_rows = _rows_of_a_step(plan, seconds / (step * STEP_OVERHEAD))
+        step *= n_rows / plan.n_rows
+        training = training.replace(batch_tokens=n_rows * plan.seq_len)
     steps = _steps_in(seconds, step * STEP_OVERHEAD, training.compile, trainer, got)
     return resolve_with(training.replace(**steps)).replace(most_steps=UNBOUNDED)
+
+
+def _rows_of_a_step(plan: TrainingPlan, n_steps: float) -> int:
+    """The plan's rows, halved until the time, which holds `n_steps` of the plan, holds `MIN_STEPS`."""
+    n_rows = plan.n_rows
+    least = max(LEAST_BATCH_ROWS, LEAST_BATCH_TOKENS // plan.seq_len)
+    while n_steps * plan.n_rows / n_rows < MIN_STEPS and n_rows // 2 >= least:
+        n_rows //= 2
+    return n_rows
 
 
 def _time_steps(trainer: Trainer, seconds: float) -> tuple[list[float], float]:

@@ -80,7 +80,10 @@ class TextBatches(Batches):
     """Rows of text, counted in tokens."""
 
     batch_tokens: int | None = Field(
-        default=None, ge=2, description="Tokens per optimizer step, padding included."
+        default=None,
+        ge=2,
+        description="Tokens per optimizer step, padding included. Default: by the model's size; fewer in a given time that "
+        "has room for few steps.",
     )
     max_tokens: int | None = Field(default=None, ge=1, description="Tokens to train on.")
 
