@@ -57,6 +57,19 @@ def test_an_address_of_another_machine_is_refused() -> None:
         bind_socket(ServeConfig(host="192.0.2.7"))
 
 
+def test_an_index_that_is_none_leaves_no_socket_open(published_decoder: Path, monkeypatch, capsys) -> None:
+    opened: list[socket.socket] = []
+
+    def bind(config: ServeConfig) -> socket.socket:
+        opened.append(bind_socket(config))
+        return opened[-1]
+
+    monkeypatch.setattr("parakit.serving.server.bind_socket", bind)
+    assert main(["serve", str(published_decoder), "--documents", "nowhere", "--port", "0"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert [one.fileno() for one in opened] == [-1]
+
+
 @pytest.mark.long
 def test_a_process_serves_and_ends_cleanly(published_decoder: Path) -> None:
     """The short suite's sibling is tests/serving/test_serving_disconnect.py, in one process."""

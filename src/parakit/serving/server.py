@@ -158,28 +158,25 @@ def _serve(
     studio_root: Path | None,
 ) -> None:
     registry = Registry(locations, config)
-    listener = bind_socket(config)
-    set_up_logs()
-    app = create_app(registry, config, accounts=accounts)
-    host, port = listener.getsockname()[:2]
-    if config.studio:
-        context = StudioContext(studio_root or Path.cwd(), app.state.serving.service)
-        mount_studio(app, context)
-    scheme = "http" if config.tls_cert is None else "https"
-    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    with contextlib.closing(bind_socket(config)) as listener:
+        set_up_logs()
+        app = create_app(registry, config, accounts=accounts)
+        host, port = listener.getsockname()[:2]
+        if config.studio:
+            context = StudioContext(studio_root or Path.cwd(), app.state.serving.service)
+            mount_studio(app, context)
+        scheme = "http" if config.tls_cert is None else "https"
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
-    async def run() -> None:
-        names = [one.name for one in locations]
-        for name in {"first": names[:1], "all": names, "none": []}[config.preload]:
-            try:
-                await registry.load(name)
-            except ModelUnavailable as error:
-                raise error.reason from None
-        server = Server(app, config, None if on_ready is None else lambda: on_ready(url))
-        await server.serve(sockets=[listener])
+        async def run() -> None:
+            names = [one.name for one in locations]
+            for name in {"first": names[:1], "all": names, "none": []}[config.preload]:
+                try:
+                    await registry.load(name)
+                except ModelUnavailable as error:
+                    raise error.reason from None
+            server = Server(app, config, None if on_ready is None else lambda: on_ready(url))
+            await server.serve(sockets=[listener])
 
-    try:
         with asyncio.Runner(loop_factory=uvicorn.Config(app).get_loop_factory()) as runner:
             runner.run(run())
-    finally:
-        listener.close()
