@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from parakit.assistants.prompts.calibration import calibrated, choose_answers
+from parakit.assistants.prompts.calibration import calibrated, choose_answers, content_free
 from parakit.assistants.prompts.items import PromptItem
 from parakit.assistants.prompts.prompt import PromptTemplate
 from parakit.assistants.prompts.replies import requests_of, run_prompt
@@ -94,11 +94,14 @@ def test_a_biased_model_is_corrected_by_choice():
     scores = {"N/A": (0.9, 0.1), "[MASK]": (0.8, 0.2), "": (0.7, 0.3)}
     scores |= {"the small bird": (0.7, 0.3), "the old tree": (0.95, 0.05)}
     requests = requests_of(ITEMS)
-    plain = choose_answers(Scripted(scores), prompt, requests, calibrate=False)
+    model = Scripted(scores)
+    plain = choose_answers(model, prompt, requests)
     assert [one.answer for one in plain] == ["yes", "yes"]
-    corrected = choose_answers(Scripted(scores), prompt, requests, calibrate=True)
+    corrected = choose_answers(
+        model, prompt, requests, content_free(model, prompt, requests), n_extra_tokens=5
+    )
     assert [one.answer for one in corrected] == ["no", "yes"]
-    assert corrected[0].n_prompt_tokens > plain[0].n_prompt_tokens
+    assert corrected[0].n_prompt_tokens == plain[0].n_prompt_tokens + 5
     several = requests_of(ITEMS, [({"q": "a", "answer": "yes"},), ({"q": "b", "answer": "no"},)])
     with pytest.raises(UserError, match="different examples"):
-        choose_answers(Scripted(scores), prompt, several, calibrate=True)
+        content_free(model, prompt, several)

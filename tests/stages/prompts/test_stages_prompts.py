@@ -42,6 +42,12 @@ class Loud:
             texts.append(number if is_right or number == "0" else "none")
         return texts
 
+    def score_choices(self, conversations, choices):
+        if self.n_left is not None and self.n_written >= self.n_left:
+            raise UserError("the endpoint is gone")
+        self.n_written += len(conversations)
+        return [[0.7, 0.3] if "birds" in one[-1].content else [0.8, 0.2] for one in conversations]
+
 
 @pytest.fixture
 def table(tmp_path: Path) -> str:
@@ -85,6 +91,21 @@ def test_a_run_that_was_interrupted_resumes(tmp_path, monkeypatch):
     measure_prompts(job(str(path), model), tmp_path / "out")
     assert model.n_written == 24 - 16
     assert not list(tmp_path.glob(".out.work"))
+
+
+def test_calibrated_choices_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr("parakit.stages.prompts.running.chunk_size", lambda model: 4)
+    path = tmp_path / "items.csv"
+    path.write_text("q,answer\n" + "".join(f"{i} birds,no\n" for i in range(12)))
+    choosing = PLAIN.replace(answer_choices=("yes", "no"))
+    with pytest.raises(UserError, match="gone"):
+        measure_prompts(job(str(path), Loud(fails_after=11), choosing, calibrate=True), tmp_path / "out")
+    model = Loud()
+    results = measure_prompts(job(str(path), model, choosing, calibrate=True), tmp_path / "out")
+    assert model.n_written == 3 + 4  # inputs without content, and the items of the last chunk
+    assert results["prompts"]["plain"]["score"]["value"] == 1.0
+    plain = measure_prompts(job(str(path), Loud(), choosing))
+    assert plain["prompts"]["plain"]["score"]["value"] == 0.0
 
 
 def test_settings_that_do_nothing_are_refused(table, tmp_path):

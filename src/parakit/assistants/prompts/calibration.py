@@ -7,6 +7,7 @@ those of the same prompt with content-free inputs (their mean over "N/A", "[MASK
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,33 +24,48 @@ if TYPE_CHECKING:
 CONTENT_FREE = ("N/A", "[MASK]", "")
 
 
+@dataclass(frozen=True)
+class ContentFree:
+    """What a prompt gives without any input: `probabilities` of its choices (C,), and `n_tokens` that were read for it."""
+
+    probabilities: np.ndarray
+    n_tokens: int
+
+
+def content_free(model: ChatModel, prompt: PromptTemplate, requests: Sequence[PromptRequest]) -> ContentFree:
+    """The mean over `CONTENT_FREE`. `UserError` where requests differ in their examples, and where no choice was given."""
+    shown = list({canonical_json(request.examples): request.examples for request in requests}.values())
+    if len(shown) > 1:
+        raise UserError(
+            f"{prompt.name}: items have different examples, and each would have its own calibration",
+            "choose examples at random, or leave the calibration out",
+        )
+    blank = [prompt.messages(dict.fromkeys(prompt.required, text), shown[0]) for text in CONTENT_FREE]
+    found = [one for one in model.score_choices(blank, prompt.answer_choices) if one is not None]
+    if not found:
+        raise UserError(
+            f"{prompt.name}: the model gave no choice to an empty input", "leave the calibration out"
+        )
+    return ContentFree(np.mean(found, axis=0), sum(count_tokens(model, one) for one in blank))
+
+
 def choose_answers(
-    model: ChatModel, prompt: PromptTemplate, requests: Sequence[PromptRequest], *, calibrate: bool
+    model: ChatModel,
+    prompt: PromptTemplate,
+    requests: Sequence[PromptRequest],
+    prior: ContentFree | None = None,
+    n_extra_tokens: int = 0,
 ) -> list[PromptAnswer]:
-    """The likeliest choice for each request; None where the conversation is too long or the model wrote no choice."""
+    """The likeliest choice for each request, calibrated where there is a `prior`; None where the conversation is too long
+    or the model wrote no choice. `n_extra_tokens` are counted to every prompt.
+    """
     conversations = [request.messages(prompt) for request in requests]
     scores = model.score_choices(conversations, prompt.answer_choices)
-    prior = np.ones(len(prompt.answer_choices))
-    n_extra = 0
-    if calibrate:
-        shown = list({canonical_json(request.examples): request.examples for request in requests}.values())
-        if len(shown) > 1:
-            raise UserError(
-                f"{prompt.name}: items have different examples, and each would have its own calibration",
-                "choose examples at random, or leave the calibration out",
-            )
-        blank = [prompt.messages(dict.fromkeys(prompt.required, text), shown[0]) for text in CONTENT_FREE]
-        found = [one for one in model.score_choices(blank, prompt.answer_choices) if one is not None]
-        if not found:
-            raise UserError(
-                f"{prompt.name}: the model gave no choice to an empty input", "leave the calibration out"
-            )
-        prior = np.mean(found, axis=0)
-        n_extra = sum(count_tokens(model, one) for one in blank)
+    weights = np.ones(len(prompt.answer_choices)) if prior is None else prior.probabilities
     answers = []
     for messages, row in zip(conversations, scores, strict=True):
-        answer = None if row is None else prompt.answer_choices[int(np.argmax(calibrated(row, prior)))]
-        n_tokens = count_tokens(model, messages) + round(n_extra / len(requests))
+        answer = None if row is None else prompt.answer_choices[int(np.argmax(calibrated(row, weights)))]
+        n_tokens = count_tokens(model, messages) + n_extra_tokens
         answers.append(PromptAnswer(answer, answer, "", n_tokens, 0, False))
     return answers
 

@@ -8,7 +8,6 @@ as tokens, not as answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -209,12 +208,7 @@ def _endpoint(
             n_new_tokens=reply.n_new_tokens or counted.n_new_tokens,
         )
 
-    with ThreadPoolExecutor(model.config.max_concurrent) as pool:
-        try:
-            return list(pool.map(one, range(len(conversations))))
-        except BaseException:  # the others would fail too, each after all its attempts
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    return model.concurrently(one, len(conversations))
 
 
 def _estimated(messages: PromptMessages, text: str | None) -> WrittenReply:

@@ -100,10 +100,16 @@ class OpenAIChatModel:
                 on_progress(1)
             return text
 
+        return self.concurrently(one, len(conversations))
+
+    def concurrently(self, request: Callable[[int], Result], n_requests: int) -> list[Result]:
+        """The results of requests by number, in order, as many at once as the settings allow. After the first that fails
+        no other begins.
+        """
         with ThreadPoolExecutor(self.config.max_concurrent) as pool:
             try:
-                return list(pool.map(one, range(len(conversations))))
-            except UserError:  # the others would fail too, each after all its attempts
+                return list(pool.map(request, range(n_requests)))
+            except BaseException:  # the others would fail too, each after all its attempts
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 

@@ -7,23 +7,22 @@ Replies are cached next to the output as they come, so that the same command res
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from parakit.alignment.jsonl_cache import cached_map
-from parakit.assistants.prompts.calibration import choose_answers
+from parakit.assistants.prompts.calibration import choose_answers, content_free
 from parakit.assistants.prompts.items import PromptItem, read_items, require_fields
 from parakit.assistants.prompts.prompt import PromptTemplate
 from parakit.assistants.prompts.replies import PromptAnswer, PromptRequest, requests_of, run_prompt
 from parakit.assistants.prompts.selection import ExamplePool, example_pool, select_examples
-from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
+from parakit.common.artifacts import LINEAGE, Lineage, resumable_output, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, disk_errors, write_json_atomic, write_text_atomic
-from parakit.common.locks import output_lock
+from parakit.common.files import JsonObject, write_json_atomic, write_text_atomic
 from parakit.common.progress import Bar, log, progress
 from parakit.common.settings import config_digest
 from parakit.evaluation.comparison.config import CompareConfig
@@ -113,13 +112,9 @@ def run_prompt_job(
         with TemporaryDirectory() as folder:
             results, measured, _ = _measured(job, Path(folder))
         return results, measured
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: exists already", "choose another folder, or pass --overwrite to replace it")
-    with disk_errors(out), output_lock(out):
-        work = out.parent / f".{out.name}.work"
+    with resumable_output(out, overwrite=overwrite) as work:
         results, measured, comparisons = _measured(job, work)
         _write(job, out, overwrite, results, measured, comparisons)
-        shutil.rmtree(work, ignore_errors=True)
     return results, measured
 
 
@@ -211,17 +206,23 @@ def _answers(
 ) -> list[PromptAnswer]:
     """From the cache, else from the model."""
     calibrate = job.config.calibrate and bool(prompt.answer_choices)
+    write: Callable[[Sequence[PromptRequest]], list[PromptAnswer]] = partial(run_prompt, model, prompt)
     if prompt.answer_choices:
-        found = choose_answers(model, prompt, requests, calibrate=calibrate)
-        bar.advance(len(requests))
-        return found
+        prior = content_free(model, prompt, requests) if calibrate else None
+        n_extra = round(prior.n_tokens / len(requests)) if prior else 0
+        write = partial(choose_answers, model, prompt, prior=prior, n_extra_tokens=n_extra)
 
     def answer(chunk: Sequence[PromptRequest]) -> list[JsonObject]:
-        written = run_prompt(model, prompt, chunk)
+        written = write(chunk)
         bar.advance(len(chunk))
         return [one.to_json() for one in written]
 
-    facts = {"prompt": prompt.digest, "model": model.name, "files": file_stats(job.model)}
+    facts = {
+        "prompt": prompt.digest,
+        "model": model.name,
+        "files": file_stats(job.model),
+        "calibrate": calibrate,
+    }
     cache = work / f"replies-{config_digest(facts)[:16]}.jsonl"
     rows = cached_map(cache, requests, _request_id, answer, chunk_size=chunk_size(job.model))
     return [PromptAnswer(**{key: value for key, value in row.items() if key != "id"}) for row in rows]
