@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from parakit.common.artifacts import has_kind
+from parakit.common.artifacts import has_kind, require_new_output
 from parakit.common.devices import pick_device
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
@@ -23,7 +23,6 @@ from parakit.evaluation.contamination.evaluations import (
     texts_to_search,
 )
 from parakit.evaluation.evaluate import (
-    check_output,
     evaluate_model,
     summary,
     without_samples,
@@ -75,7 +74,7 @@ def evaluate(
             raise UserError(f"{given[0]} does not go with preferences", "remove one of them")
         return {"preferences": _evaluate_rewards(folder, preferences, preferences_split, device, on_progress)}
     config = EvaluationConfig.parse(settings, "evaluate")
-    check_output(out, overwrite=overwrite)
+    require_new_output(out, overwrite=overwrite)
     warn_prefix_lm(folder)
     earlier = _evaluations(compare)
     if earlier and not _comparable(earlier[0], config):
@@ -110,7 +109,7 @@ def _search_again(
             f"{given[0]} does not go with the evaluation folder {folder}, which is only searched",
             "remove it, or name the model",
         )
-    check_output(out, overwrite=overwrite)
+    require_new_output(out, overwrite=overwrite)
     found = search_evaluation(
         folder,
         texts,

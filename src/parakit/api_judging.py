@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from parakit.common.artifacts import require_new_output
 from parakit.common.devices import pick_device
 from parakit.common.files import JsonObject
-from parakit.evaluation.evaluate import check_output
 from parakit.evaluation.judging.config import JudgeConfig
 from parakit.recipe.build_folder import model_location
 from parakit.stages.judging import JudgeJob, judge_models
@@ -34,7 +34,7 @@ def judge(
     call that was interrupted, as by an endpoint that fails, resumes when it is repeated. Raises `UserError` for input that
     does not fit together, and for a judge that mostly gives no verdict.
     """
-    check_output(out, overwrite=overwrite)
+    require_new_output(out, overwrite=overwrite)
     job = JudgeJob(
         judge=model_location(judge),
         config=JudgeConfig.parse(settings, "judge"),

@@ -30,7 +30,7 @@ from parakit.checkpoints.model_folder import (
 from parakit.checkpoints.publisher import choose_architecture, publisher_of
 from parakit.checkpoints.registry import architecture_for
 from parakit.checkpoints.weights import require_finite_weights
-from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage
+from parakit.common.artifacts import LINEAGE, MANIFEST, Lineage, require_new_output
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors, fsync_folder, sha256_file
 from parakit.common.locks import output_lock, partial_folder
@@ -61,10 +61,7 @@ def import_model(
     if revision and name is None:
         what = "file" if os.path.isfile(source) else "folder"
         raise UserError(f"--revision {revision} is given, but {source} is a {what}", "remove it")
-    if Path(output).exists() and not overwrite:
-        raise UserError(
-            f"{output}: exists already", "choose another folder, or pass --overwrite to replace it"
-        )
+    require_new_output(output, overwrite=overwrite)
     config: JsonObject = {
         "stage": "import",
         "source": source if name is None else f"hub:{name}",

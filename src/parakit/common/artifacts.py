@@ -105,6 +105,29 @@ class Artifact:
     lineage: JsonObject
 
 
+def require_new_output(path: str | Path | None, *, overwrite: bool = False) -> None:
+    """`UserError` for an output folder that is there already, before the work for it begins."""
+    if path is not None and not overwrite and Path(path).exists():
+        raise UserError(f"{path}: exists already", "choose another folder, or pass --overwrite to replace it")
+
+
+def work_folder(out: Path) -> Path:
+    """The folder next to `out` in which an interrupted run leaves what it has done."""
+    return out.parent / f".{out.name}.work"
+
+
+@contextlib.contextmanager
+def resumable_output(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Hold the lock of `out` and yield its work folder, which is removed when the block succeeds and stays when it raises.
+    `UserError` for an output that exists, and for one that another process is writing.
+    """
+    require_new_output(out, overwrite=overwrite)
+    with disk_errors(out), output_lock(out):
+        work = work_folder(out)
+        yield work
+        shutil.rmtree(work, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False) -> Iterator[Path]:
     """Yield a folder to fill; it becomes `path` when the block succeeds and is removed when it raises.
@@ -113,8 +136,7 @@ def writing_artifact(path: str | Path, lineage: Lineage, overwrite: bool = False
     `path` that another process is writing; what a process that is gone left unfinished is removed.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise UserError(f"{path}: exists already", "choose another folder, or pass --overwrite to replace it")
+    require_new_output(path, overwrite=overwrite)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: is a file, but an artifact is a folder", "choose another name")
     if path.exists() and any(path.iterdir()) and not (path / LINEAGE).is_file():

@@ -162,12 +162,6 @@ def _task_of(model: TransformerModel) -> str:
     return task
 
 
-def check_output(path: str | Path | None, *, overwrite: bool) -> None:
-    """`UserError` for an existing output folder, before hours of evaluation."""
-    if path is not None and Path(path).exists() and not overwrite:
-        raise UserError(f"{path}: exists already", "choose another folder, or pass --overwrite to replace it")
-
-
 def write_evaluation(
     path: str | Path,
     results: JsonObject,

@@ -14,7 +14,7 @@ from parakit.alignment.config import AlignConfig, ConstitutionConfig, RolloutCon
 from parakit.checkpoints.adapters import require_full_model
 from parakit.checkpoints.loading import read_config
 from parakit.checkpoints.model_folder import require_plain_weights
-from parakit.common.artifacts import LINEAGE
+from parakit.common.artifacts import LINEAGE, require_new_output, work_folder
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject, disk_errors
 from parakit.common.locks import output_lock
@@ -57,7 +57,7 @@ def output_folder(output: str | Path, overwrite: bool) -> Iterator[tuple[Path, P
     process is writing.
     """
     out = Path(output)
-    work = out.parent / f".{out.name}.work"
+    work = work_folder(out)
     if not is_first():
         wait_for_all("output")
         yield out, work
@@ -79,7 +79,7 @@ def _check_output(out: Path, work: Path, overwrite: bool) -> None:
     """Refuse an output that exists."""
     if out.exists() and not overwrite:
         discard_finished(out, work)
-        raise UserError(f"{out}: exists already", "choose another folder, or pass --overwrite to replace it")
+        require_new_output(out)
     if out.exists() and not (out.is_dir() and ((out / LINEAGE).is_file() or not any(out.iterdir()))):
         raise UserError(f"{out}: is not a Parakit artifact and is not replaced", "choose another folder")
 

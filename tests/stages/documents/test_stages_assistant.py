@@ -13,10 +13,9 @@ from parakit.data.conversations.conversation import Message
 from parakit.inference.chat_models.local import LocalChatModel
 from parakit.stages.documents.assistant import (
     StoredAnswers,
-    fit_questions,
     make_assistant_index,
     measure_assistant,
-    measured_questions,
+    own_questions,
 )
 from parakit.stages.documents.config import AssistantIndexConfig
 
@@ -60,15 +59,19 @@ def test_questions_that_fit_are_not_those_that_measure(docs, tmp_path):
     make_assistant_index(config(docs), out)
     index = DocumentIndex(out)
     assert index.threshold is not None
-    fitted, measured = fit_questions(index, config(docs)), measured_questions(index, config(docs))
+    fitted, measured = (own_questions(index, config(docs), held_out=which) for which in (False, True))
     assert fitted
     assert measured
     assert not {one.question for one in fitted} & {one.question for one in measured}
     rows = [f'{{"question": "When {i}?", "relevant": ["{i}.md"], "answers": ["x"]}}' for i in range(5)]
     (tmp_path / "own.jsonl").write_text("\n".join(rows) + "\n")
     own = config(docs, questions=str(tmp_path / "own.jsonl"))
-    assert [one.question for one in fit_questions(index, own)] == ["When 0?", "When 2?", "When 4?"]
-    assert [one.question for one in measured_questions(index, own)] == ["When 1?", "When 3?"]
+    assert [one.question for one in own_questions(index, own, held_out=False)] == [
+        "When 0?",
+        "When 2?",
+        "When 4?",
+    ]
+    assert [one.question for one in own_questions(index, own, held_out=True)] == ["When 1?", "When 3?"]
 
 
 def test_an_answer_is_computed_once(published_decoder, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from parakit.checkpoints.adapters.base_model import base_fingerprint, base_folder, is_adapter_folder
 from parakit.checkpoints.safetensors_io import read_header, read_tensors, write_tensors
-from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, writing_artifact
+from parakit.common.artifacts import LINEAGE, Lineage, open_artifact, require_new_output, writing_artifact
 from parakit.common.errors import UserError
 from parakit.common.files import JsonObject
 from parakit.common.progress import log, progress
@@ -105,8 +105,7 @@ def train_tuned_lens(
     """
     config, out, started = config or TunedLensConfig(), Path(out), time.monotonic()
     network = require_output_matrix(model)
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: exists already", "choose another folder, or pass --overwrite to replace it")
+    require_new_output(out, overwrite=overwrite)
     windows = text_windows(model, paths, config)
     held_out = windows[::HELD_OUT_EVERY][:MAX_HELD_OUT]
     trained = [one for number, one in enumerate(windows) if number % HELD_OUT_EVERY]

@@ -45,7 +45,7 @@ def make_assistant_index(config: AssistantIndexConfig, out: Path) -> Path:
     index = DocumentIndex(out)
     threshold: JsonObject | None = None
     try:
-        questions = fit_questions(index, config)
+        questions = own_questions(index, config, held_out=False)
         threshold = measure_threshold(index, questions, max_refused=config.max_refused).to_json()
     except UserError as error:
         log(f"index: no threshold: {error.message}")
@@ -54,26 +54,22 @@ def make_assistant_index(config: AssistantIndexConfig, out: Path) -> Path:
     return out
 
 
-def fit_questions(index: DocumentIndex, config: AssistantIndexConfig) -> list[IndexQuestion]:
-    """The questions that fit the threshold."""
+def own_questions(
+    index: DocumentIndex, config: AssistantIndexConfig, *, held_out: bool
+) -> list[IndexQuestion]:
+    """The user's questions, or some that are made of the documents: `held_out` measure the finished assistant, the others
+    fit the threshold.
+    """
     passages = index.passages()
     if config.questions:
-        return read_questions(config.questions, (one.source for one in passages))[0::2]
-    return made_questions(passages, config.n_questions, held_out=False)
-
-
-def measured_questions(index: DocumentIndex, config: AssistantIndexConfig) -> list[IndexQuestion]:
-    """The questions that measure the finished assistant."""
-    passages = index.passages()
-    if config.questions:
-        return read_questions(config.questions, (one.source for one in passages))[1::2]
-    return made_questions(passages, config.n_questions)
+        return read_questions(config.questions, (one.source for one in passages))[int(held_out) :: 2]
+    return made_questions(passages, config.n_questions, held_out=held_out)
 
 
 def _usable_questions(index: DocumentIndex, config: AssistantIndexConfig) -> list[IndexQuestion]:
     """The questions that measure; none where none is made, or none has relevant documents."""
     try:
-        questions = measured_questions(index, config)
+        questions = own_questions(index, config, held_out=True)
     except UserError as error:
         log(f"answers: not measured: {error.message}")
         return []

@@ -154,8 +154,7 @@ def _row(
         "right": right,
         "refused": answer.refused,
         "citations": [
-            {"place": one.passage.place, "quote": one.quote, "number": one.number}
-            for one in answer.cited.citations
+            {"place": one.place, "quote": one.quote, "number": one.number} for one in answer.cited.citations
         ],
     }
 

@@ -7,16 +7,14 @@ interrupted, because an endpoint failed for example, resumes where it stopped.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from parakit.alignment.jsonl_cache import cached_map
 from parakit.checkpoints.loading import load_model
-from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
+from parakit.common.artifacts import LINEAGE, Lineage, resumable_output, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, disk_errors, write_json_atomic, write_text_atomic
-from parakit.common.locks import output_lock
+from parakit.common.files import JsonObject, write_json_atomic, write_text_atomic
 from parakit.common.progress import progress
 from parakit.common.settings import canonical_json, config_digest
 from parakit.evaluation.judging.config import JudgeConfig
@@ -55,11 +53,11 @@ MAX_UNJUDGED = 0.5
 
 def judge_models(job: JudgeJob, out: Path, overwrite: bool = False) -> JsonObject:
     """Answer, judge, and write the artifact folder `out`; returns the content of `results.json`."""
-    with disk_errors(out), output_lock(out):
-        return _judge_models(job, out, overwrite)
+    with resumable_output(out, overwrite=overwrite) as work:
+        return _judge_models(job, out, work, overwrite)
 
 
-def _judge_models(job: JudgeJob, out: Path, overwrite: bool) -> JsonObject:
+def _judge_models(job: JudgeJob, out: Path, work: Path, overwrite: bool) -> JsonObject:
     check_job(job)
     names = short_names(job.models or job.answers)
     least = 2 if job.config.kind == "pairwise" else 1
@@ -69,7 +67,6 @@ def _judge_models(job: JudgeJob, out: Path, overwrite: bool) -> JsonObject:
             "name another with --models or --answers" + (", or use --kind graded" if names else ""),
         )
     votes = read_all_votes(job, list(names))
-    work = out.parent / f".{out.name}.work"
     questions, answers = (
         answers_from_files(job, names) if job.answers else answers_from_models(job, names, work)
     )
@@ -90,7 +87,6 @@ def _judge_models(job: JudgeJob, out: Path, overwrite: bool) -> JsonObject:
     shown = {"kind": job.config.kind, "judge": judge.name, "criterion": job.config.criterion}
     results = shown | {"models": names, "n_prompts": len(questions)} | found.figures
     _write(job, out, overwrite, results, found)
-    shutil.rmtree(work, ignore_errors=True)
     return results
 
 

@@ -8,7 +8,6 @@ holds `results.json`, `samples.jsonl`, `report.html` and `curve.svg`.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,10 +27,9 @@ from parakit.assistants.prompts.voting import (
     verifier_errors,
     vote_key,
 )
-from parakit.common.artifacts import writing_artifact
+from parakit.common.artifacts import resumable_output, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, disk_errors, write_json_atomic, write_text_atomic
-from parakit.common.locks import output_lock
+from parakit.common.files import JsonObject, write_json_atomic, write_text_atomic
 from parakit.common.progress import progress
 from parakit.common.seeds import derive_seed
 from parakit.common.settings import config_digest
@@ -70,17 +68,13 @@ def measure_samples(
     if out is None:
         with TemporaryDirectory() as folder:
             return _measured(job, config, Path(folder))[0]
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: exists already", "choose another folder, or pass --overwrite to replace it")
-    with disk_errors(out), output_lock(out):
-        work = out.parent / f".{out.name}.work"
+    with resumable_output(out, overwrite=overwrite) as work:
         results, sampled = _measured(job, config, work)
         with writing_artifact(out, job_lineage(job, "prompt_samples", results), overwrite) as folder:
             write_json_atomic(folder / RESULTS, results)
             write_text_atomic(folder / SAMPLES, "".join(f"{line}\n" for line in _lines(sampled)))
             write_text_atomic(folder / "curve.svg", curve_picture(results))
             write_text_atomic(folder / "report.html", render_samples(results))
-        shutil.rmtree(work, ignore_errors=True)
     return results
 
 

@@ -6,7 +6,6 @@ Answers are cached next to it, so an interrupted run (a judge cannot be reached,
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +15,9 @@ from parakit.alignment.jsonl_cache import cached_map
 from parakit.alignment.red_team.config import RULES, RedTeamConfig
 from parakit.alignment.red_team.model_judge import judge_by_model
 from parakit.alignment.red_team.readers import read_attacks
-from parakit.common.artifacts import LINEAGE, Lineage, writing_artifact
+from parakit.common.artifacts import LINEAGE, Lineage, resumable_output, writing_artifact
 from parakit.common.errors import UserError
-from parakit.common.files import JsonObject, disk_errors, write_json_atomic, write_text_atomic
-from parakit.common.locks import output_lock
+from parakit.common.files import JsonObject, write_json_atomic, write_text_atomic
 from parakit.common.progress import Bar, progress
 from parakit.common.settings import canonical_json, config_digest
 from parakit.evaluation.attack_judging import judge_by_rules
@@ -50,14 +48,13 @@ class RedTeamJob:
 
 def red_team(job: RedTeamJob, out: Path, overwrite: bool = False) -> JsonObject:
     """Attack, judge, and write the artifact folder `out`; returns the content of `results.json`."""
-    with disk_errors(out), output_lock(out):
-        return _red_team(job, out, overwrite)
+    with resumable_output(out, overwrite=overwrite) as work:
+        return _red_team(job, out, work, overwrite)
 
 
-def _red_team(job: RedTeamJob, out: Path, overwrite: bool) -> JsonObject:
+def _red_team(job: RedTeamJob, out: Path, work: Path, overwrite: bool) -> JsonObject:
     attacks = _attacks(job.config)
     models = {BEFORE: job.against, AFTER: job.model} if job.against else {AFTER: job.model}
-    work = out.parent / f".{out.name}.work"
     judge = _judge(job)
     transcripts: dict[str, Transcript] = {}
     with progress("redteam", len(attacks) * len(models), "attacks") as bar:
@@ -71,7 +68,6 @@ def _red_team(job: RedTeamJob, out: Path, overwrite: bool) -> JsonObject:
         "compared": compare_attacks(transcripts[BEFORE], transcripts[AFTER]) if job.against else {},
     }
     _write(job, out, overwrite, results, attacks, transcripts)
-    shutil.rmtree(work, ignore_errors=True)
     return results
 
 
