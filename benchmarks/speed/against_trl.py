@@ -39,13 +39,13 @@ def against_trl(*, tasks: tuple[Task, ...] = TASKS, repeats: int = 3, peer: Path
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
         run_process([sys.executable, "-m", PARAKIT, "make", folder])
-        sides = _Sides(Path(folder), peer or python_of("trl"))
+        sides = Sides(Path(folder), peer or python_of("trl"))
         for task in tasks:
             figures[task] = sides.compare(task, repeats)
     return figures
 
 
-class _Sides:
+class Sides:
     """Both programs, on the folder that both learn from."""
 
     def __init__(self, folder: Path, peer: str | Path) -> None:

@@ -144,7 +144,7 @@ def align_grpo(session: Session) -> Figures:
     settings = tuning_workload.SETTINGS | {
         "grpo": config.model_dump(), "grpo_rate": RL_RATE, "grpo_epochs": RL_EPOCHS, "learning_rate": RL_RATE,
     }  # fmt: skip
-    (session.folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    tuning_workload.write_settings(session.folder, settings)
     trainer = tuning_side.grpo_trainer(session.folder, RL_EPOCHS, config, given, RL_RATE)[0]
     found = [record.loss for record in trainer.steps()]
     expected = trl_side.main("given", session.folder)["losses"]

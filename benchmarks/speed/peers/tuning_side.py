@@ -66,28 +66,31 @@ def tune(folder: Path) -> Figures:
 def prefer(folder: Path) -> Figures:
     """DPO."""
     model, tokenizer = work.policy_of(folder, "lm")
-    source = _pairs(folder, tokenizer, model)
+    settings = work.settings_of(folder)
+    source = _pairs(folder, settings, tokenizer, model)
     source.reference = reference_log_probs(model, source)
-    return _on_pairs(model, source, PreferenceObjective("dpo", work.DPO_KL_COEF))
+    return _on_pairs(model, settings, source, PreferenceObjective("dpo", settings["dpo_kl_coef"]))
 
 
 def judge(folder: Path) -> Figures:
     """A reward model."""
     model, tokenizer = load_model(folder / "rm")
-    return _on_pairs(model, _pairs(folder, tokenizer, model), RewardObjective())
+    settings = work.settings_of(folder)
+    return _on_pairs(model, settings, _pairs(folder, settings, tokenizer, model), RewardObjective())
 
 
-def _pairs(folder: Path, tokenizer: Any, model: Any) -> PreferenceSource:
+def _pairs(folder: Path, settings: Figures, tokenizer: Any, model: Any) -> PreferenceSource:
     rankings = (ranking for _, ranking in read_preferences(folder / work.PAIRS, RowReport()))
-    data = encode_rankings(tokenizer, rankings, work.MAX_SEQ_LEN)
+    data = encode_rankings(tokenizer, rankings, settings["max_seq_len"])
     return PreferenceSource(
-        data, 0, n_rows_hint=work.N_ROWS, share_prompts=supports_prefix_tree(model.config)
+        data, 0, n_rows_hint=settings["n_rows"], share_prompts=supports_prefix_tree(model.config)
     )
 
 
-def _on_pairs(model: Any, source: PreferenceSource, objective: Any) -> Figures:
-    plan = work.plan_of(work.N_ROWS, work.N_STEPS, work.LEARNING_RATE)
-    return timed(Trainer(model, source, objective, plan, folder=None), work.N_ROWS)
+def _on_pairs(model: Any, settings: Figures, source: PreferenceSource, objective: Any) -> Figures:
+    n_rows = settings["n_rows"]
+    plan = work.plan_of(n_rows, settings["n_steps"], settings["learning_rate"], settings["max_seq_len"])
+    return timed(Trainer(model, source, objective, plan, folder=None), n_rows)
 
 
 def roll(folder: Path, seed: int) -> Figures:

@@ -7,7 +7,7 @@ that is seen again in every step, so that no order of rows can differ), and prom
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,8 @@ GRPO = GRPOConfig(
 GRPO_STEPS, GRPO_RATE, GRPO_EPOCHS = 24, 5e-4, 6  # epochs: over the completions that are given
 PAIRS, CONVERSATIONS, PROMPTS, GIVEN = "pairs.jsonl", "conversations.jsonl", "prompts.jsonl", "given.json"
 SETTINGS: dict[str, Any] = {
-    "n_rows": N_ROWS, "n_steps": N_STEPS, "learning_rate": LEARNING_RATE, "dpo_kl_coef": DPO_KL_COEF,
+    "n_rows": N_ROWS, "max_seq_len": MAX_SEQ_LEN, "n_steps": N_STEPS, "learning_rate": LEARNING_RATE,
+    "dpo_kl_coef": DPO_KL_COEF,
     "grpo_steps": GRPO_STEPS, "grpo_rate": GRPO_RATE, "grpo_epochs": GRPO_EPOCHS, "grpo": GRPO.model_dump(),
 }  # fmt: skip
 
@@ -63,7 +64,7 @@ def make(folder: Path) -> None:
     conversations = [
         one for one in conversations if len(compile_chat(tokenizer, one).token_ids) <= MAX_SEQ_LEN
     ]
-    _write_lines(folder / PAIRS, map(_pair, rankings))
+    write_pairs(folder, rankings)
     _write_lines(folder / CONVERSATIONS, (one.to_row() for one in conversations[: 2 * N_ROWS]))
     first_turns = [Conversation(one.messages[:1]) for one in conversations if one.messages[0].role == "user"]
     distinct = compile_prompts(tokenizer, first_turns, MAX_SEQ_LEN - GRPO.max_new_tokens, "the primer")
@@ -74,17 +75,35 @@ def make(folder: Path) -> None:
     samples, ids = complete(chat_model, tokenizer, prompts, GRPO, seed=0)
     given = {"token_ids": ids, "completions": [one.completion for one in samples]}
     (folder / GIVEN).write_text(json.dumps(given), encoding="utf-8")
-    (folder / "settings.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
+    write_settings(folder, SETTINGS)
 
 
-def plan_of(n_rows: int, max_steps: int, learning_rate: float) -> TrainingPlan:
+def write_pairs(folder: Path, rankings: Iterable[Ranking]) -> None:
+    """Rankings of two, as both sides read them."""
+    _write_lines(folder / PAIRS, map(_pair, rankings))
+
+
+def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """What both sides have to know."""
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What was written."""
+    found: dict[str, Any] = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    return found
+
+
+def plan_of(
+    n_rows: int, max_steps: int, learning_rate: float, max_seq_len: int = MAX_SEQ_LEN
+) -> TrainingPlan:
     """AdamW at one rate for every weight, as the peer's; one optimizer batch is `n_rows`."""
     config = ExampleTrainingConfig.parse({
         "batch_examples": n_rows, "max_steps": max_steps, "optimizer": "adamw", "learning_rate": learning_rate,
         "adam_betas": (0.9, 0.999), "schedule": "constant", "warmup_steps": 0, "compile": "off", "device": "cpu",
     })  # fmt: skip
     return resolve_examples(
-        config, learning_rate=1, embedding_learning_rate=1, max_seq_len=MAX_SEQ_LEN, n_train_examples=n_rows
+        config, learning_rate=1, embedding_learning_rate=1, max_seq_len=max_seq_len, n_train_examples=n_rows
     )
 
 
