@@ -19,9 +19,10 @@ BODY = {"model": "tiny", "messages": [{"role": "user", "content": "a"}], "temper
 
 
 @pytest.fixture
-def slow(make_server: Callable[..., RunningServer], published_decoder: Path) -> RunningServer:
-    """A server whose engine waits for `step` before each step."""
-    running = make_server([f"tiny={published_decoder}"])
+def slow(make_server: Callable[..., RunningServer], published_decoder: Path, tmp_path: Path) -> RunningServer:
+    """A server whose engine waits for `go` before each step."""
+    (tmp_path / "critique.yaml").write_text('template: "{{ text }}"\nfollowups: ["Is it?", "So?"]\n')
+    running = make_server([f"tiny={published_decoder}"], prompts=(str(tmp_path),))
     served = asyncio.run_coroutine_threadsafe(running.context.registry.load("tiny"), running.loop).result(30)
     engine = served.engine
     assert engine is not None
@@ -36,10 +37,15 @@ def slow(make_server: Callable[..., RunningServer], published_decoder: Path) -> 
     return running
 
 
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_disconnects_frees_its_place(slow: RunningServer, stream: bool) -> None:
+@pytest.mark.parametrize(
+    ("stream", "changes"),
+    [(True, {}), (False, {}), (True, {"model": "tiny:critique"}), (False, {"model": "tiny:critique"})],
+)
+def test_a_client_that_disconnects_frees_its_place(
+    slow: RunningServer, stream: bool, changes: dict[str, str]
+) -> None:
     running = slow.context.service.running
-    body = json.dumps(BODY | {"stream": stream}).encode()
+    body = json.dumps(BODY | {"stream": stream} | changes).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
     with socket.create_connection(("127.0.0.1", int(slow.url.rpartition(":")[2])), timeout=60) as client:
         client.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)

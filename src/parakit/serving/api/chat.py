@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -15,7 +16,7 @@ from parakit.serving.api.answers import token_logprob, truncation_headers, usage
 from parakit.serving.api.messages import MAX_MESSAGES, ChatMessage, template_messages
 from parakit.serving.api.prompts import PromptReference, read_prompt_reference
 from parakit.serving.api.sampling import MAX_TOKENS, SamplingFields
-from parakit.serving.api.streaming import DONE, EventStream, closing, event
+from parakit.serving.api.streaming import DONE, EventStream, cancelling, closing, event
 from parakit.serving.api.tools import ToolFields, call_delta_json, call_json
 from parakit.serving.config import MAX_TOP_LOGPROBS
 from parakit.serving.context import Account, Context, RequestId, client_name
@@ -65,7 +66,7 @@ async def chat_completions(
         client=client_name(account, body.user),
         request_id=request_id,
     )
-    generation = await context.service.start(call)
+    generation = await context.service.start(call, watched=partial(cancelling, request.receive))
     prompt = context.registry.prompt_of(call.model)
     headers = truncation_headers(generation)
     if body.stream:

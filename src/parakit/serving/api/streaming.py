@@ -51,7 +51,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with _cancelling(receive, self._generations):
+            async with cancelling(receive, *self._generations):
                 await send(
                     {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
                 )
@@ -75,7 +75,7 @@ async def _send_part(send: Send, body: bytes) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _cancelling(receive: Receive, generations: tuple[Generation, ...]) -> AsyncIterator[None]:
+async def cancelling(receive: Receive, *generations: Generation) -> AsyncIterator[None]:
     """Within the block a client that disconnects cancels the generations."""
 
     async def watch() -> None:
@@ -99,7 +99,7 @@ async def closing(request: Request, *generations: Generation) -> AsyncIterator[N
     closed at its end.
     """
     try:
-        async with _cancelling(request.receive, generations):
+        async with cancelling(request.receive, *generations):
             yield
     finally:
         for generation in generations:

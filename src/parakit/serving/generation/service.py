@@ -20,6 +20,8 @@ from parakit.serving.models.registry import ModelUse, Registry
 CONSTRAINED = ("json_schema", "regex", "grammar")
 N_PREPARING = 4  # threads that render templates and encode prompts
 OnEnd = Callable[[Generation], object]
+Watched = Callable[[Generation], contextlib.AbstractAsyncContextManager[None]]
+"""A block in which something may cancel a generation."""
 Result = TypeVar("Result")
 
 
@@ -61,9 +63,12 @@ class GenerationService:
         self._compiling = ThreadPoolExecutor(1, "parakit-compile")  # a schema may take seconds
         self._idle = asyncio.Event()
 
-    async def start(self, call: GenerationCall, work: MeteredWork | None = None) -> Generation:
+    async def start(
+        self, call: GenerationCall, work: MeteredWork | None = None, *, watched: Watched | None = None
+    ) -> Generation:
         """A running generation, which the caller must `close`, whatever happens. `work`: of the same request, whose model
-        and row it takes over.
+        and row it takes over. `watched`: the block in which each reply before the last is written, where a prompt has
+        followups; a reply that is cancelled ends the request.
 
         Raises `UnknownModel`, `ContextOverflow`, `OutOfMemory`, `ShuttingDown`, the engine's `QueueFull`, and `UserError`
         for other requests that cannot run.
@@ -83,7 +88,7 @@ class GenerationService:
             use = await opening.enter_async_context(self.registry.open(call.model))
             earlier = Usage()
             if call.followups:
-                call, earlier = await self._follow_up(call, use, row)
+                call, earlier = await self._follow_up(call, use, row, watched)
             generation = Generation(call, use.served, use.adapter)
             generation.earlier = earlier
             generation.row, generation.stack = row, opening.pop_all()
@@ -106,7 +111,7 @@ class GenerationService:
         return call
 
     async def _follow_up(
-        self, call: GenerationCall, use: ModelUse, row: MeterRow | None
+        self, call: GenerationCall, use: ModelUse, row: MeterRow | None, watched: Watched | None
     ) -> tuple[GenerationCall, Usage]:
         """The call for the last reply, after the replies before it, and what these used."""
         from parakit.serving.generation.prompt_filling import followed_up, last_reply, with_turn
@@ -118,10 +123,11 @@ class GenerationService:
             await self._submit(generation, is_last=False)
             turn = AssistantTurn(generation)
             try:
-                async for event in generation:
-                    turn.read(event)
-                    if row is not None:
-                        row.count(earlier + generation.usage)
+                async with watched(generation) if watched else contextlib.nullcontext():
+                    async for event in generation:
+                        turn.read(event)
+                        if row is not None:
+                            row.count(earlier + generation.usage)
             finally:
                 earlier += generation.usage
                 if row is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -19,7 +20,7 @@ from parakit.serving.api.anthropic_messages.request import (
     read_tools,
 )
 from parakit.serving.api.prompts import read_prompt_reference
-from parakit.serving.api.streaming import EventStream, closing, event, stream_error
+from parakit.serving.api.streaming import EventStream, cancelling, closing, event, stream_error
 from parakit.serving.context import Account, Context, RequestId
 from parakit.serving.generation.call import GenerationCall
 from parakit.serving.generation.generation import Generation, GenerationEvent
@@ -45,7 +46,7 @@ async def create_message(
         client=str((body.metadata or {}).get("user_id") or "")[:1000],
         request_id=request_id,
     )
-    generation = await context.service.start(call)
+    generation = await context.service.start(call, watched=partial(cancelling, request.receive))
     answer = _Answer(generation)
     headers = truncation_headers(generation)
     if body.stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -23,7 +24,7 @@ from parakit.serving.api.responses.request import (
     with_instructions,
 )
 from parakit.serving.api.responses.store import ResponseStore, StoredResponse
-from parakit.serving.api.streaming import DONE, EventStream, closing, event, stream_error
+from parakit.serving.api.streaming import DONE, EventStream, cancelling, closing, event, stream_error
 from parakit.serving.context import Account, Context, RequestId, ServingContext, owner_of
 from parakit.serving.generation.call import GenerationCall
 from parakit.serving.generation.generation import Generation, GenerationEvent
@@ -57,7 +58,7 @@ async def create_response(
         client=body.user or body.safety_identifier or "",
         request_id=request_id,
     )
-    generation = await context.service.start(call)
+    generation = await context.service.start(call, watched=partial(cancelling, request.receive))
     answer = _Answer(generation, body, conversation, context, account)
     headers = truncation_headers(generation)
     if body.stream:
