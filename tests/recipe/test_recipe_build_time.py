@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parakit.recipe.build_time import EVALUATION_SHARE, LEAST_SHARE, BuildTime
+from parakit.recipe.build_time import EVALUATION_SHARE, LEAST_SHARE, PLAIN_EVALUATION_SECONDS, BuildTime
 
 STAGES = ("pretrain", "finetune", "reward", "ppo", "distill")
 
@@ -52,6 +52,13 @@ def test_a_build_whose_time_is_over_still_trains_a_little():
     build = times(clock)
     clock.now = 2000.0
     assert build.budget("distill").seconds == pytest.approx(LEAST_SHARE * build.share("distill"))
+
+
+def test_a_plain_build_keeps_a_minute_for_its_evaluation():
+    assert times(Clock(), ("pretrain",)).share("pretrain") == 1000 - PLAIN_EVALUATION_SECONDS
+    assert times(Clock(), ("pretrain",), has_evaluations=True).share("pretrain") == 920
+    assert times(Clock(), ("pretrain",), has_start=True).share("pretrain") == 860
+    assert BuildTime(100.0, ("pretrain",), False, Clock()).share("pretrain") == 92
 
 
 def test_time_counts_across_interruptions_and_skipped_stages():

@@ -21,6 +21,8 @@ WEIGHTS = {"pretrain": 4.0, "finetune": 2.0, "align": 1.0, "distill": 1.5}
 START_WEIGHTS = {"pretrain": 2.0, "finetune": 3.0, "align": 2.0, "distill": 2.0}
 # Of the whole time, what evaluation and report are expected to take; the start is evaluated as well.
 EVALUATION_SHARE, START_EVALUATION_SHARE = 0.08, 0.14
+# At most, of a new model that is only pre-trained, where nothing is to be measured but its held-out text and samples.
+PLAIN_EVALUATION_SECONDS = 60.0
 ANSWERS_SHARE = 0.2  # and the answers from an index of documents
 LEAST_SHARE = 0.1  # of what a stage would get in a build that is on time, however late it is
 
@@ -37,6 +39,8 @@ class BuildTime:
     """By stages that are up to date, when they were made."""
     budgets: dict[str, TimeBudget] = field(default_factory=dict)
     has_index: bool = False
+    has_evaluations: bool = False
+    """Whether the recipe asks for more than every build measures."""
     started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,8 +74,10 @@ class BuildTime:
     @property
     def _training(self) -> float:
         """Seconds until the evaluation begins."""
-        measuring = START_EVALUATION_SHARE if self.has_start else EVALUATION_SHARE
-        return self.seconds * (1.0 - measuring - ANSWERS_SHARE * self.has_index)
+        measuring = self.seconds * (START_EVALUATION_SHARE if self.has_start else EVALUATION_SHARE)
+        if list(self.stages) == ["pretrain"] and not self.has_start and not self.has_evaluations:
+            measuring = min(measuring, PLAIN_EVALUATION_SECONDS)
+        return self.seconds * (1.0 - ANSWERS_SHARE * self.has_index) - measuring
 
     def _part(self, stage: str, stages: Sequence[str]) -> float:
         weights = START_WEIGHTS if self.has_start else WEIGHTS

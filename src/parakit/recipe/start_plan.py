@@ -12,7 +12,7 @@ from parakit.recipe.config import RecipeConfig, parse_time
 from parakit.recipe.graph import Stage, fingerprint
 from parakit.recipe.start_config import START, VOCABULARY
 from parakit.stages.config import FinetuneConfig, LoraFinetuneConfig, PretrainConfig
-from parakit.stages.data_config import CorpusConfig
+from parakit.stages.data_config import CorpusConfig, EvaluateConfig
 
 REPLAY_CORPUS, REPLAY_SHARDS = "replay_corpus", "replay_shards"
 
@@ -60,7 +60,13 @@ def time_of(recipe: RecipeConfig) -> BuildTime | None:
     trained = ["pretrain"] * (recipe.pretrain != "none") + ["finetune"] * (recipe.finetune is not None)
     trained += [step.method for step in recipe.align] + ["distill"] * (recipe.distill is not None)
     seconds = parse_time(recipe.time)
-    return BuildTime(seconds, trained, recipe.start is not None, has_index=recipe.index is not None)
+    return BuildTime(
+        seconds,
+        trained,
+        recipe.start is not None,
+        has_index=recipe.index is not None,
+        has_evaluations=recipe.evaluate != EvaluateConfig(),
+    )
 
 
 def from_start(recipe: RecipeConfig, training: PretrainConfig, folder: Path) -> PretrainConfig:

@@ -23,7 +23,7 @@ from parakit.training.threads import Rate, fastest
 TOLERANCE = 0.05  # of the steps that are left: a smaller change is none
 WINDOW, MIN_UNITS = 0.05, 3  # of the time, and units: what the present speed is measured on
 N_VALIDATIONS = 8  # at most, where nothing is set
-VALIDATION_SHARE = 0.15  # of the time that is left, at most
+VALIDATION_SHARE = 0.08  # of the time that is left, at most
 LOGGED_CHANGE = 0.35  # of the run's length
 THREADS_EVERY = 0.1  # of the time, from one choice of threads to the next
 
