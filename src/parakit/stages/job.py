@@ -19,6 +19,7 @@ from parakit.checkpoints.adapters import save_adapter
 from parakit.checkpoints.model_folder import save_model, take_part_in_saving
 from parakit.common.artifacts import LINEAGE, Lineage
 from parakit.common.choices import part_of
+from parakit.common.devices import pick_device
 from parakit.common.files import JsonObject
 from parakit.common.hardware import peak_memory, reset_peak_memory
 from parakit.common.processes import from_first, in_turn, is_first, wait_for_all
@@ -26,6 +27,7 @@ from parakit.common.progress import log
 from parakit.compression.merging import merge_checked
 from parakit.model.adapters import Adapter
 from parakit.model.heads import TransformerModel
+from parakit.model.kernels import compile_ahead
 from parakit.reports.cards.adapter_card import adapter_card
 from parakit.reports.cards.model_card import stage_card
 from parakit.reports.formatting import logit_difference
@@ -123,6 +125,8 @@ def run_job(
             job.budget.most_threads = most_threads
         run = in_turn("prepare", lambda: _prepare(job, run_dir, overwrite, confirm))
         setup = run.setup
+        if setup.task.sample and pick_device(setup.plan.device).type == "cpu":
+            compile_ahead()
         log(f"{setup.title}: {setup.plan.describe(setup.task.spec.progress_unit)}")
         predicted = predict(run.stage, run.objective, run.method, setup)
         reset_peak_memory()  # a build's earlier stages ran in this process

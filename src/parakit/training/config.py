@@ -82,8 +82,7 @@ class TextBatches(Batches):
     batch_tokens: int | None = Field(
         default=None,
         ge=2,
-        description="Tokens per optimizer step, padding included. Default: by the model's size; fewer in a given time that "
-        "has room for few steps.",
+        description="Tokens per optimizer step, with padding. Default: by size; fewer in a short time.",
     )
     max_tokens: int | None = Field(default=None, ge=1, description="Tokens to train on.")
 

@@ -11,7 +11,14 @@ import sys
 import pytest
 import torch
 
-from parakit.model.kernels import build, library, load_kernels, load_training_kernels, read_bandwidth
+from parakit.model.kernels import (
+    build,
+    compile_ahead,
+    library,
+    load_kernels,
+    load_training_kernels,
+    read_bandwidth,
+)
 
 needs_compiler = pytest.mark.skipif(load_kernels() is None, reason="no C++ compiler")
 
@@ -106,6 +113,35 @@ def test_a_training_step_does_not_wait_for_the_kernels_of_inference(fresh, tmp_p
     assert not hasattr(loaded, "parakit_forward")
     (made,) = (tmp_path / "cache" / "kernels").iterdir()
     assert made.name.startswith("training-")
+
+
+@needs_compiler
+def test_what_is_compiled_ahead_is_compiled_once_and_waited_for(fresh, tmp_path, monkeypatch):
+    cores = [2]
+    monkeypatch.setattr(library, "n_cores", lambda: cores[0])
+    monkeypatch.setattr(library, "_compiling", {})
+    path = fresh()
+    slow = path.read_text().replace("import shutil, sys", "import shutil, sys, time\ntime.sleep(1)")
+    path.write_text(slow)
+    compile_ahead()
+    compile_ahead()
+    assert load_kernels() is not None
+    (made,) = (tmp_path / "cache" / "kernels").iterdir()
+    assert made.name.startswith("inference-")
+    assert library._compiling == {}
+    cores[0] = 1
+    compile_ahead()
+    assert library._compiling == {}  # alone it would only slow the training down
+
+
+@needs_compiler
+def test_a_compiler_that_fails_ahead_is_no_error(fresh, capsys, monkeypatch):
+    monkeypatch.setattr(library, "n_cores", lambda: 2)
+    monkeypatch.setattr(library, "_compiling", {})
+    fresh(fails=True)
+    compile_ahead()
+    assert load_kernels() is None
+    assert "no such instruction" in capsys.readouterr().err
 
 
 @needs_compiler

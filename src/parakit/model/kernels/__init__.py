@@ -5,6 +5,7 @@ from parakit.common.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "compile_ahead": "library",
         "load_kernels": "library",
         "load_training_kernels": "library",
         "quantized_linear": "linear",
@@ -12,4 +13,4 @@ __getattr__, __dir__ = lazy_exports(
     },
 )
 
-__all__ = ["load_kernels", "load_training_kernels", "quantized_linear", "read_bandwidth"]
+__all__ = ["compile_ahead", "load_kernels", "load_training_kernels", "quantized_linear", "read_bandwidth"]

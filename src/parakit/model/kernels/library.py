@@ -10,13 +10,18 @@ import ctypes
 import functools
 import os
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
+from pathlib import Path
 
+from parakit.common.hardware import n_cores
 from parakit.common.progress import log
 from parakit.model.kernels.build import BuildError, build_library
 from parakit.model.kernels.layout import STRUCTURES, BatchLayout, CacheLayout, ModelLayout, Weight
 
 SWITCH = "PARAKIT_KERNELS"
+AHEAD = "inference"  # what is compiled while a training run begins
+_compiling: dict[str, Future[Path]] = {}
 # The arguments of `csrc/training.h` and `csrc/training_attention.h`, without the number of threads, which is the last.
 TRAINING_FUNCTIONS = {
     "parakit_rms_norm": (c_void_p, c_void_p, c_float, c_int64, c_int32, c_void_p, c_void_p),
@@ -37,6 +42,17 @@ def load_kernels() -> ctypes.CDLL | None:
     off.
     """
     return None if _is_switched_off() else _load("inference")
+
+
+def compile_ahead() -> None:
+    """Compile the library of inference meanwhile, where it is not in the cache and another core can do it: a training run
+    needs it for its samples. `load_kernels` waits for the rest.
+    """
+    if _is_switched_off() or AHEAD in _compiling or n_cores() < 2:
+        return
+    pool = ThreadPoolExecutor(1, "parakit-compile")
+    _compiling[AHEAD] = pool.submit(build_library, AHEAD)
+    pool.shutdown(wait=False)
 
 
 def load_training_kernels() -> ctypes.CDLL | None:
@@ -68,7 +84,8 @@ def read_bandwidth(n_bytes: int = 2**28, n_threads: int = 1, n_runs: int = 25) -
 @functools.cache
 def _load(part: str) -> ctypes.CDLL | None:
     try:
-        path = build_library(part)
+        ahead = _compiling.pop(part, None)
+        path = build_library(part) if ahead is None else ahead.result()
         try:
             library = ctypes.CDLL(str(path))
         except OSError:  # damaged: compile once more

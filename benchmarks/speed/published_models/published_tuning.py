@@ -65,7 +65,14 @@ def _compared(method: str, folder: Path, repeats: int) -> Figures:
     def side(name: str) -> Callable[[], Mapping[str, float]]:
         def run() -> Mapping[str, float]:
             done = run_process(
-                [sys.executable, "-m", "benchmarks.speed.published_tuning", name, method, folder],
+                [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.speed.published_models.published_tuning",
+                    name,
+                    method,
+                    folder,
+                ],
                 environment={"OMP_NUM_THREADS": "1"},
             )
             losses[name] = done.figures.pop("losses")

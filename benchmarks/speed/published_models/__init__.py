@@ -1,0 +1,1 @@
+"""Tuning the published model of 135M parameters, next to other libraries."""
