@@ -80,9 +80,7 @@ class TextBatches(Batches):
     """Rows of text, counted in tokens."""
 
     batch_tokens: int | None = Field(
-        default=None,
-        ge=2,
-        description="Tokens per optimizer step, with padding. Default: by size; fewer in a short time.",
+        default=None, ge=2, description="Tokens per optimizer step. Default: by size; fewer in a short time."
     )
     max_tokens: int | None = Field(default=None, ge=1, description="Tokens to train on.")
 

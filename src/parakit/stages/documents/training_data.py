@@ -37,7 +37,7 @@ N_SEARCHED = 20
 OWN_DOCUMENT = (
     0.7  # of the refusals are about a document that is there and does not say: the threshold finds no others
 )
-COMMON = 0.22  # of the refusals have a question of another subject about the document; with more of them its style means refusal
+COMMON = 0.22  # of the refusals have a question of another subject about the document; with more its style means refusal
 MIN_SILENT = 60  # characters
 _SENTENCE = re.compile(r".*?(?:[.!?]\s+|\n+|$)", re.DOTALL)
 
