@@ -136,6 +136,14 @@ def run_parakit(
     return run_process(command, timeout=timeout, environment=environment)
 
 
+def pretraining_figures(build: ProcessRun) -> Figures:
+    """What a `parakit build --json` says of its pre-training, and the seconds of the whole build."""
+    stage = build.figures["stages"]["pretrain"]
+    kept = ("parameters", "tokens", "bits_per_byte", "training_seconds", "tokens_per_second")
+    seconds = {"seconds": build.seconds, "processor_seconds": build.processor_seconds}
+    return {key: stage[key] for key in kept} | seconds
+
+
 def _kill_after(process: subprocess.Popen[bytes], timeout: float) -> threading.Timer:
     killer = threading.Timer(timeout, process.terminate)
     killer.daemon = True

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from parakit.common.artifacts import require_new_output
 from parakit.common.devices import pick_device
 from parakit.common.files import JsonObject
 from parakit.evaluation.judging.config import JudgeConfig
@@ -34,7 +33,6 @@ def judge(
     call that was interrupted, as by an endpoint that fails, resumes when it is repeated. Raises `UserError` for input that
     does not fit together, and for a judge that mostly gives no verdict.
     """
-    require_new_output(out, overwrite=overwrite)
     job = JudgeJob(
         judge=model_location(judge),
         config=JudgeConfig.parse(settings, "judge"),

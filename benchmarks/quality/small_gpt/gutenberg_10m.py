@@ -11,7 +11,14 @@ import math
 import sys
 from pathlib import Path
 
-from benchmarks.harness import DATA, kept_or_measured, run_parakit, run_process, work_folder
+from benchmarks.harness import (
+    DATA,
+    kept_or_measured,
+    pretraining_figures,
+    run_parakit,
+    run_process,
+    work_folder,
+)
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 VOCAB_SIZE = 8192
@@ -71,12 +78,8 @@ def _build(data: Path, folder: Path, minutes: float, seed: int) -> Figures:
     words = f"--exclude SOURCE.txt --size 10m --time {60 * minutes:g}s --seed {seed} --json".split()
     place: list[str | Path] = ["--builds", folder, "--name", "build", "--text", data / "gutenberg"]
     run = run_parakit("build", *words, *place, "--set", *SETTINGS, timeout=120 * minutes + 600)
-    stage = run.figures["stages"]["pretrain"]
-    kept = ("parameters", "tokens", "bits_per_byte", "training_seconds", "tokens_per_second")
-    return {key: stage[key] for key in kept} | {
-        "seconds": run.seconds,
+    return pretraining_figures(run) | {
         "seconds_over_time": run.seconds / (60 * minutes),
-        "processor_seconds": run.processor_seconds,
         "held_out_bytes": TokenShards.open(folder / "build" / "shards", "validation").n_bytes,
     }
 

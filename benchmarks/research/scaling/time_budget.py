@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.harness import DATA, kept_or_measured, run_parakit, work_folder
+from benchmarks.harness import DATA, kept_or_measured, pretraining_figures, run_parakit, work_folder
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 TIMES = {"10min": 600.0, "30min": 1800.0}
@@ -50,12 +50,6 @@ def _build(data: Path, folder: Path, name: str, seconds: float, *options: str) -
 
     def measure() -> Figures:
         words = f"--exclude SOURCE.txt --time {seconds:g}s --builds {folder} --name {name} --json".split()
-        run = run_parakit("build", "--text", data / "gutenberg", *words, *options)
-        stage = run.figures["stages"]["pretrain"]
-        kept = ("parameters", "tokens", "bits_per_byte", "training_seconds", "tokens_per_second")
-        return {key: stage[key] for key in kept} | {
-            "seconds": run.seconds,
-            "processor_seconds": run.processor_seconds,
-        }
+        return pretraining_figures(run_parakit("build", "--text", data / "gutenberg", *words, *options))
 
     return kept_or_measured(folder / f"{name}.json", measure)

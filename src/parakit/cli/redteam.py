@@ -40,12 +40,10 @@ def main(argv: list[str]) -> int:
     command = parse_command(RedteamCommandConfig, argv, "parakit redteam")
     config = _config(command)
     out = Path(command.output)
-    from parakit.common.artifacts import require_new_output
     from parakit.common.devices import pick_device
     from parakit.recipe.build_folder import model_location
     from parakit.stages.red_team import RedTeamJob, red_team
 
-    require_new_output(out, overwrite=command.overwrite)
     job = RedTeamJob(
         model_location(command.model),
         config,
