@@ -205,7 +205,8 @@ def _tiles(summary: BuildSummary) -> list[Tile]:
         tiles.append(Tile("Parameters", compact(final.parameters), note))
     if summary.seconds is not None:
         hardware = summary.hardware
-        cores = f"{hardware['cores']} processor cores" if hardware.get("cores") else ""
+        n_cores = hardware.get("cores")
+        cores = f"{n_cores} processor core{'s' * (n_cores != 1)}" if n_cores else ""
         note = str(hardware.get("accelerator") or cores)
         tiles.append(Tile("Time, all stages", long_duration(summary.seconds), note))
     return tiles
