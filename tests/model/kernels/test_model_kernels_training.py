@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from parakit.model.kernels import load_training_kernels, training
+from parakit.model.kernels.library import OPENMP
 from parakit.model.layers.positions import RotaryPositions
 
 pytestmark = pytest.mark.skipif(load_training_kernels() is None, reason="no C++ compiler")
@@ -78,6 +83,40 @@ def test_a_gradient_is_the_same_for_any_number_of_threads() -> None:
     finally:
         torch.set_num_threads(n_threads)
     assert all(one == found[0] for one in found)
+
+
+ON_THREADS = """
+import os, torch
+from parakit.model.kernels import training
+
+torch.set_num_threads(3)
+x = torch.randn(4096, 64)
+torch.randn(2**20).exp()  # PyTorch's threads are there from now on
+before = os.listdir("/proc/self/task")
+y = training.rms_norm(x, torch.ones(64), 1e-6)
+weight = torch.ones(64, requires_grad=True)
+training.rms_norm(x, weight, 1e-6).sum().backward()
+after = os.listdir("/proc/self/task")
+torch.testing.assert_close(y, torch.nn.functional.rms_norm(x, (64,), None, 1e-6))
+print(len(before), len(set(after) - set(before)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+@pytest.mark.parametrize(("limit", "n_threads"), [(None, 3), (1, 1), (2, 2)])
+def test_kernels_run_on_pytorchs_threads(limit: int | None, n_threads: int) -> None:
+    """A second pool would wait until the first one's threads stop spinning. The runtime may give fewer than asked for."""
+    if not hasattr(ctypes.CDLL(None), OPENMP[0]):
+        pytest.skip("this PyTorch has another runtime")
+    given = {} if limit is None else {"OMP_THREAD_LIMIT": str(limit)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")} | given
+    done = subprocess.run(
+        [sys.executable, "-c", ON_THREADS], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    n_before, n_new = map(int, done.stdout.split())
+    assert n_before >= n_threads
+    assert n_new == 0
 
 
 def test_swiglu_and_its_matrix() -> None:

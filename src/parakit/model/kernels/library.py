@@ -6,6 +6,7 @@ PARAKIT_KERNELS=off switches them off.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -22,6 +23,8 @@ from parakit.model.kernels.layout import STRUCTURES, BatchLayout, CacheLayout, M
 SWITCH = "PARAKIT_KERNELS"
 AHEAD = "inference"  # what is compiled while a training run begins
 _compiling: dict[str, Future[Path]] = {}
+# PyTorch's own runtime, which `import torch` has loaded: threads of a second one would fight for its processors.
+OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 # The arguments of `csrc/training.h` and `csrc/training_attention.h`, without the number of threads, which is the last.
 TRAINING_FUNCTIONS = {
     "parakit_rms_norm": (c_void_p, c_void_p, c_float, c_int64, c_int32, c_void_p, c_void_p),
@@ -122,6 +125,9 @@ def _declare_training(library: ctypes.CDLL) -> None:
     for name, argtypes in TRAINING_FUNCTIONS.items():
         function = getattr(library, name)
         function.argtypes, function.restype = (*argtypes, c_int32), None
+    with contextlib.suppress(AttributeError):  # PyTorch with another runtime: threads of the library's own
+        loaded = ctypes.CDLL(None)
+        library.parakit_use_openmp(*(ctypes.cast(getattr(loaded, name), c_void_p) for name in OPENMP))
 
 
 DECLARATIONS = {"inference": _declare_inference, "training": _declare_training}

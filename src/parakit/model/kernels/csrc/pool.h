@@ -2,7 +2,10 @@
 //
 // All threads of a `Team` run the same code, so a forward pass wakes them once and not at every product. A thread
 // that waits spins for a short time, then yields its processor, then sleeps: on a busy machine spinning takes the time
-// of the thread that is waited for. No OpenMP: torch has its own runtime, and two that spin fight for the processors.
+// of the thread that is waited for.
+//
+// Kernels that alternate with PyTorch's own operations must run on its threads: those of OpenMP spin for milliseconds after
+// an operation, and threads of another pool would wait for their processors. `use_openmp` gives PyTorch's runtime.
 #pragma once
 #include <pthread.h>
 
@@ -26,7 +29,7 @@ inline void pause_thread() {
 // What the threads of one run share.
 struct Shared {
   explicit Shared(int n) : n_threads(n) {}
-  const int n_threads;
+  std::atomic<int> n_threads;
   alignas(64) std::atomic<int> arrived{0};
   alignas(64) std::atomic<int> phase{0};
   alignas(64) std::atomic<int64_t> next{0};
@@ -36,16 +39,16 @@ struct Shared {
 struct Team {
   Shared& shared;
   int thread;
-  int n_threads() const { return shared.n_threads; }
+  int n_threads() const { return shared.n_threads.load(std::memory_order_relaxed); }
 
   // Wait until all threads are here. `take` starts from 0 again.
   void barrier() {
-    if (shared.n_threads == 1) {
+    if (n_threads() == 1) {
       shared.next.store(0, std::memory_order_relaxed);
       return;
     }
     int phase = shared.phase.load(std::memory_order_relaxed);
-    if (shared.arrived.fetch_add(1, std::memory_order_acq_rel) == shared.n_threads - 1) {
+    if (shared.arrived.fetch_add(1, std::memory_order_acq_rel) == n_threads() - 1) {
       shared.arrived.store(0, std::memory_order_relaxed);
       shared.next.store(0, std::memory_order_relaxed);
       shared.phase.store(phase + 1, std::memory_order_release);
@@ -62,10 +65,37 @@ struct Team {
   int64_t take(int64_t n) { return shared.next.fetch_add(n, std::memory_order_relaxed); }
 };
 
+// An OpenMP runtime, by the functions that gcc calls for `#pragma omp parallel`; clang's and Intel's runtimes have them too.
+struct OpenMp {
+  void (*parallel)(void (*work)(void*), void* data, unsigned n_threads, unsigned flags) = nullptr;
+  int (*thread)() = nullptr;
+  int (*n_threads)() = nullptr;
+
+  void run(int n, const std::function<void(Team&)>& work) const {
+    struct Run {
+      const OpenMp& openmp;
+      Shared shared;
+      const std::function<void(Team&)>& work;
+    } run = {*this, Shared(n), work};
+    parallel(
+        [](void* data) {
+          Run& run = *static_cast<Run*>(data);
+          // may be fewer than were asked for; all threads store the same number
+          run.shared.n_threads.store(run.openmp.n_threads(), std::memory_order_relaxed);
+          Team team{run.shared, run.openmp.thread()};
+          run.work(team);
+        },
+        &run, unsigned(n), 0);
+  }
+};
+
 class Pool {
  public:
+  OpenMp openmp;  // runs everything where it is set
+
   // Runs `work` on `n_threads` threads, this one included, and returns when all are done. One run at a time.
   void run(int n_threads, const std::function<void(Team&)>& work) {
+    if (n_threads > 1 && openmp.parallel) return openmp.run(n_threads, work);
     std::lock_guard<std::mutex> only(one_run_);
     Shared shared(n_threads);
     if (n_threads > 1) {
@@ -132,7 +162,7 @@ void start_pool() { only_pool = new Pool; }
 Pool& pool() {
   static bool once = [] {
     start_pool();
-    pthread_atfork(nullptr, nullptr, start_pool);  // a forked process has no threads of ours
+    pthread_atfork(nullptr, nullptr, start_pool);  // a forked process has no threads of ours, nor of OpenMP's
     return true;
   }();
   (void)once;

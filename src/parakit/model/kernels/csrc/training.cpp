@@ -11,6 +11,11 @@ using namespace parakit;
 
 extern "C" {
 
+// Run on the threads of an OpenMP runtime: its GOMP_parallel, omp_get_thread_num and omp_get_num_threads.
+void parakit_use_openmp(void (*parallel)(void (*)(void*), void*, unsigned, unsigned), int (*thread)(), int (*n_threads)()) {
+  pool().openmp = {parallel, thread, n_threads};
+}
+
 void parakit_rms_norm(const float* x, const float* weight, float eps, int64_t n_rows, int32_t n, float* y, float* inverse,
                       int32_t n_threads) {
   pool().run(n_threads, [&](Team& team) { rms_norm_rows(x, weight, eps, n_rows, n, y, inverse, team); });
