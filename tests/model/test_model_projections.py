@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from parakit.model.adapters.lora import DoraLinear, LoraLinear, PissaLinear
+from parakit.model.kernels import load_training_kernels, training
 from parakit.model.layers import projections
+from parakit.model.layers.norms import RMSNorm
 from parakit.model.layers.projections import project
 
 
@@ -35,6 +41,50 @@ def test_what_is_not_used_gets_a_gradient_of_zero() -> None:
     first.sum().backward()
     assert layers[0].weight.grad is not None
     assert layers[1].weight.grad is None or not layers[1].weight.grad.any()
+
+
+@pytest.mark.skipif(load_training_kernels() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("with_updates", [False, True])
+def test_a_norm_that_is_computed_again_changes_no_bit(
+    with_updates: bool, checkpointed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    norm, layers = RMSNorm(6, 1e-6), [nn.Linear(6, n, bias=False) for n in (5, 3)]
+    nn.init.normal_(norm.weight)
+    if with_updates:
+        layers = [adapted(layer) for layer in layers]
+    x, factors = torch.randn(2, 4, 6), [p for layer in layers for p in layer.parameters() if p.requires_grad]
+
+    def block(inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return project(norm(inputs), *layers)
+
+    found = []
+    for numbers in (2**30, 1):
+        monkeypatch.setattr(training, "COMPUTED_AGAIN", numbers)
+        inputs = x.clone().requires_grad_()
+        results = checkpoint(block, inputs, use_reentrant=False) if checkpointed else block(inputs)
+        total = sum((result.square().sum() for result in results), torch.zeros(()))
+        found.append([*results, *torch.autograd.grad(total, [inputs, norm.weight, *factors])])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_norm_is_let_go_where_it_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    if load_training_kernels() is None:
+        pytest.skip("no C++ compiler")
+    norm, layer = RMSNorm(6, 1e-6), nn.Linear(6, 5, bias=False)
+    alive = []
+    for numbers in (2**30, 1):
+        monkeypatch.setattr(training, "COMPUTED_AGAIN", numbers)
+        normed = norm(torch.randn(4, 6).requires_grad_())
+        (result,) = project(normed, layer)
+        reference = weakref.ref(normed)
+        del normed
+        gc.collect()
+        alive.append(reference() is not None)
+        result.sum().backward()
+    assert alive == [True, False]
 
 
 def adapted(base: nn.Linear, kind: type[LoraLinear] = LoraLinear, dropout: float = 0.0) -> LoraLinear:

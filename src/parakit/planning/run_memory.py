@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 from parakit.model.config import ModelConfig
-from parakit.planning.heap import heap_bytes
+from parakit.planning.heap.replay import heap_bytes
 from parakit.planning.machines import Machine
 from parakit.planning.memory import cache_bytes
 from parakit.planning.runs import FROZEN, RunSpec, stacks_of
@@ -127,7 +127,8 @@ def step_bytes(step: StepShape) -> RunBytes:
     config, process, weights = step.config, step.process_bytes, step.weight_bytes
     kernels = not (step.on_card or step.half)
     floats = sum(
-        activation_floats(each, step.frozen, step.checkpointing, kernels) for each in stacks_of(config)
+        activation_floats(each, step.frozen, step.checkpointing, kernels, step.n_tokens)
+        for each in stacks_of(config)
     )
     share = 0.6 if step.half else 1.0  # inputs of products are halved, residuals and norms are not
     if step.half:

@@ -18,6 +18,7 @@ PROCESS_BYTES = 400_000_000  # Python, PyTorch and its buffers, the tokenizer, w
 # Numbers of a chunk of logits, as in `training/objectives/fused_head_loss.py`: small next to a small output matrix.
 CHUNK, QUANTIZED_CHUNK = 2**23, 2**21
 SMALL_MATRIX, SMALL_CHUNK = 2**20, 2**20
+COMPUTED_AGAIN = 2**18  # numbers of a norm that is not kept, as in `model/kernels/training.py`
 STACKED_NUMBERS = 2**22  # of matrices that Muon updates at a time, as in `training/optimizers/muon.py`
 
 
@@ -50,6 +51,18 @@ class StepShape:
     process_bytes: int = PROCESS_BYTES
 
 
+def attention_widths(stack: TransformerConfig) -> tuple[int, int]:
+    """Of all query heads, and of all key-value heads."""
+    return stack.n_heads * stack.head_dim, stack.n_kv_heads * stack.head_dim
+
+
+def drops_norms(stack: TransformerConfig, n_tokens: int, frozen: bool, bias: bool) -> bool:
+    """Whether the kernels compute the norm before several products again in the backward pass. `bias`: that of the
+    products, which are PyTorch's where it trains.
+    """
+    return stack.norm == "rms" and (frozen or not bias) and n_tokens * stack.d_model >= COMPUTED_AGAIN
+
+
 def chunk_numbers(step: StepShape) -> int:
     """The most logits that exist at a time where they are computed in chunks."""
     if step.quantized:
@@ -58,17 +71,18 @@ def chunk_numbers(step: StepShape) -> int:
 
 
 def activation_floats(
-    stack: TransformerConfig, frozen: bool, checkpointing: bool, kernels: bool = False
+    stack: TransformerConfig, frozen: bool, checkpointing: bool, kernels: bool = False, n_tokens: int = 1
 ) -> int:
-    """Numbers of one token that the backward pass reads. Frozen matrices need no inputs, but adapters on them do."""
-    wide = stack.n_heads * stack.head_dim
-    narrow = stack.n_kv_heads * stack.head_dim
+    """Numbers of one of `n_tokens` that the backward pass reads. Frozen matrices need no inputs, but adapters on them do."""
+    wide, narrow = attention_widths(stack)
     inner = 4 if stack.gated else 2
     around = (4 if frozen else 6) * stack.d_model + 3 * wide + 4 * narrow
     if kernels and stack.gated and stack.activation == "silu":
         inner = 3 if frozen else 2
         placed = wide + narrow if stack.query_key_norm else 0  # rotation alone needs no inputs
         around = 4 * stack.d_model + 2 * wide + 2 * narrow + placed
+        for bias in (stack.attention_bias, stack.feed_forward_bias):
+            around -= stack.d_model * drops_norms(stack, n_tokens, frozen, bias)
     hidden = inner * stack.d_ff * (stack.n_active_experts if stack.n_experts else 1)
     block = hidden + around
     ends = (2 if kernels else 5) * stack.d_model
@@ -81,7 +95,7 @@ def muon_stack(config: ModelConfig) -> tuple[int, int]:
     """Numbers of the matrices that Muon updates at a time, where they are most, and of their products with themselves."""
     groups: dict[tuple[int, int], int] = {}
     for number, stack in enumerate(stacks_of(config)):
-        wide, narrow, d = stack.n_heads * stack.head_dim, stack.n_kv_heads * stack.head_dim, stack.d_model
+        wide, narrow, d = *attention_widths(stack), stack.d_model
         attention = [(d, wide), (d, narrow), (d, narrow), (d, wide)] * (2 if number else 1)
         for layer in range(stack.n_layers):
             experts = stack.has_experts(layer)

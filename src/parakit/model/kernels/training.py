@@ -12,7 +12,7 @@ Shapes: N rows, F features, B batch, H heads, T tokens, D head_dim, V vocabulary
 from __future__ import annotations
 
 from ctypes import c_int64
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,17 @@ from parakit.model.kernels.library import load_training_kernels
 
 PLAIN = (Tensor, nn.Parameter)
 MAX_HEAD_DIM = 512  # as in `csrc/training.h`
+# Numbers of a norm from which on it is computed again in a backward pass instead of kept; for fewer the call costs more.
+COMPUTED_AGAIN = 2**18
+NORM_OF = "parakit_norm_of"  # the attribute of a tensor
+
+
+class Normed(NamedTuple):
+    """What a norm was computed from."""
+
+    x: Tensor
+    weight: Tensor
+    eps: float
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor | None:
@@ -29,7 +40,20 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor | None:
     if not (served(x, weight) and has_dense_rows(x) and weight.is_contiguous()):
         return None
     result: Tensor = _RmsNorm.apply(x, weight, eps)
+    if torch.is_grad_enabled() and x.numel() >= COMPUTED_AGAIN:
+        setattr(result, NORM_OF, Normed(x, weight, eps))
     return result
+
+
+def norm_of(x: Tensor) -> Normed | None:
+    """What `rms_norm` computed x from, where keeping that instead of x saves memory."""
+    found: Normed | None = getattr(x, NORM_OF, None)
+    return found
+
+
+def norm_again(normed: Normed) -> Tensor:
+    """The norm, bit for bit."""
+    return _normed(*normed)[0]
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor | None:
@@ -147,12 +171,18 @@ def call(name: str, *arguments: Any) -> None:
     getattr(library, name)(*plain, torch.get_num_threads())
 
 
+def _normed(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The norm, and 1 / sqrt(mean(x^2) + eps) of each row."""
+    width = x.shape[-1]
+    result, inverse = torch.empty_like(x), x.new_empty(x.numel() // width)
+    call("parakit_rms_norm", x, weight, eps, len(inverse), width, result, inverse)
+    return result, inverse
+
+
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        width = x.shape[-1]
-        result, inverse = torch.empty_like(x), x.new_empty(x.numel() // width)
-        call("parakit_rms_norm", x, weight, eps, len(inverse), width, result, inverse)
+        result, inverse = _normed(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
         return result
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from parakit.model.kernels.training import PLAIN, has_hooks
+from parakit.model.kernels.training import PLAIN, Normed, has_hooks, norm_again, norm_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def project_together(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ..
     if not x.requires_grad and not has_updates:
         return None  # nothing to add up
     flat = (tensor for one in projections for tensor in one.tensors)
-    results: tuple[Tensor, ...] = _Shared.apply(x, [one.scale for one in projections], *flat)
+    results: tuple[Tensor, ...] = _Shared.apply(x, norm_of(x), [one.scale for one in projections], *flat)
     return results
 
 
@@ -106,19 +106,25 @@ def _split(tensor: Tensor, projections: Sequence[Projection], along: int = 1) ->
 
 class _Shared(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scales: Sequence[float], *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, x: Tensor, normed: Normed | None, scales: Sequence[float], *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Where x is a norm, the backward pass computes it again from what the norm's own keeps anyway."""
         results, inner = _results(x, _from_flat(scales, tensors))
-        ctx.scales = scales
-        ctx.save_for_backward(x, inner, *tensors)
+        ctx.scales, ctx.eps = scales, normed and normed.eps
+        kept = (x, None) if normed is None else (normed.x, normed.weight)
+        ctx.save_for_backward(*kept, inner, *tensors)
         return results
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, inner, *tensors = ctx.saved_tensors
+        x, norm_weight, inner, *tensors = ctx.saved_tensors
+        if norm_weight is not None:
+            x = norm_again(Normed(x, norm_weight, ctx.eps))
         projections = _from_flat(ctx.scales, tensors)
         rows, slopes = x.reshape(-1, x.shape[-1]), [grad.reshape(-1, grad.shape[-1]) for grad in grads]
-        needs_x, _, *needs = ctx.needs_input_grad
+        needs_x, _, _, *needs = ctx.needs_input_grad
         of_weights = [slope.T @ rows if needs[4 * i] else None for i, slope in enumerate(slopes)]
         no_updates: list[Tensor | None] = [None] * len(slopes)
         of_first, of_second, of_inner = no_updates, no_updates, None
@@ -126,7 +132,7 @@ class _Shared(torch.autograd.Function):
             of_first, of_second, of_inner = _of_updates(rows, slopes, inner, projections)
         found = zip(of_weights, no_updates, of_first, of_second, strict=True)
         of_x = _of_input(slopes, of_inner, projections).view(x.shape) if needs_x else None
-        return of_x, None, *(one for gradients in found for one in gradients)
+        return of_x, None, None, *(one for gradients in found for one in gradients)
 
 
 def _from_flat(scales: Sequence[float], tensors: Sequence[Any]) -> list[Projection]:

@@ -2,10 +2,10 @@
 replayed on a model of the allocator. Imports no torch.
 
 A process that trains on a CPU keeps freed memory for the next tensors (`training/threads.py`), so what it holds is the end of
-its heap. Tensors are aligned to 64 bytes, for which glibc looks for a free piece of 112 bytes more than the tensor: the hole of
-a freed tensor does not take another one of its size until a neighbour is free, too. So results that are dropped between those
-that are kept (the sum of a residual path, a matrix's product before its low-rank update) stay as holes, and gradients that are
-larger than a layer's activations find no place between them. Both are a tenth to a half of what a step holds.
+its heap. The hole of a freed tensor does not take another one of its size until a neighbour is free, too (`allocator.py`). So
+results that are dropped between those that are kept (the sum of a residual path, a matrix's product before its low-rank update)
+stay as holes, and gradients that are larger than a layer's activations find no place between them. Both are a tenth to a half
+of what a step holds.
 
 The order is that of the default block with the kernels of training; other kinds are replayed as the nearest one. Left out:
 tensors of a few numbers a token.
@@ -13,76 +13,22 @@ tensors of a few numbers a token.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from functools import lru_cache
 
 from parakit.model.config import ModelConfig
 from parakit.model.transformer_config import TransformerConfig
+from parakit.planning.heap.allocator import Heap
 from parakit.planning.runs import lora_parameters, stacks_of
-from parakit.planning.training_memory import FLOAT, StepShape, chunk_numbers, muon_stack
+from parakit.planning.training_memory import (
+    FLOAT,
+    StepShape,
+    attention_widths,
+    chunk_numbers,
+    drops_norms,
+    muon_stack,
+)
 
-ALIGNMENT, HEADER, LEAST_PIECE = 64, 16, 32  # bytes; glibc's malloc.c
-MARGIN = ALIGNMENT + LEAST_PIECE + HEADER  # that an aligned request adds
 REPLAYED_LAYERS = 40  # of a deeper stack two depths are replayed, and the rest follows from their difference
-
-
-class Heap:
-    """Best fit with joined neighbours, as glibc's main arena; `high` is the most that it reached, in bytes."""
-
-    def __init__(self) -> None:
-        self.high = self.end = 0
-        self._taken: dict[int, int] = {}  # of tensors: start -> bytes
-        self._free: dict[int, int] = {}  # of pieces: start -> bytes
-        self._ends: dict[int, int] = {}  # end -> start
-        self._sizes: list[tuple[int, int]] = []  # bytes and start, ascending
-
-    def take(self, n_bytes: int) -> int:
-        """The place of a new tensor."""
-        size = -(-(n_bytes + HEADER) // HEADER) * HEADER
-        needed = size + MARGIN
-        at = bisect_left(self._sizes, (needed, -1))
-        if at < len(self._sizes):
-            length, start = self._sizes[at]
-            self._remove(start)
-        else:
-            length, start = needed, self.end
-            self.end += needed
-            self.high = max(self.high, self.end)
-        lead = -(start + HEADER) % ALIGNMENT
-        lead += ALIGNMENT if 0 < lead < LEAST_PIECE else 0
-        place = start + lead
-        self._taken[place] = size
-        self._join(place + size, length - lead - size)
-        self._join(start, lead)
-        return place
-
-    def copy(self, place: int) -> int:
-        """The place of a tensor of the same size."""
-        return self.take(self._taken[place] - HEADER)
-
-    def drop(self, place: int) -> None:
-        """Free a tensor."""
-        self._join(place, self._taken.pop(place))
-
-    def _join(self, start: int, size: int) -> None:
-        if size <= 0:
-            return
-        if start + size in self._free:
-            size += self._remove(start + size)
-        if start in self._ends:
-            start = self._ends[start]
-            size += self._remove(start)
-        if start + size == self.end:
-            self.end = start
-            return
-        self._free[start], self._ends[start + size] = size, start
-        insort(self._sizes, (size, start))
-
-    def _remove(self, start: int) -> int:
-        size = self._free.pop(start)
-        del self._ends[start + size]
-        self._sizes.pop(bisect_left(self._sizes, (size, start)))
-        return size
 
 
 @lru_cache(maxsize=4096)
@@ -172,10 +118,11 @@ class _Replay:
     def attention(
         self, stack: TransformerConfig, kept: dict[str, int], name: str, x: int, frozen: bool
     ) -> int:
-        n, d, wide, narrow = self.n, *_widths(stack)
+        n, d, wide, narrow = self.n, stack.d_model, *attention_widths(stack)
         kept[f"{name} normed"] = self.take(n * d)
         for part, width in (("query", wide), ("key", narrow), ("value", narrow)):
             kept[f"{name} {part}"] = self.matrix(kept, f"{name} {part}", width, frozen)
+        self.drop_norm(stack, kept, f"{name} normed", stack.attention_bias)
         for part, width in (("query", wide), ("key", narrow)):
             placed = self.take(n * width)
             if not stack.query_key_norm:  # rotation alone needs no inputs
@@ -199,6 +146,8 @@ class _Replay:
         if stack.gated:
             kept["gate"] = self.matrix(kept, "gate", width, frozen)
         kept["up"] = self.matrix(kept, "up", width, frozen)
+        if stack.gated:
+            self.drop_norm(stack, kept, "normed", stack.feed_forward_bias)
         again = self.kernels and stack.gated and stack.activation == "silu"
         if stack.gated and not again:
             kept["activated"] = self.take(n * width)
@@ -248,6 +197,10 @@ class _Replay:
             self.drop(*(gradient for _, _, gradient in matrices))
         return total
 
+    def drop_norm(self, stack: TransformerConfig, kept: dict[str, int], name: str, bias: bool) -> None:
+        if self.kernels and drops_norms(stack, self.n, self.step.frozen, bias):
+            self.drop(kept.pop(name))
+
     def norm_back(self, stack: TransformerConfig, gradient: int, normed: int | None = None) -> int:
         self.drop(normed)
         found = self.take(self.n * stack.d_model)
@@ -285,11 +238,12 @@ class _Replay:
         names = ("gate", "up") if stack.gated else ("up",)
         self.drop(*(kept.pop(name, None) for name in (*names, "activated")))
         pairs = [(name, width, slope) for name, slope in zip(names, slopes, strict=True)]
-        normed = self.shared_back(kept, d, *reversed(pairs))
-        return self.joined(stack, self.norm_back(stack, normed, kept.pop("normed")), gradient)
+        normed = kept.pop("normed", None) or self.take(n * d)
+        of_input = self.shared_back(kept, d, *reversed(pairs))
+        return self.joined(stack, self.norm_back(stack, of_input, normed), gradient)
 
     def attention_back(self, stack: TransformerConfig, kept: dict[str, int], name: str, gradient: int) -> int:
-        n, d, wide, narrow = self.n, *_widths(stack)
+        n, d, wide, narrow = self.n, stack.d_model, *attention_widths(stack)
         attended = self.matrix_back(kept, f"{name} output", wide, d)
         query, key, value = (self.take(n * width) for width in (wide, narrow, narrow))
         held = ("attended", "normalizer", "placed query", "placed key", "value", "repeated")
@@ -298,11 +252,12 @@ class _Replay:
         for part, width, slope in (("key", narrow, key), ("query", wide, query)):
             found.append(self.take(n * width))
             self.drop(slope, kept.pop(f"{name} {part}", None))
+        normed = kept.pop(f"{name} normed", None) or self.take(n * d)
         of_input = self.shared_back(
             kept, d, (f"{name} value", narrow, value), (f"{name} key", narrow, found[0]),
             (f"{name} query", wide, found[1]),
         )  # fmt: skip
-        return self.joined(stack, self.norm_back(stack, of_input, kept.pop(f"{name} normed")), gradient)
+        return self.joined(stack, self.norm_back(stack, of_input, normed), gradient)
 
     def free_block(self, kept: dict[str, int]) -> None:
         """All but the result, which is the input of the next block."""
@@ -391,9 +346,3 @@ class _Replay:
             self.drop(gradients, x)
         self.drop(*self.gradients)
         self.gradients.clear()
-
-
-def _widths(
-    stack: TransformerConfig,
-) -> tuple[int, int, int]:  # of the model, all query heads, all key-value heads
-    return stack.d_model, stack.n_heads * stack.head_dim, stack.n_kv_heads * stack.head_dim
