@@ -21,10 +21,10 @@ import numpy as np
 from benchmarks.harness import DATA
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
-WIDTHS = (32, 64, 128)
+WIDTHS = (32, 64, 128, 256)
 RATES: Mapping[str, tuple[float, ...]] = {
     "muon": tuple(0.005 * 2**k for k in range(5)),
-    "adamw": tuple(0.001 * 2**k for k in range(6)),
+    "adamw": tuple(0.0005 * 2**k for k in range(7)),
 }
 EMBEDDING_RATE = 0.004
 VOCAB_SIZE, SEQ_LEN, ROWS, N_LAYERS, HEAD_DIM = 257, 128, 8, 3, 32  # 256 is the end of a document

@@ -24,12 +24,31 @@ from benchmarks.speed.published_models.published_dpo import FILE as PREFERENCES
 
 N_PROCESSES, N_CHATS, N_PAIRS, SEQ_LEN, ROWS = 2, 120, 40, 64, 4
 BOOK = "gutenberg/The-Adventures-of-Sherlock-Holmes_1661.txt.gz"
-COMMON = ("--seq-len", str(SEQ_LEN), "--validate-every", "100000", "--precision", "float32", "--compile", "off", "--json")
+COMMON = (
+    "--seq-len",
+    str(SEQ_LEN),
+    "--validate-every",
+    "100000",
+    "--precision",
+    "float32",
+    "--compile",
+    "off",
+    "--json",
+)
 LAYOUTS = ("data", "shard")
 COMMANDS: Mapping[str, Sequence[str]] = {
     "pretrain": ("pretrain", "shards", "--model", "lm"),
     "finetune": ("finetune", "lm", "--conversations", "chats.jsonl", "--before-after", "none"),
-    "lora": ("finetune", "lm", "--conversations", "chats.jsonl", "--before-after", "none", "--method", "lora"),
+    "lora": (
+        "finetune",
+        "lm",
+        "--conversations",
+        "chats.jsonl",
+        "--before-after",
+        "none",
+        "--method",
+        "lora",
+    ),
     "dpo": ("align", "lm", "--method", "dpo", "--preferences", "pairs.json"),
     "distill": ("distill", "lm", "--conversations", "chats.jsonl", "--keep-layers", "10"),
 }
@@ -41,7 +60,11 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "*.one.step_seconds": (NO_TARGET, "{0}: seconds a step, one process with two threads"),
 })  # fmt: skip
 def processes(
-    *, data: Path = DATA, steps: int = 50, commands: tuple[str, ...] = tuple(COMMANDS), work: Path | None = None
+    *,
+    data: Path = DATA,
+    steps: int = 50,
+    commands: tuple[str, ...] = tuple(COMMANDS),
+    work: Path | None = None,
 ) -> Figures:
     """`work` keeps what was measured, so that an interrupted run resumes."""
     with work_folder(work) as folder:
@@ -50,7 +73,8 @@ def processes(
         for name in commands:
             measured = {
                 layout: kept_or_measured(
-                    folder / "rows" / f"{name}-{layout}-{steps}.json", partial(_run, folder, name, layout, steps)
+                    folder / "rows" / f"{name}-{layout}-{steps}.json",
+                    partial(_run, folder, name, layout, steps),
                 )
                 for layout in ("one", *LAYOUTS)
             }
@@ -84,7 +108,8 @@ def _run(folder: Path, name: str, layout: str, steps: int) -> Figures:
     else:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(N_PROCESSES), "-m"]
         run_process(
-            [*torchrun, "parakit", command, *options, "--parallel", layout], environment={"OMP_NUM_THREADS": "1"}
+            [*torchrun, "parakit", command, *options, "--parallel", layout],
+            environment={"OMP_NUM_THREADS": "1"},
         )
     lines = (out / "training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     taken = [one for one in map(json.loads, lines) if one["kind"] == "step"]
