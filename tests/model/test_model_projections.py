@@ -87,6 +87,17 @@ def test_a_norm_is_let_go_where_it_is_computed_again(monkeypatch: pytest.MonkeyP
     assert alive == [True, False]
 
 
+def test_a_norm_that_was_changed_in_place_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "COMPUTED_AGAIN", 1)
+    torch.manual_seed(0)
+    layer, gradients = nn.Linear(6, 5, bias=False), []
+    x = torch.randn(4, 6)
+    for scaled in (lambda normed: normed.mul_(2), lambda normed: normed * 2):
+        (result,) = project(scaled(RMSNorm(6, 1e-6)(x)), layer)
+        gradients.append(torch.autograd.grad(result.sum(), layer.weight)[0])
+    assert torch.equal(*gradients)
+
+
 def adapted(base: nn.Linear, kind: type[LoraLinear] = LoraLinear, dropout: float = 0.0) -> LoraLinear:
     wrapper = kind(base.requires_grad_(False), rank=2, scale=1.5, dropout=dropout)
     for factor in (wrapper.lora_a, wrapper.lora_b):
