@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from parakit.common import UserError
-from parakit.model.presets import config_for_size
+from parakit.model import DecoderConfig
+from parakit.model.presets import config_for_size, default_hyperparameters
 from parakit.stages import plans
 from parakit.stages.config import FinetuneConfig, PretrainConfig
 from parakit.stages.plans import (
@@ -54,6 +55,24 @@ def examples(n: int, task: str = "translate", length: int = 10) -> ExampleShards
 
 def sizing(family: str = "encoder-decoder", size: str = "80k"):
     return config_for_size(size, VOCAB_SIZE, 32, family)
+
+
+@pytest.mark.parametrize(("width", "share"), [(48, 1.0), (64, 1.0), (128, 0.5), (256, 0.25)])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "schedule_free", "muon"])
+def test_the_rate_of_adam_for_matrices_falls_with_the_width(optimizer: str, width: int, share: float) -> None:
+    shape = {"d_model": width, "n_layers": 1, "n_heads": 2, "n_kv_heads": 2, "head_dim": 8, "d_ff": 32}
+    chosen = default_hyperparameters(DecoderConfig(vocab_size=VOCAB_SIZE, max_seq_len=32, **shape))
+    data = TokenShards(np.zeros(10_000, np.uint16), np.array([0, 10_000]), vocab_size=VOCAB_SIZE)
+    plan = resolve_plan(PretrainConfig(optimizer=optimizer), chosen, data)
+    assert plan.embedding_learning_rate == chosen.embedding_learning_rate
+    usual = chosen.learning_rate if optimizer == "muon" else share * chosen.embedding_learning_rate
+    assert plan.learning_rate == usual
+    given = resolve_plan(PretrainConfig(optimizer=optimizer, learning_rate=0.1), chosen, data)
+    assert given.learning_rate == 0.1
+    tuned = resolve_plan(
+        FinetuneConfig(task="translate", optimizer=optimizer), chosen, examples(200), tuning=True
+    )
+    assert optimizer == "muon" or tuned.learning_rate == tuned.embedding_learning_rate
 
 
 def test_translations_fill_a_step_as_text_does_and_labels_come_by_the_dozen():

@@ -38,6 +38,9 @@ UNBOUNDED = 10**9  # steps: only the time limits the run
 # A new model's run on text that has fewer steps takes smaller ones, of no fewer tokens and rows (docs/log.md).
 MIN_STEPS, LEAST_BATCH_TOKENS, LEAST_BATCH_ROWS = 400, 2048, 8
 FINETUNE_LEARNING_RATE_FACTOR = 0.25
+# A new model's rate for matrices falls with the width where Adam updates them (Yang et al. 2022, "Tensor Programs V", table 3);
+# `python -m benchmarks rate_transfer` measures from which width on.
+ADAM_LIKE, ADAM_WIDTH = ("adamw", "adam", "schedule_free"), 64
 BATCH_EXAMPLES = 32
 FINETUNE_EPOCHS, FROM_SCRATCH_EPOCHS = 2.0, 10.0  # over conversations or examples, by default
 
@@ -89,20 +92,25 @@ def resolve_plan(
     }
     if isinstance(data, ExampleShards):
         epochs = FINETUNE_EPOCHS if tuning else FROM_SCRATCH_EPOCHS
-        return resolve_examples(
+        plan = resolve_examples(
             training,
             n_train_examples=data.n_examples,
             batch_examples=_batch_examples(data, sizing.batch_tokens),
             default_epochs=epochs,
             **rates,
         )
-    return resolve(
-        training,
-        batch_tokens=sizing.batch_tokens,
-        n_train_tokens=data.n_tokens,
-        default_epochs=(FINETUNE_EPOCHS if tuning else 1.0) / new_share,
-        **rates,
-    )
+    else:
+        plan = resolve(
+            training,
+            batch_tokens=sizing.batch_tokens,
+            n_train_tokens=data.n_tokens,
+            default_epochs=(FINETUNE_EPOCHS if tuning else 1.0) / new_share,
+            **rates,
+        )
+    if training.optimizer in ADAM_LIKE and training.learning_rate is None and not tuning:
+        narrower = min(1.0, ADAM_WIDTH / sizing.config.d_model)
+        plan = plan.replace(learning_rate=plan.learning_rate * narrower)
+    return plan
 
 
 def plan_by_timing(
