@@ -47,8 +47,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor | None:
 
 def norm_of(x: Tensor) -> Normed | None:
     """What `rms_norm` computed x from, where keeping that instead of x saves memory. None if x was changed in place since."""
-    found: Normed | None = None if x._version else getattr(x, NORM_OF, None)
-    return found
+    found: Normed | None = getattr(x, NORM_OF, None)
+    return None if found is None or x._version else found
 
 
 def norm_again(normed: Normed) -> Tensor:
