@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,3 +94,21 @@ def test_test_files_have_unique_names_and_mirror_the_packages() -> None:
 
 def test_no_personal_traces_are_left() -> None:
     assert written_rules.personal_traces(ROOT) == []
+
+
+# `setattr(module.time, "monotonic", ...)` or `setattr("module.time.monotonic", ...)`
+SHARED_CLOCK = re.compile(r'setattr\(\s*(?:"[\w.]*\btime\.\w+"|[\w.]*\btime,\s*")')
+
+
+def test_no_test_changes_a_clock_that_others_read() -> None:
+    """The module `time` is one for the whole process: a server's event loop in another thread that reads a changed clock waits
+    for an hour that never comes. A module's own name `time` is replaced instead.
+    """
+    assert SHARED_CLOCK.search('monkeypatch.setattr(trainer.time, "monotonic", later)')
+    assert SHARED_CLOCK.search('monkeypatch.setattr("parakit.training.time.sleep", later)')
+    found = [
+        path.name
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        if path != Path(__file__).resolve() and SHARED_CLOCK.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

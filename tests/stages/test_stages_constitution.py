@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,7 +86,7 @@ def test_what_was_done_is_not_done_again(
     inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The critic goes away in the middle, comes back, and is asked for the rest alone."""
-    monkeypatch.setattr("parakit.inference.chat_models.openai.time.sleep", lambda _: None)
+    monkeypatch.setattr("parakit.inference.chat_models.openai.time", SimpleNamespace(sleep=lambda _: None))
     monkeypatch.setattr(constitution_job, "CHUNK_SIZE", 4)
     requests: list[str] = []
 

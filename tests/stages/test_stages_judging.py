@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def test_an_endpoint_judges_and_votes_measure_it(answers: tuple[str, str], tmp_p
 def test_an_endpoint_that_fails_half_way_loses_no_verdict(
     answers: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("parakit.inference.chat_models.openai.time.sleep", lambda _: None)
+    monkeypatch.setattr("parakit.inference.chat_models.openai.time", SimpleNamespace(sleep=lambda _: None))
     state = {"left": 18, "n": 0}  # requests that succeed: the first 8 pairs and a part of the others
 
     def answer(path: str, body: Any, headers: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,7 +102,7 @@ def test_what_was_said_is_shown_as_text() -> None:
 def test_an_unreachable_judge_loses_no_answers(
     models: tuple[Path, Path], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("parakit.inference.chat_models.openai.time.sleep", lambda _: None)
+    monkeypatch.setattr("parakit.inference.chat_models.openai.time", SimpleNamespace(sleep=lambda _: None))
     replies = {"status": 500}
 
     def answer(path: str, body: Any, headers: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,7 +118,7 @@ def test_a_checkpoint_is_due_after_a_minute_when_no_period_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(trainer_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(trainer_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     for _ in tiny_trainer(tmp_path, save_every=None).steps():
         clock[0] += 25.0
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000009", "step-00000012"]
