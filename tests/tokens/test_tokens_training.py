@@ -21,6 +21,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from parakit.common.errors import UserError
 from parakit.common.seeds import rng
 from parakit.tokens import TokenizerConfig, train_tokenizer
+from parakit.tokens.tokenizer import training
 from parakit.tokens.tokenizer.comparison import unknown_share
 from parakit.tokens.tokenizer.exact_training import MAX_WORD, choose_alphabet, count_words, learn_merges
 from parakit.tokens.tokenizer.fast_encoding import PATTERNS, TiktokenEncoder, byte_alphabet
@@ -265,3 +266,25 @@ def test_a_text_without_word_ends_is_cut_for_training_and_encoded_whole(kind: st
     assert tokenizer.vocab_size > 400
     if kind != "wordpiece":  # whose longest word is 1,000 letters
         assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+RUNS = st.lists(
+    st.tuples(st.sampled_from(["a", "é", " ", "\n", "!", "7", "a ", " !", "\n "]), st.integers(1, 300)),
+    max_size=8,
+)
+
+
+@given(RUNS, st.booleans())
+def test_only_words_that_are_too_long_are_cut(runs: list[tuple[str, int]], each_digit: bool) -> None:
+    text = "".join(part * n for part, n in runs)
+    splitter = training._word_splitter(TokenizerConfig(split_digits=each_digit))
+    pieces = list(training._cut_long_words([text], splitter))
+    assert "".join(pieces) == text
+    words = [word for word, _ in splitter.pre_tokenize_str(text)]
+    if all(len(word) <= MAX_WORD for word in words):
+        assert pieces == [text]
+    found = [word for piece in pieces for word, _ in splitter.pre_tokenize_str(piece)]
+    assert max(map(len, found), default=0) <= MAX_WORD
+    cut = [word[i : i + MAX_WORD] for word in words for i in range(0, len(word), MAX_WORD)]
+    if not any(word.isspace() and len(word) > MAX_WORD for word in words):  # whose pieces may split once more
+        assert found == cut

@@ -8,6 +8,7 @@ transformers encodes with special tokens; Parakit's `encode` never does.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -26,6 +27,11 @@ from parakit.tokens.tokenizer.tokenizer import Tokenizer
 from parakit.tokens.tokenizer.unigram_training import learn_unigram
 
 _TEXTS_PER_CALL, _LONGEST_WORDPIECE = 256, 1000
+# A word of more than `MAX_WORD` characters has half of them in one run, of space or of none (a symbol's newlines follow it).
+_RUN = MAX_WORD // 2
+_MAYBE_LONG_WORD = re.compile(
+    rf"(?:\S{{1,{_RUN - 1}}}+(?!\S)|\s{{1,{_RUN - 1}}}+(?!\s))*+(?:\S{{{_RUN}}}|\s{{{_RUN}}})"
+)
 
 
 def train_tokenizer(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
@@ -75,16 +81,17 @@ class _TextReader:
             if self._max_bytes is not None and self.n_bytes >= self._max_bytes:
                 return
 
-    def lists(self) -> Iterator[list[str]]:
-        """Lists of texts: fewer calls into the trainer."""
-        chunk: list[str] = []
-        for text in self:
-            chunk.append(text)
-            if len(chunk) == _TEXTS_PER_CALL:
-                yield chunk
-                chunk = []
-        if chunk:
+
+def _in_lists(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of texts: fewer calls into the trainer."""
+    chunk: list[str] = []
+    for text in texts:
+        chunk.append(text)
+        if len(chunk) == _TEXTS_PER_CALL:
             yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _splits_digits(config: TokenizerConfig) -> bool:
@@ -94,19 +101,29 @@ def _splits_digits(config: TokenizerConfig) -> bool:
 
 def _byte_bpe(model: models.BPE, config: TokenizerConfig) -> HuggingFaceTokenizer:
     backend = HuggingFaceTokenizer(model)
-    backend.pre_tokenizer = _byte_splitter(config)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [_word_splitter(config), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     backend.decoder = decoders.ByteLevel()
     return _with_case_folding(backend, config)
 
 
-def _byte_splitter(config: TokenizerConfig, max_word: int | None = None) -> pre_tokenizers.PreTokenizer:
-    """Words by the pattern of the settings, in the byte alphabet; cut at `max_word` characters."""
+def _word_splitter(config: TokenizerConfig) -> pre_tokenizers.PreTokenizer:
+    """Words by the pattern of the settings."""
     pattern = PATTERNS["one_digit" if _splits_digits(config) else "three_digits"]
-    patterns = [pattern] if max_word is None else [pattern, rf"(?m:.{{1,{max_word}}})"]
-    splits = [pre_tokenizers.Split(Regex(one), "isolated") for one in patterns]
-    return pre_tokenizers.Sequence(
-        [*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    return pre_tokenizers.Split(Regex(pattern), "isolated")
+
+
+def _cut_long_words(texts: Iterable[str], splitter: pre_tokenizers.PreTokenizer) -> Iterator[str]:
+    """The texts; those with words of more than `MAX_WORD` characters in pieces that end where such a word is cut."""
+    for text in texts:
+        start = 0
+        if _MAYBE_LONG_WORD.match(text):
+            for _, (first, end) in splitter.pre_tokenize_str(text):
+                for cut in range(first + MAX_WORD, end, MAX_WORD):
+                    yield text[start:cut]
+                    start = cut
+        yield text[start:]
 
 
 def _with_case_folding(backend: HuggingFaceTokenizer, config: TokenizerConfig) -> HuggingFaceTokenizer:
@@ -138,9 +155,7 @@ def _train_byte_bpe(
         initial_alphabet=list(byte_alphabet()),
         show_progress=False,
     )
-    backend.pre_tokenizer = _byte_splitter(config, MAX_WORD)
-    backend.train_from_iterator(reader.lists(), trainer)
-    backend.pre_tokenizer = _byte_splitter(config)
+    backend.train_from_iterator(_in_lists(_cut_long_words(reader, _word_splitter(config))), trainer)
     return backend
 
 
@@ -211,7 +226,7 @@ def _train_words(
     trainer = trainers.WordLevelTrainer(
         vocab_size=config.vocab_size, special_tokens=special.all_strings(), show_progress=False
     )
-    backend.train_from_iterator(reader.lists(), trainer)
+    backend.train_from_iterator(_in_lists(reader), trainer)
     return backend
 
 
