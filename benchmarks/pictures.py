@@ -216,5 +216,9 @@ def draw_rate_transfer(path: Path, losses: Mapping[str, Mapping[str, Mapping[str
                 rate, least = min(points, key=lambda point: point[1])
                 panel.plot([rate], [least], "o", color=colour, markersize=8, alpha=0.6)
             panel.set(title=titles[optimizer], xlabel="learning rate of the matrices", ylabel="nats a byte")
+            rates = [rate for rate, _ in points]
+            panel.set_xticks(rates, [f"{rate:g}" for rate in rates], fontsize=8)
+            panel.minorticks_off()
             panel.grid(alpha=0.3)
-            panel.legend(title="width", fontsize=8)
+            panel.legend(title="width", fontsize=8, loc="upper center", ncols=len(by_width))
+            panel.margins(y=0.2)
