@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import DATA, kept_or_measured, run_parakit, run_process, work_folder
-from benchmarks.quality.real_models.data import Rows, find_source, instructions, write_lines
+from benchmarks.quality.real_models.data import Rows, imported, instructions, write_lines
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 N_HELD_OUT = 100
@@ -50,8 +50,7 @@ QUANTIZED = {
 def qlora(*, data: Path = DATA, steps: int = 24, work: Path | None = None) -> Figures:
     """`work` keeps what was measured, so that an interrupted run resumes."""
     with work_folder(work) as folder:
-        if not (folder / "smollm2").exists():
-            run_parakit("import", find_source("smollm2"), "--output", folder / "smollm2")
+        imported("smollm2", folder / "smollm2")
         rows = instructions(data)
         write_lines(folder / "chats.jsonl", rows[N_HELD_OUT:])
         for name, words in QUANTIZED.items():

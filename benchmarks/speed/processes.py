@@ -14,43 +14,26 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from benchmarks.harness import DATA, kept_or_measured, run_parakit, run_process, work_folder
-from benchmarks.quality.real_models.data import find_source, instructions, write_lines
+from benchmarks.quality.real_models.data import imported, instructions, write_lines
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 from benchmarks.speed.published_models.published_dpo import FILE as PREFERENCES
 
 N_PROCESSES, N_CHATS, N_PAIRS, SEQ_LEN, ROWS = 2, 120, 40, 64, 4
 BOOK = "gutenberg/The-Adventures-of-Sherlock-Holmes_1661.txt.gz"
-COMMON = (
-    "--seq-len",
-    str(SEQ_LEN),
-    "--validate-every",
-    "100000",
-    "--precision",
-    "float32",
-    "--compile",
-    "off",
-    "--json",
-)
+COMMON = f"--seq-len {SEQ_LEN} --validate-every 100000 --precision float32 --compile off --json".split()
 LAYOUTS = ("data", "shard")
+TOKENS = ("--batch-tokens", str(ROWS * SEQ_LEN))
+FINETUNE = ("finetune", "lm", "--conversations", "chats.jsonl", "--before-after", "none", *TOKENS)
+PREFERRED = ("--method", "dpo", "--preferences", "pairs.json", "--batch-examples", str(ROWS))
 COMMANDS: Mapping[str, Sequence[str]] = {
-    "pretrain": ("pretrain", "shards", "--model", "lm"),
-    "finetune": ("finetune", "lm", "--conversations", "chats.jsonl", "--before-after", "none"),
-    "lora": (
-        "finetune",
-        "lm",
-        "--conversations",
-        "chats.jsonl",
-        "--before-after",
-        "none",
-        "--method",
-        "lora",
-    ),
-    "dpo": ("align", "lm", "--method", "dpo", "--preferences", "pairs.json"),
-    "distill": ("distill", "lm", "--conversations", "chats.jsonl", "--keep-layers", "10"),
+    "pretrain": ("pretrain", "shards", "--model", "lm", *TOKENS),
+    "finetune": FINETUNE,
+    "lora": (*FINETUNE, "--method", "lora"),
+    "dpo": ("align", "lm", *PREFERRED),
+    "distill": ("distill", "lm", "--conversations", "chats.jsonl", "--keep-layers", "10", *TOKENS),
 }
 
 
@@ -67,6 +50,8 @@ def processes(
     work: Path | None = None,
 ) -> Figures:
     """`work` keeps what was measured, so that an interrupted run resumes."""
+    if steps < 2:
+        raise SystemExit(f"--steps {steps}: the first step is left out of the median; at least 2 are needed")
     with work_folder(work) as folder:
         _prepare(folder, data)
         figures: Figures = {}
@@ -83,11 +68,10 @@ def processes(
 
 
 def _prepare(folder: Path, data: Path) -> None:
-    if not (folder / "lm").exists():
-        run_parakit("import", find_source("smollm2"), "--output", folder / "lm")
+    imported("smollm2", folder / "lm")
     write_lines(folder / "chats.jsonl", instructions(data)[:N_CHATS])
     rankings = json.loads(gzip.decompress((data / PREFERENCES).read_bytes()))
-    (folder / "pairs.json").write_text(json.dumps(list(islice(rankings, N_PAIRS))), encoding="utf-8")
+    (folder / "pairs.json").write_text(json.dumps(rankings[:N_PAIRS]), encoding="utf-8")
     if not (folder / "shards").exists():
         (folder / "book.txt").write_bytes(gzip.decompress((data / BOOK).read_bytes()))
         run_parakit("text", folder / "book.txt", "--output", folder / "text")
@@ -96,13 +80,11 @@ def _prepare(folder: Path, data: Path) -> None:
 
 def _run(folder: Path, name: str, layout: str, steps: int) -> Figures:
     """One run of the command; losses and seconds of its steps."""
+    from parakit.training.metrics import read_metrics
+
     command, *words = [str(folder / word) if (folder / word).exists() else word for word in COMMANDS[name]]
     out = folder / f"{name}-{layout}"
     options = [*words, *COMMON, "--max-steps", str(steps), "--output", str(out), "--overwrite"]
-    if command == "align":
-        options += ["--batch-examples", str(ROWS)]
-    else:
-        options += ["--batch-tokens", str(ROWS * SEQ_LEN)]
     if layout == "one":
         run_parakit(command, *options, environment={"OMP_NUM_THREADS": str(N_PROCESSES)})
     else:
@@ -111,8 +93,7 @@ def _run(folder: Path, name: str, layout: str, steps: int) -> Figures:
             [*torchrun, "parakit", command, *options, "--parallel", layout],
             environment={"OMP_NUM_THREADS": "1"},
         )
-    lines = (out / "training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    taken = [one for one in map(json.loads, lines) if one["kind"] == "step"]
+    taken = [one for one in read_metrics(out / "training" / "metrics.jsonl") if one["kind"] == "step"]
     return {"losses": [one["loss"] for one in taken], "seconds": [one["seconds"] for one in taken]}
 
 

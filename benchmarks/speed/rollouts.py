@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks.harness import interleaved, run_parakit, run_process, summary, work_folder
-from benchmarks.quality.real_models.data import find_source
+from benchmarks.harness import interleaved, run_process, summary, work_folder
+from benchmarks.quality.real_models.data import imported
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 SIDE = "benchmarks.speed.peers.rollout_side"
@@ -37,9 +37,7 @@ def rollouts(
     """`work`: where the imported model is kept."""
     threads = threads or len(os.sched_getaffinity(0))
     with work_folder(work) as folder:
-        model = folder / "135m-model"
-        if not (model / "config.json").exists():
-            run_parakit("import", find_source("smollm2"), "--output", model)
+        model = imported("smollm2", folder / "135m-model")
         return {method: _compare(method, model, repeats, threads) for method in methods}
 
 

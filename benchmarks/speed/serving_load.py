@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness import ROOT, interleaved, kept_or_measured, run_parakit, run_process, work_folder
-from benchmarks.quality.real_models.data import find_source
+from benchmarks.quality.real_models.data import imported
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 from benchmarks.speed.peers import peers
 
@@ -140,9 +140,7 @@ def _files(size: str, folder: Path, small: Path | None) -> dict[str, Path]:
     """The model as each server loads it: its folder, transformers' layout, and a GGUF file, all in fp32."""
     plain, gguf = folder / f"{size}-folder", folder / f"{size}-F32.gguf"
     if size == "135m":
-        source = folder / "135m-model"
-        if not source.exists():
-            run_parakit("import", find_source("smollm2"), "--output", source)
+        source = imported("smollm2", folder / "135m-model")
     else:
         source = small or folder / "builds" / "primer"
         if not source.exists():

@@ -127,6 +127,28 @@ def stray_printing(src: Path) -> list[str]:
     return violations
 
 
+def changed_clocks(root: Path) -> list[str]:
+    """`setattr(module.time, "monotonic", ...)` and `setattr("module.time.monotonic", ...)`: the module `time` is one for the
+    whole process, and a server's event loop in another thread that reads a changed clock waits for an hour that never comes.
+    A module's own name `time` is replaced instead.
+    """
+    violations = []
+    for path in python_files(root):
+        for node in nodes(tree(path)):
+            if not (isinstance(node, ast.Call) and node.args and ast.unparse(node.func).endswith("setattr")):
+                continue
+            target, *others = node.args
+            if isinstance(target, ast.Constant):
+                owner = str(target.value).rpartition(".")[0]
+            else:
+                owner = ast.unparse(target) if others and isinstance(others[0], ast.Constant) else ""
+            if owner.rpartition(".")[2] == "time":
+                violations.append(
+                    f"{at(path, node, root)}: {owner} is everybody's clock: replace the module's own name"
+                )
+    return violations
+
+
 def untyped_public_functions(src: Path) -> list[str]:
     """Public functions and methods with a parameter or a result that has no type."""
     violations = []

@@ -198,6 +198,18 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     ),
     (surface_rules.init_files_with_code, "model/__init__.py", DOC + "import a", DOC),
     (surface_rules.modules_without_docstring, "model/a.py", "x = 1", DOC),
+    (
+        surface_rules.changed_clocks,
+        "test_a.py",
+        "monkeypatch.setattr(trainer.time, 'monotonic', later)",
+        "monkeypatch.setattr(trainer, 'time', later)",
+    ),
+    (
+        surface_rules.changed_clocks,
+        "test_a.py",
+        "m.setattr('parakit.training.time.sleep', later)",
+        "m.setattr('parakit.training.time', later)",
+    ),
     (surface_rules.stray_printing, "model/a.py", "print(1)", "log(1)"),
     (
         surface_rules.stray_printing,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +46,7 @@ EVERYWHERE_RULES: list[Rule] = [
     size_rules.full_folders,
     size_rules.empty_names,
     vocabulary_rules.private_words,
+    surface_rules.changed_clocks,
 ]
 BENCHMARK_RULES: list[Rule] = [
     *EVERYWHERE_RULES,
@@ -94,21 +94,3 @@ def test_test_files_have_unique_names_and_mirror_the_packages() -> None:
 
 def test_no_personal_traces_are_left() -> None:
     assert written_rules.personal_traces(ROOT) == []
-
-
-# `setattr(module.time, "monotonic", ...)` or `setattr("module.time.monotonic", ...)`
-SHARED_CLOCK = re.compile(r'setattr\(\s*(?:"[\w.]*\btime\.\w+"|[\w.]*\btime,\s*")')
-
-
-def test_no_test_changes_a_clock_that_others_read() -> None:
-    """The module `time` is one for the whole process: a server's event loop in another thread that reads a changed clock waits
-    for an hour that never comes. A module's own name `time` is replaced instead.
-    """
-    assert SHARED_CLOCK.search('monkeypatch.setattr(trainer.time, "monotonic", later)')
-    assert SHARED_CLOCK.search('monkeypatch.setattr("parakit.training.time.sleep", later)')
-    found = [
-        path.name
-        for path in sorted((ROOT / "tests").rglob("*.py"))
-        if path != Path(__file__).resolve() and SHARED_CLOCK.search(path.read_text(encoding="utf-8"))
-    ]
-    assert found == []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import run_parakit
-from benchmarks.quality.real_models.data import find_source, instructions, pairs, write_lines
+from benchmarks.quality.real_models.data import imported, instructions, pairs, write_lines
 from parakit.checkpoints.loading import read_config
 from parakit.model.config import ModelConfig
 from parakit.planning.runs import RunMethod, RunSpec
@@ -80,8 +80,7 @@ def prepare(folder: Path, data: Path) -> None:
     write_lines(folder / "chats.jsonl", rows)
     write_lines(folder / "prompts.jsonl", rows[:80])
     write_lines(folder / "pairs.jsonl", pairs(data, 120))
-    if not (folder / REAL / "config.json").exists():
-        run_parakit("import", find_source("smollm2"), "--output", folder / REAL)
+    imported("smollm2", folder / REAL)
     if not (folder / "int4" / "config.json").exists():
         how = ("--bits", "4", "--method", "rounding", "--suites", "none", "--accept-loss")
         measured = ("--n-measured-tokens", "512", "--text", folder / "text.txt")

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import run_parakit
 from benchmarks.registry import Figures
 
 Rows = list[dict[str, Any]]
@@ -20,6 +21,13 @@ def find_source(name: str) -> Path:
     if found is None:
         raise SystemExit(f"no published model {name!r}: `make real-models` fetches it")
     return found
+
+
+def imported(name: str, folder: Path) -> Path:
+    """A published model in Parakit's own layout at `folder`, imported unless it is there."""
+    if not (folder / "config.json").exists():
+        run_parakit("import", find_source(name), "--output", folder)
+    return folder
 
 
 def read_lines(path: Path) -> Rows:

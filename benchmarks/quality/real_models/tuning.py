@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.harness import DATA, kept_or_measured, run_parakit, work_folder
 from benchmarks.quality.multiple_choice import answered_right
 from benchmarks.quality.multiple_choice import questions as drawn_questions
-from benchmarks.quality.real_models.data import find_source, instructions, write_lines
+from benchmarks.quality.real_models.data import imported, instructions, write_lines
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 N_HELD_OUT = 100
@@ -35,9 +35,7 @@ def real_tuning(
 ) -> Figures:
     """`work` keeps what was measured, so that an interrupted run resumes."""
     with work_folder(work) as folder:
-        base = folder / "smollm2"
-        if not base.exists():
-            run_parakit("import", find_source("smollm2"), "--output", base)
+        base = imported("smollm2", folder / "smollm2")
         rows = instructions(data)
         chats = write_lines(folder / "chats.jsonl", rows[N_HELD_OUT:])
         held_out = rows[:N_HELD_OUT]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.harness import DATA, run_parakit, work_folder
-from benchmarks.quality.real_models.data import find_source
+from benchmarks.harness import DATA, work_folder
+from benchmarks.quality.real_models.data import imported
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 from benchmarks.speed.against_trl import Sides
 from benchmarks.speed.peers.peers import python_of
@@ -37,8 +37,7 @@ def published_dpo(
     from parakit.data.row_report import RowReport
 
     with work_folder(work) as folder:
-        if not (folder / "lm").exists():
-            run_parakit("import", find_source("smollm2"), "--output", folder / "lm")
+        imported("smollm2", folder / "lm")
         rankings = (one for _, one in read_preferences(data / FILE, RowReport()))
         tuning_workload.write_pairs(folder, islice(rankings, N_PAIRS))
         settings = {

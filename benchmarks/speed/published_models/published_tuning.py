@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import DATA, paired, run_parakit, run_process, work_folder
-from benchmarks.quality.real_models.data import find_source
+from benchmarks.harness import DATA, paired, run_process, work_folder
+from benchmarks.quality.real_models.data import imported
 from benchmarks.registry import NO_TARGET, Figures, benchmark
 
 RATES = {"full": 2e-5, "lora": 2e-4}
 ROWS, SEQ_LEN, STEPS, BETAS, RANK = 2, 512, 5, (0.9, 0.95), 8
+PROGRAM = (sys.executable, "-m", "benchmarks.speed.published_models.published_tuning")
 Step = Callable[[], float]
 
 
@@ -32,8 +33,7 @@ Step = Callable[[], float]
 def published_tuning(*, data: Path = DATA, repeats: int = 3, work: Path | None = None) -> Figures:
     """The peer of full tuning is transformers, that of LoRA is peft over transformers."""
     with work_folder(work) as folder:
-        if not (folder / "model").exists():
-            run_parakit("import", find_source("smollm2"), "--output", folder / "model")
+        imported("smollm2", folder / "model")
         _prepare(folder, data)
         return {method: _compared(method, folder, repeats) for method in RATES}
 
@@ -65,14 +65,7 @@ def _compared(method: str, folder: Path, repeats: int) -> Figures:
     def side(name: str) -> Callable[[], Mapping[str, float]]:
         def run() -> Mapping[str, float]:
             done = run_process(
-                [
-                    sys.executable,
-                    "-m",
-                    "benchmarks.speed.published_models.published_tuning",
-                    name,
-                    method,
-                    folder,
-                ],
+                [*PROGRAM, name, method, folder],
                 environment={"OMP_NUM_THREADS": "1"},
             )
             losses[name] = done.figures.pop("losses")
